@@ -1,0 +1,53 @@
+# make demo   installs into .venv, fuses an epilogue into fixtures/matmul.py, shows the diff and verifies it
+# make test   the whole test suite, on Triton 3.7.1; lowering, proof and golden tests on 3.5.1 and 3.9.0 too
+# make corpus the Triton kernels of nine public packages, downloaded and fused (minutes; results under benchmarks/results)
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+OTHER_TRITONS := 3.5.1 3.9.0
+
+.PHONY: demo test test-fast test-other-tritons test-gpu corpus latency lint clean
+
+$(VENV)/.installed: pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt torch triton numpy
+	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[verify,test]'
+	touch $@
+
+.triton/%/.installed: $(VENV)/.installed
+	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --upgrade --target .triton/$* triton==$*
+	touch $@
+
+demo: $(VENV)/.installed
+	$(BIN)/kernel-rewrite fuse fixtures/matmul.py --epilogue relu --force
+	-diff -u fixtures/matmul.py fixtures/matmul_relu.py
+	$(BIN)/kernel-rewrite verify fixtures/matmul_relu.py --call "matmul(randn(96, 64), randn(64, 80))"
+
+test: $(VENV)/.installed test-other-tritons
+	$(BIN)/python -m pytest -n 2 -q
+
+test-fast: $(VENV)/.installed
+	$(BIN)/python -m pytest -n 2 -q -m "not slow"
+
+test-other-tritons: $(OTHER_TRITONS:%=.triton/%/.installed)
+	for version in $(OTHER_TRITONS); do \
+	  echo "== Triton $$version"; \
+	  PYTHONPATH=.triton/$$version $(BIN)/python -m pytest -n 2 -q tests/ttir tests/test_fixtures.py || exit 1; \
+	done
+
+test-gpu: $(VENV)/.installed
+	$(BIN)/python -m pytest -q -m gpu
+
+corpus: $(VENV)/.installed
+	$(BIN)/python benchmarks/corpus.py
+
+latency: $(VENV)/.installed
+	$(BIN)/python benchmarks/latency.py
+
+lint: $(VENV)/.installed
+	$(BIN)/pip install --quiet --disable-pip-version-check mypy ruff
+	$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy
+
+clean:
+	rm -rf $(VENV) .triton .corpus build dist *.egg-info

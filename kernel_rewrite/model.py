@@ -1,0 +1,311 @@
+"""The nouns every stage shares: frozen values, no behaviour beyond small derivations.
+
+Positions follow Python's `ast`: lines from 1, columns from 0 and counted in UTF-8 bytes. Triton reports locations in
+the same units (from 3.9 on its columns start at 1; `ttir.parse` undoes that), so a TTIR location and a source span
+compare without conversion.
+"""
+
+from __future__ import annotations
+
+import ast
+import enum
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+
+# ------------------------------------------------------------------------------------------------ places in source text
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Location:
+    """A point of a source file: `line` from 1, `column` from 0 in UTF-8 bytes."""
+
+    file: str
+    line: int
+    column: int
+
+    def __str__(self) -> str:
+        return f"{self.file}:{self.line}:{self.column + 1}"
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Span:
+    """A stretch of a source file, end exclusive; same units as `Location`."""
+
+    file: str
+    line: int
+    column: int
+    end_line: int
+    end_column: int
+
+    @property
+    def start(self) -> Location:
+        return Location(self.file, self.line, self.column)
+
+    def contains(self, location: Location) -> bool:
+        return (
+            self.file == location.file
+            and (self.line, self.column) <= (location.line, location.column)
+            and (location.line, location.column) < (self.end_line, self.end_column)
+        )
+
+    @classmethod
+    def of(cls, file: str, node: ast.expr | ast.stmt | ast.arg | ast.keyword | ast.alias) -> Span:
+        assert node.end_lineno is not None and node.end_col_offset is not None
+        return cls(file, node.lineno, node.col_offset, node.end_lineno, node.end_col_offset)
+
+
+# ------------------------------------------------------------------------------- what a global name of a function means
+
+
+@dataclass(frozen=True, slots=True)
+class TritonObject:
+    """A module or an object of the installed triton: `TritonObject("triton.language", "float32")`, or a whole module
+    when `attribute` is empty."""
+
+    module: str
+    attribute: str = ""
+
+    @property
+    def dotted(self) -> str:
+        return f"{self.module}.{self.attribute}" if self.attribute else self.module
+
+
+@dataclass(frozen=True, slots=True)
+class FunctionRef:
+    """A jit function of the closure: the file that defines it and its (module-level) name there."""
+
+    file: str
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class Constant:
+    """A module-level constant folded without running it. `constexpr` says whether the source wraps it in
+    `tl.constexpr(...)`, which is what lets a kernel read it."""
+
+    value: object
+    constexpr: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Namespace:
+    """A module of the user's project, reached by `import` or an attribute: only the members in use are listed."""
+
+    name: str
+    members: Mapping[str, Binding] = field(hash=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Unresolved:
+    """A name whose meaning could not be found without running code; `reason` completes the sentence
+    "`name` cannot be resolved: ..."."""
+
+    reason: str
+
+
+Binding = TritonObject | FunctionRef | Constant | Namespace | Unresolved
+
+
+# ------------------------------------------------------------------------------------------------- kernels and closures
+
+
+@dataclass(frozen=True, slots=True)
+class Function:
+    """One `@triton.jit` (or `constexpr_function`) definition as it stands in its file.
+
+    `nesting` is the column the `def` starts at: Triton dedents a nested definition, so its locations are `nesting`
+    columns short. `jit_options` holds the literal keyword arguments of the jit decorator (`noinline`, ...).
+    """
+
+    ref: FunctionRef
+    node: ast.FunctionDef
+    nesting: int = 0
+    constexpr_function: bool = False
+    jit_options: Mapping[str, object] = field(default_factory=dict, hash=False)
+
+    @property
+    def name(self) -> str:
+        return self.ref.name
+
+    @property
+    def parameters(self) -> tuple[str, ...]:
+        arguments = self.node.args
+        return tuple(a.arg for a in (*arguments.posonlyargs, *arguments.args, *arguments.kwonlyargs))
+
+
+@dataclass(frozen=True, slots=True)
+class Closure:
+    """All that is needed to lower one kernel: the kernel first, then every jit function it can reach, with the meaning
+    of every global name they use, per file."""
+
+    functions: tuple[Function, ...]
+    bindings: Mapping[str, Mapping[str, Binding]] = field(hash=False)
+
+    @property
+    def kernel(self) -> Function:
+        return self.functions[0]
+
+    def function(self, ref: FunctionRef) -> Function | None:
+        return next((f for f in self.functions if f.ref == ref), None)
+
+    def constexpr_parameters(self, function: Function) -> frozenset[str]:
+        """The parameters annotated `tl.constexpr`, in whatever spelling (`constexpr`, an alias, a string)."""
+        arguments = function.node.args
+        names = self.bindings.get(function.ref.file, {})
+        found = set()
+        for argument in (*arguments.posonlyargs, *arguments.args, *arguments.kwonlyargs):
+            if argument.annotation is None:
+                continue
+            text = ast.unparse(argument.annotation)
+            bound = names.get(text)
+            if "constexpr" in text or (isinstance(bound, TritonObject) and bound.attribute == "constexpr"):
+                found.add(argument.arg)
+        return frozenset(found)
+
+
+# ------------------------------------------------------------------------------------------------------ specializations
+
+
+@dataclass(frozen=True, slots=True)
+class Dtype:
+    """A Triton dtype as a value, e.g. `Dtype("float16")` for `tl.float16`."""
+
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """A compilation target, as in `triton.backends.compiler.GPUTarget`."""
+
+    backend: str = "cuda"
+    arch: int | str = 90
+    warp_size: int = 32
+
+    def __str__(self) -> str:
+        return f"sm_{self.arch}" if self.backend == "cuda" else str(self.arch)
+
+
+# None, bool, int, float, str, Dtype, FunctionRef, or a tuple of these.
+ConstexprValue = object
+
+
+@dataclass(frozen=True, slots=True)
+class Specialization:
+    """One way the kernel can be compiled.
+
+    `signature` gives each parameter's Triton type in order: "*fp32", "i32", "fp32", "u1", "constexpr",
+    "tensordesc<fp16[64, 64]>", or a tuple of those for a tuple parameter. `constexprs` gives the value of each
+    "constexpr" parameter. `origin` says in words where it comes from ("autotune config 2, HAS_BIAS=True").
+    """
+
+    signature: tuple[tuple[str, object], ...]
+    constexprs: tuple[tuple[str, ConstexprValue], ...]
+    origin: str = ""
+
+    def with_types(self, **types: object) -> Specialization:
+        return Specialization(
+            tuple((name, types.get(name, kind)) for name, kind in self.signature), self.constexprs, self.origin
+        )
+
+    def type_of(self, parameter: str) -> object:
+        return dict(self.signature).get(parameter)
+
+
+class Evidence(enum.Enum):
+    """Where a parameter's type or value was read, strongest first."""
+
+    OVERRIDE = "given on the command line"
+    AUTOTUNE = "autotune configuration"
+    LAUNCH = "launch site"
+    ALLOCATION = "the launcher's allocation"
+    DEFAULT = "default value"
+    ANNOTATION = "annotation"
+    BRANCH = "branch of the kernel"
+    USE = "inferred from use"
+    NAME = "inferred from the name"
+    REPAIR = "found by trying"
+    GUESS = "guessed"
+
+
+@dataclass(frozen=True, slots=True)
+class ParameterFact:
+    """What one parameter was taken for, and why."""
+
+    name: str
+    kind: str  # "pointer" | "scalar" | "constexpr" | "descriptor" | "tuple"
+    type: object  # the Triton type, or the constexpr's values
+    evidence: Evidence
+    detail: str = ""
+
+
+# ------------------------------------------------------------------------------------------------------ memory accesses
+
+
+class MemoryEffect(enum.Enum):
+    READ = "read"
+    WRITE = "write"
+    ACCUMULATE = "atomic update"
+    UNKNOWN = "unknown"
+
+
+ANYWHERE = "*"
+"""The root of a pointer that does not come from a parameter (loaded from memory, cast from an integer)."""
+
+
+@dataclass(frozen=True, slots=True)
+class MemoryAccess:
+    """One operation of one lowered kernel that touches memory, reached by one chain of calls.
+
+    `roots` are the kernel parameters its pointer may come from (`ANYWHERE` where that is unknown). `call_path` holds the
+    locations of the calls that lead to it, outermost first; empty for an access in the kernel itself. For a store,
+    `value_type` and `element_type` are TTIR element types ("f32", "f16", "i1", ...) before and after the cast that the
+    store performs, and `implicit_cast` names that cast's operation ("arith.truncf"), None when it performs none.
+    `flow` is the way the pointer came, from the parameter to here, for diagnostics.
+    """
+
+    effect: MemoryEffect
+    operation: str
+    roots: frozenset[str]
+    location: Location
+    call_path: tuple[Location, ...] = ()
+    value_type: str = ""
+    element_type: str = ""
+    implicit_cast: str | None = None
+    bitcast_pointer: bool = False
+    flow: tuple[Location, ...] = ()
+    reason: str = ""
+
+
+# ------------------------------------------------------------------------------------------------------------- promises
+
+
+@dataclass(frozen=True, slots=True)
+class Assumption:
+    """What the proof takes from the caller: a stable name (for `--assume`) and a sentence."""
+
+    name: str
+    statement: str
+
+
+@dataclass(frozen=True, slots=True)
+class WriteOnlyProof:
+    """`output` is only ever written, in each of `specializations`; `stores` are its store calls in the source."""
+
+    output: str
+    specializations: tuple[Specialization, ...]
+    stores: tuple[Span, ...]
+    assumptions: tuple[Assumption, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Edit:
+    """Replace the text of `span` by `replacement`; an empty span inserts."""
+
+    span: Span
+    replacement: str
+    why: str = ""
+
+
+class InternalError(Exception):
+    """A bug of kernel-rewrite itself; reported with KR9xx, never blamed on the user's file."""

@@ -1,0 +1,261 @@
+"""Source to TTIR text, by a compiler process of its own.
+
+`Compiler` keeps one worker (see `worker.py`) alive, restarts it when it crashes, aborts or exceeds its time limit, and
+answers each request with `Lowered` or `LoweringFailure`. The main process never imports triton.
+"""
+
+from __future__ import annotations
+
+import atexit
+import json
+import os
+import selectors
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from kernel_rewrite.model import (
+    Binding,
+    Closure,
+    Constant,
+    Dtype,
+    FunctionRef,
+    InternalError,
+    Location,
+    Namespace,
+    Specialization,
+    Target,
+    TritonObject,
+    Unresolved,
+)
+
+TIME_LIMIT = 20.0
+"""Seconds one specialization may take before its compiler is killed."""
+
+_START_LIMIT = 120.0
+
+
+@dataclass(frozen=True, slots=True)
+class Lowered:
+    """The raw TTIR of one specialization: calls not inlined, no pass run."""
+
+    specialization: Specialization
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class LoweringFailure:
+    """Why one specialization has no TTIR.
+
+    `kind`: "rejected" (Triton raised `error` with `message`), "crash" or "timeout" (the compiler process died).
+    `places` are the user's lines involved, innermost first.
+    """
+
+    specialization: Specialization
+    kind: str
+    message: str
+    error: str = ""
+    places: tuple[Location, ...] = ()
+
+    @property
+    def block_pointers_removed(self) -> bool:
+        """Whether this Triton refuses the kernel because it has no block pointers any more (3.9 and later)."""
+        return self.error == "NotImplementedError" and ("block_ptr" in self.message or "advance" in self.message)
+
+
+class Compiler:
+    """A compiler process, started on first use (or early, by `start`, to overlap its imports with other work)."""
+
+    def __init__(self) -> None:
+        self._process: subprocess.Popen[bytes] | None = None
+        self._errors: Any = None
+        self._buffer = b""
+        self._version: str | None = None
+        self._loaded: str | None = None
+
+    def start(self) -> None:
+        if self._process is not None and self._process.poll() is None:
+            return
+        self.close()
+        self._errors = tempfile.TemporaryFile()
+        environment = {name: value for name, value in os.environ.items() if name != "TRITON_INTERPRET"}
+        package_root = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+        environment["PYTHONPATH"] = os.pathsep.join(
+            [*filter(None, [environment.get("PYTHONPATH")]), package_root]
+        )
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "kernel_rewrite.ttir.worker"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=self._errors,
+            env=environment,
+        )
+        self._buffer, self._version, self._loaded = b"", None, None
+
+    def close(self) -> None:
+        if self._process is not None:
+            self._process.kill()
+            self._process.communicate()
+            self._process = None
+        if self._errors is not None:
+            self._errors.close()
+            self._errors = None
+
+    @property
+    def triton_version(self) -> str:
+        self.start()
+        if self._version is None:
+            greeting = self._read(_START_LIMIT)
+            if not isinstance(greeting, dict) or "triton" not in greeting:
+                raise InternalError(f"the compiler process did not start:\n{self._error_tail()}")
+            self._version = str(greeting["triton"])
+        return self._version
+
+    def lower(
+        self,
+        closure: Closure,
+        texts: Mapping[str, str],
+        specializations: Iterable[Specialization],
+        target: Target = Target(),
+        time_limit: float = TIME_LIMIT,
+    ) -> Iterator[Lowered | LoweringFailure]:
+        """The TTIR of each specialization, in order; `texts` holds the text of every file of the closure.
+
+        A crash or a time-out costs the specialization that caused it; the next one gets a fresh process.
+        """
+        payload = json.dumps({"closure": _encode_closure(closure, texts)})
+        for specialization in specializations:
+            yield self._lower_one(payload, specialization, target, time_limit)
+
+    def _lower_one(
+        self, payload: str, specialization: Specialization, target: Target, time_limit: float
+    ) -> Lowered | LoweringFailure:
+        _ = self.triton_version  # wait for the process
+        request = {
+            "signature": [[name, _jsonable_type(kind)] for name, kind in specialization.signature],
+            "constexprs": [[name, encode(value)] for name, value in specialization.constexprs],
+            "target": [target.backend, target.arch, target.warp_size],
+        }
+        lines = ([payload] if self._loaded != payload else []) + [json.dumps(request)]
+        try:
+            self._write("".join(line + "\n" for line in lines).encode())
+            self._loaded = payload
+            answer = self._read(time_limit)
+        except BrokenPipeError:
+            answer = "crash"
+        if isinstance(answer, str):
+            message = self._error_tail()
+            self.close()
+            if answer == "timeout":
+                return LoweringFailure(specialization, "timeout", f"no result after {time_limit:g} seconds")
+            return LoweringFailure(specialization, "crash", message)
+        if "ttir" in answer:
+            return Lowered(specialization, answer["ttir"])
+        failure = answer["failure"]
+        places = tuple(Location(*place) for place in failure["places"])
+        return LoweringFailure(specialization, "rejected", failure["message"], failure["error"], places)
+
+    def _write(self, data: bytes) -> None:
+        assert self._process is not None and self._process.stdin is not None
+        self._process.stdin.write(data)
+        self._process.stdin.flush()
+
+    def _read(self, time_limit: float) -> Any:
+        """The next answer, or "timeout", or "crash"."""
+        assert self._process is not None and self._process.stdout is not None
+        descriptor = self._process.stdout.fileno()
+        deadline = time.monotonic() + time_limit
+        with selectors.DefaultSelector() as selector:
+            selector.register(descriptor, selectors.EVENT_READ)
+            while b"\n" not in self._buffer:
+                if not selector.select(max(0.0, deadline - time.monotonic())):
+                    return "timeout"
+                chunk = os.read(descriptor, 1 << 20)
+                if not chunk:
+                    return "crash"
+                self._buffer += chunk
+        line, _, self._buffer = self._buffer.partition(b"\n")
+        return json.loads(line)
+
+    def _error_tail(self) -> str:
+        if self._errors is None:
+            return ""
+        self._errors.flush()
+        self._errors.seek(0)
+        text = self._errors.read().decode(errors="replace").strip()
+        return "\n".join(text.splitlines()[-8:])
+
+
+_compiler: Compiler | None = None
+
+
+def compiler() -> Compiler:
+    """The process-wide compiler; its worker lives until this process ends."""
+    global _compiler
+    if _compiler is None:
+        _compiler = Compiler()
+        atexit.register(_compiler.close)
+    return _compiler
+
+
+# ---------------------------------------------------------------------------------------------- encoding for the worker
+
+
+def _encode_closure(closure: Closure, texts: Mapping[str, str]) -> dict[str, Any]:
+    files = {function.ref.file for function in closure.functions}
+    return {
+        "texts": {file: texts[file] for file in sorted(files)},
+        "functions": [
+            {
+                "file": function.ref.file,
+                "name": function.name,
+                "line": function.node.lineno,
+                "constexpr_function": function.constexpr_function,
+                "constexpr_parameters": sorted(closure.constexpr_parameters(function)),
+                "options": {k: v for k, v in function.jit_options.items() if k == "noinline"},
+            }
+            for function in closure.functions
+        ],
+        "bindings": {
+            file: {name: encode(binding) for name, binding in names.items() if not isinstance(binding, Unresolved)}
+            for file, names in closure.bindings.items()
+        },
+    }
+
+
+def _jsonable_type(kind: object) -> object:
+    return [_jsonable_type(k) for k in kind] if isinstance(kind, tuple) else kind
+
+
+def encode(value: Binding | object) -> Any:
+    """A binding or constexpr value as JSON; `worker.decode` is its inverse."""
+    match value:
+        case None | bool() | int() | str():
+            return value
+        case float():
+            return {"$": "float", "repr": repr(value)}
+        case Dtype():
+            return {"$": "dtype", "name": value.name}
+        case TritonObject():
+            return {"$": "triton", "module": value.module, "attribute": value.attribute}
+        case FunctionRef():
+            return {"$": "function", "file": value.file, "name": value.name}
+        case Constant():
+            inner = encode(value.value)
+            return {"$": "constexpr", "value": inner} if value.constexpr else inner
+        case Namespace():
+            members = {name: encode(member) for name, member in value.members.items()}
+            return {"$": "namespace", "name": value.name, "members": members}
+        case Unresolved():
+            return {"$": "unresolved", "reason": value.reason}
+        case tuple():
+            return {"$": "tuple", "items": [encode(item) for item in value]}
+        case list():
+            return {"$": "list", "items": [encode(item) for item in value]}
+        case dict():
+            return {"$": "dict", "items": [[encode(k), encode(v)] for k, v in value.items()]}
+    raise InternalError(f"no encoding for {type(value).__name__}")

@@ -1,0 +1,332 @@
+"""The compiler process: reads lowering requests as JSON lines on stdin, answers each with one JSON line.
+
+Run as `python -m kernel_rewrite.ttir.worker`. It alone imports triton, so a crash or a hang of the compiler costs one
+answer, not the tool. It never executes the user's module: each jit function's definition is compiled on its own, its
+body is only read by Triton's front end, and the names it uses are those the static closure resolved.
+
+All code that depends on the Triton version lives here and in `lower.py`.
+"""
+
+from __future__ import annotations
+
+import __future__ as future
+
+import ast
+import importlib
+import json
+import linecache
+import os
+import re
+import sys
+import types
+import warnings
+from typing import Any
+
+
+def main() -> None:
+    answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
+    # tl.static_print and the compiler's own chatter must not reach the answers.
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+    os.environ.pop("TRITON_INTERPRET", None)
+    warnings.simplefilter("ignore")
+    import triton
+
+    print(json.dumps({"triton": triton.__version__}), file=answers, flush=True)
+    kernel, jitted, failure = None, {}, None
+    for line in sys.stdin:
+        request = json.loads(line)
+        if "closure" in request:
+            jitted, failure = {}, None
+            try:
+                kernel = _build(request["closure"], jitted)
+            except Exception as error:  # answered to each request for this closure
+                failure = {"failure": _describe(error, jitted)}
+            continue
+        try:
+            answer = failure or _lower(kernel, jitted, request)
+        except Exception as error:  # whatever Triton's front end raises is the answer
+            answer = {"failure": _describe(error, jitted)}
+        print(json.dumps(answer), file=answers, flush=True)
+
+
+# ------------------------------------------------------------------------------------- the closure, as Triton objects
+
+
+Jitted = dict[tuple[str, str], Any]
+"""The jit functions of a closure by (file, name)."""
+
+
+def _build(closure: dict[str, Any], jitted: Jitted) -> Any:
+    """Fill `jitted` with the closure's functions; the kernel among them."""
+    import triton
+
+    namespaces: dict[str, dict[str, Any]] = {}
+    definitions: dict[str, dict[int, ast.FunctionDef]] = {}
+    for file, text in closure["texts"].items():
+        text = text.replace("\r\n", "\n").replace("\r", "\n")
+        lines = [line + "\n" for line in text.split("\n")]
+        linecache.cache[file] = (len(text), None, lines, file)  # mtime None: never checked against the disk
+        # Triton mangles a helper's name from its module's: two files must not share one.
+        stem = os.path.splitext(os.path.basename(file))[0]
+        namespaces[file] = {"__name__": f"{stem}_{len(namespaces)}", "__builtins__": __builtins__}
+        definitions[file] = {
+            node.lineno: node for node in ast.walk(ast.parse(text)) if isinstance(node, ast.FunctionDef)
+        }
+    pending = []
+    for function in closure["functions"]:
+        file, name = function["file"], function["name"]
+        node = definitions[file][function["line"]]
+        pending.append((file, name, node, function))
+    # Constants first: defaults are evaluated from them.
+    for file, bindings in closure["bindings"].items():
+        for name, value in bindings.items():
+            if not _mentions_function(value):
+                _bind(namespaces.setdefault(file, {}), name, value, {})
+    for file, name, node, function in pending:
+        plain = _compile(node, file, namespaces[file], set(function["constexpr_parameters"]))
+        if function["constexpr_function"]:
+            jitted[file, name] = triton.constexpr_function(plain)
+        else:
+            jitted[file, name] = triton.jit(**function["options"])(plain) if function["options"] else triton.jit(plain)
+    for file, bindings in closure["bindings"].items():
+        for name, value in bindings.items():
+            if _mentions_function(value):
+                _bind(namespaces[file], name, value, jitted)
+    first = closure["functions"][0]
+    return jitted[first["file"], first["name"]]
+
+
+def _mentions_function(value: Any) -> bool:
+    if isinstance(value, dict):
+        return value.get("$") == "function" or any(_mentions_function(v) for v in value.values())
+    return isinstance(value, list) and any(_mentions_function(v) for v in value)
+
+
+class _Absent(Exception):
+    """The installed Triton has no such object."""
+
+
+def _bind(namespace: dict[str, Any], name: str, value: Any, jitted: Jitted) -> None:
+    try:
+        namespace[name] = decode(value, jitted)
+    except _Absent:
+        namespace.pop(name, None)
+
+
+def decode(value: Any, jitted: Jitted) -> Any:
+    """The Python object for an encoded binding or constexpr value (see `lower.encode`)."""
+    if not isinstance(value, dict):
+        return value
+    kind = value["$"]
+    if kind == "tuple":
+        return tuple(decode(item, jitted) for item in value["items"])
+    if kind == "list":
+        return [decode(item, jitted) for item in value["items"]]
+    if kind == "dict":
+        return {decode(k, jitted): decode(v, jitted) for k, v in value["items"]}
+    if kind == "float":
+        return float(value["repr"])
+    if kind == "dtype":
+        return _triton_object("triton.language", value["name"])
+    if kind == "triton":
+        return _triton_object(value["module"], value["attribute"])
+    if kind == "function":
+        if (value["file"], value["name"]) not in jitted:
+            raise _Absent(value["name"])
+        return jitted[value["file"], value["name"]]
+    if kind == "constexpr":
+        return _triton_object("triton.language", "constexpr")(decode(value["value"], jitted))
+    if kind == "namespace":
+        module = types.ModuleType(value["name"])
+        for name, member in value["members"].items():
+            _bind(module.__dict__, name, member, jitted)
+        return module
+    if kind == "unresolved":
+        raise _Absent(value["reason"])
+    raise ValueError(f"unknown encoding {kind!r}")
+
+
+def _triton_object(module: str, attribute: str) -> Any:
+    assert module.split(".")[0] == "triton", module
+    try:
+        found: Any = importlib.import_module(module)
+        for part in attribute.split(".") if attribute else ():
+            found = getattr(found, part)
+        return found
+    except (ImportError, AttributeError) as error:
+        raise _Absent(str(error)) from error
+
+
+def _bind_annotations(node: ast.FunctionDef, namespace: dict[str, Any]) -> None:
+    """Let Triton evaluate the annotations of defaulted parameters (`x: torch.Tensor = None`) without importing torch."""
+    arguments = node.args
+    for parameter in (*arguments.posonlyargs, *arguments.args, *arguments.kwonlyargs):
+        for part in ast.walk(parameter.annotation) if parameter.annotation else ():
+            if isinstance(part, ast.Attribute) and isinstance(part.value, ast.Name):
+                module = namespace.setdefault(part.value.id, types.ModuleType(part.value.id))
+                if type(module) is types.ModuleType and not module.__name__.startswith("triton"):
+                    module.__dict__.setdefault(part.attr, int)
+        for part in ast.walk(parameter.annotation) if parameter.annotation else ():
+            if isinstance(part, ast.Name) and not hasattr(_builtins(), part.id):
+                namespace.setdefault(part.id, types.ModuleType(part.id))
+
+
+def _compile(node: ast.FunctionDef, file: str, namespace: dict[str, Any], constexpr_parameters: set[str]) -> Any:
+    """The plain function of one definition: annotations reduced to what Triton reads, defaults folded."""
+    arguments = node.args
+    _bind_annotations(node, namespace)
+    positional = [*arguments.posonlyargs, *arguments.args]
+    defaults = [_default(value, namespace) for value in arguments.defaults]
+    keyword_defaults = {
+        parameter.arg: _default(value, namespace)
+        for parameter, value in zip(arguments.kwonlyargs, arguments.kw_defaults, strict=True)
+        if value is not None
+    }
+    stripped = ast.FunctionDef(
+        name=node.name,
+        args=ast.arguments(
+            posonlyargs=[_argument(a, constexpr_parameters) for a in arguments.posonlyargs],
+            args=[_argument(a, constexpr_parameters) for a in arguments.args],
+            vararg=_argument(arguments.vararg, set()) if arguments.vararg else None,
+            kwonlyargs=[_argument(a, constexpr_parameters) for a in arguments.kwonlyargs],
+            kw_defaults=[None if v is None else _none(v) for v in arguments.kw_defaults],
+            kwarg=_argument(arguments.kwarg, set()) if arguments.kwarg else None,
+            defaults=[_none(v) for v in arguments.defaults],
+        ),
+        body=node.body,
+        decorator_list=[],
+        returns=None,
+        type_comment=None,
+    )
+    if sys.version_info >= (3, 12):
+        stripped.type_params = []
+    ast.copy_location(stripped, node)
+    module = ast.Module([stripped], type_ignores=[])
+    code = compile(module, file, "exec", flags=future.annotations.compiler_flag, dont_inherit=True)
+    scope = dict(namespace)
+    exec(code, scope)  # defines the function; nothing of the user's file is evaluated
+    function = types.FunctionType(scope[node.name].__code__, namespace, node.name, tuple(defaults) or None)
+    function.__kwdefaults__ = keyword_defaults or None
+    function.__annotations__ = scope[node.name].__annotations__
+    function.__module__ = namespace["__name__"]
+    function.__qualname__ = node.name
+    assert len(positional) >= len(defaults)
+    return function
+
+
+def _argument(argument: ast.arg, constexpr_parameters: set[str]) -> ast.arg:
+    annotation = ast.Constant("tl.constexpr") if argument.arg in constexpr_parameters else None
+    fresh = ast.arg(arg=argument.arg, annotation=annotation, type_comment=None)
+    if annotation is not None:
+        ast.copy_location(annotation, argument)
+    return ast.copy_location(fresh, argument)
+
+
+def _none(node: ast.expr) -> ast.Constant:
+    return ast.copy_location(ast.Constant(None), node)
+
+
+def _builtins() -> Any:
+    return importlib.import_module("builtins")
+
+
+def _default(node: ast.expr, namespace: dict[str, Any]) -> Any:
+    """The value of a parameter's default: literals, names and attributes of what is bound, float("inf"), -x."""
+    try:
+        return ast.literal_eval(node)
+    except ValueError:
+        pass
+    if isinstance(node, ast.Name) and node.id in namespace:
+        return namespace[node.id]
+    if isinstance(node, ast.Attribute):
+        return getattr(_default(node.value, namespace), node.attr)
+    if isinstance(node, ast.UnaryOp) and isinstance(node.op, ast.USub):
+        return -_default(node.operand, namespace)
+    if isinstance(node, ast.Tuple):
+        return tuple(_default(item, namespace) for item in node.elts)
+    if isinstance(node, ast.Call) and len(node.args) == 1 and not node.keywords:
+        argument = _default(node.args[0], namespace)
+        if isinstance(node.func, ast.Name) and node.func.id in ("float", "int", "bool"):
+            return getattr(_builtins(), node.func.id)(argument)
+        constexpr = _triton_object("triton.language", "constexpr")
+        if _default(node.func, namespace) is constexpr:
+            return constexpr(argument)
+    if isinstance(node, ast.Name) and node.id in ("float", "int", "bool"):
+        return getattr(_builtins(), node.id)
+    raise NameError(f"the default value {ast.unparse(node)!r} cannot be evaluated without running code")
+
+
+# --------------------------------------------------------------------------------------------------------- lowering
+
+
+_backends: dict[tuple[Any, ...], tuple[Any, Any, Any]] = {}
+
+
+def _backend(target: list[Any]) -> tuple[Any, Any, Any]:
+    from triton.backends.compiler import GPUTarget
+    from triton.compiler import make_backend
+
+    key = tuple(target)
+    if key not in _backends:
+        gpu = GPUTarget(*target)
+        backend = make_backend(gpu)
+        # Overflow checks add a quarter of dead arithmetic to the IR.
+        _backends[key] = gpu, backend, backend.parse_options({"sanitize_overflow": False})
+    return _backends[key]
+
+
+def _lower(kernel: Any, jitted: Jitted, request: dict[str, Any]) -> dict[str, Any]:
+    from triton._C.libtriton import ir
+    from triton.compiler import ASTSource
+
+    target, backend, options = _backend(request["target"])
+    signature = {name: _signature_type(kind) for name, kind in request["signature"]}
+    constexprs = {(kernel.arg_names.index(name),): decode(value, jitted) for name, value in request["constexprs"]}
+    source = ASTSource(kernel, signature, constexprs)
+    context = ir.context()
+    ir.load_dialects(context)
+    backend.load_dialects(context)
+    functions = backend.get_codegen_implementation(options)
+    return {"ttir": str(source.make_ir(target, options, functions, backend.get_module_map(), context))}
+
+
+def _signature_type(kind: Any) -> Any:
+    return tuple(_signature_type(k) for k in kind) if isinstance(kind, list) else kind
+
+
+# --------------------------------------------------------------------------------------------------------- failures
+
+
+def _describe(error: BaseException, jitted: Jitted) -> dict[str, Any]:
+    """What went wrong, where in the user's file, and the chain of calls that led there (innermost first)."""
+    chain = []
+    current: BaseException | None = error
+    while current is not None:
+        chain.append(current)
+        current = current.__cause__ or (None if current.__suppress_context__ else current.__context__)
+    places = []
+    for link in reversed(chain):
+        node, source = getattr(link, "node", None), getattr(link, "src", None)
+        line = getattr(node, "lineno", None)
+        if line is None or source is None:
+            continue
+        for (file, _), function in jitted.items():
+            if getattr(function, "src", None) == source:
+                start = getattr(function, "starting_line_number", None) or function.fn.__code__.co_firstlineno
+                places.append([file, start + line - 1, getattr(node, "col_offset", 0)])
+                break
+    innermost = chain[-1]
+    name = type(innermost).__name__
+    message = str(getattr(innermost, "error_message", None) or str(innermost) or name)
+    wrapped = _WRAPPED.fullmatch(message)
+    if wrapped:
+        name, message = wrapped[1], str(ast.literal_eval(wrapped[2]))
+    return {"error": name, "message": message, "places": places}
+
+
+# Triton re-raises what a builtin raised as CompilationError(repr(error)).
+_WRAPPED = re.compile(r"(\w+)\(((['\"]).*\3)\)", re.DOTALL)
+
+
+if __name__ == "__main__":
+    main()
