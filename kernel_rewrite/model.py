@@ -135,12 +135,24 @@ class Function:
 
 
 @dataclass(frozen=True, slots=True)
+class AssumedName:
+    """A name whose meaning was taken from one of several definitions, or from convention: the tool cannot run the code
+    that decides. `alternatives` are the other meanings that could be found."""
+
+    file: str
+    name: str
+    statement: str
+    alternatives: tuple[Binding, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class Closure:
     """All that is needed to lower one kernel: the kernel first, then every jit function it can reach, with the meaning
     of every global name they use, per file."""
 
     functions: tuple[Function, ...]
     bindings: Mapping[str, Mapping[str, Binding]] = field(hash=False)
+    assumed_names: tuple[AssumedName, ...] = ()
 
     @property
     def kernel(self) -> Function:
@@ -254,6 +266,15 @@ ANYWHERE = "*"
 
 
 @dataclass(frozen=True, slots=True)
+class FlowStep:
+    """One place on a pointer's way from a parameter to an access, and what happens to it there: a clause that follows
+    "the pointer", such as "is passed to `helper`"."""
+
+    location: Location
+    words: str
+
+
+@dataclass(frozen=True, slots=True)
 class MemoryAccess:
     """One operation of one lowered kernel that touches memory, reached by one chain of calls.
 
@@ -261,7 +282,8 @@ class MemoryAccess:
     locations of the calls that lead to it, outermost first; empty for an access in the kernel itself. For a store,
     `value_type` and `element_type` are TTIR element types ("f32", "f16", "i1", ...) before and after the cast that the
     store performs, and `implicit_cast` names that cast's operation ("arith.truncf"), None when it performs none.
-    `flow` is the way the pointer came, from the parameter to here, for diagnostics.
+    `flow` is the way the pointer came, from the parameter to here, for diagnostics; `witness` says it in words, for each
+    root. `reason` says why an UNKNOWN effect is unknown.
     """
 
     effect: MemoryEffect
@@ -275,6 +297,11 @@ class MemoryAccess:
     bitcast_pointer: bool = False
     flow: tuple[Location, ...] = ()
     reason: str = ""
+    witness: tuple[tuple[str, tuple[FlowStep, ...]], ...] = ()
+
+    def way_from(self, root: str) -> tuple[FlowStep, ...]:
+        """The steps by which the pointer of parameter `root` gets here."""
+        return dict(self.witness).get(root, ())
 
 
 # ------------------------------------------------------------------------------------------------------------- promises

@@ -1,0 +1,234 @@
+"""What one kernel does to memory, over every way it can be compiled: the common ground of `fuse` and `inspect`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+
+from kernel_rewrite.diagnostics import Diagnostic, FusionRefused, Label
+from kernel_rewrite.model import (
+    ANYWHERE,
+    Closure,
+    Function,
+    Location,
+    MemoryAccess,
+    MemoryEffect,
+    ParameterFact,
+    Span,
+    Specialization,
+    Target,
+)
+from kernel_rewrite.source.accesses import SourceCalls, undedented
+from kernel_rewrite.source.closure import KernelDefinition, close, unresolved
+from kernel_rewrite.source.files import Project
+from kernel_rewrite.source.autotune import Tuning, tuning
+from kernel_rewrite.source.launches import Launch, launches
+from kernel_rewrite.source.pointer_flow import PointerFlow
+from kernel_rewrite.source.signatures import NO_OVERRIDES, Overrides
+from kernel_rewrite.source.specializations import SpecializationPlan, dtype_probe, specializations
+from kernel_rewrite.ttir.accesses import memory_accesses
+from kernel_rewrite.ttir.lower import Compiler, Lowered, LoweringFailure
+from kernel_rewrite.ttir.parse import Module, parse
+from kernel_rewrite.ttir.write_only import WriteOnlyVerdict, write_only
+
+REPAIR_LIMIT = 30
+"""How many corrected signatures are tried before a kernel is given up."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class View:
+    """One specialization as the compiler sees it."""
+
+    specialization: Specialization
+    text: str
+    module: Module
+    accesses: tuple[MemoryAccess, ...]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Analysis:
+    """Everything known about one kernel.
+
+    `complete` says that `views` hold every combination of compile-time values the file can reach; otherwise they cover
+    each branch they can, and the source itself is checked for the rest.
+    """
+
+    kernel: KernelDefinition
+    closure: Closure
+    project: Project
+    compiler: Compiler
+    target: Target
+    calls: SourceCalls
+    flow: PointerFlow
+    plan: SpecializationPlan
+    views: tuple[View, ...]
+    failures: tuple[LoweringFailure, ...]
+    complete: bool
+    _places: dict[str, frozenset[Location]] = field(default_factory=dict)
+
+    @property
+    def launches(self) -> tuple[Launch, ...]:
+        return self.plan.signature.launches
+
+    @property
+    def tuning(self) -> Tuning:
+        return self.plan.signature.tuning
+
+    @property
+    def facts(self) -> tuple[ParameterFact, ...]:
+        return self.plan.facts
+
+    @property
+    def accesses(self) -> tuple[MemoryAccess, ...]:
+        return tuple(access for view in self.views for access in view.accesses)
+
+    def parameters_with(self, *effects: MemoryEffect) -> tuple[str, ...]:
+        """The kernel's parameters that some access with one of `effects` may touch, in signature order."""
+        touched = {root for access in self.accesses if access.effect in effects for root in access.roots}
+        order = {name: index for index, name in enumerate(self.kernel_parameters)}
+        return tuple(sorted(touched - {ANYWHERE}, key=lambda root: (order.get(root.split("[")[0], 0), root)))
+
+    @property
+    def kernel_parameters(self) -> tuple[str, ...]:
+        return self.closure.kernel.parameters
+
+    @property
+    def lowered_places(self) -> frozenset[Location]:
+        """Every location that some lowered module has an operation at."""
+        if "all" not in self._places:
+            self._places["all"] = frozenset(
+                operation.location
+                for view in self.views
+                for function in view.module.functions
+                for operation in function.walk()
+                if operation.location is not None
+            )
+        return self._places["all"]
+
+    def write_only(self, output: str) -> WriteOnlyVerdict:
+        return write_only(output, [(view.specialization, view.accesses) for view in self.views], self.span_of)
+
+    def stored_under_other_type(self, output: str, stores: tuple[Span, ...]) -> tuple[MemoryAccess, ...]:
+        """The stores to `output` among `stores`, when its elements are of another float type than was inferred.
+
+        Tells whether a value has the buffer's type by construction or only for the type that was inferred. A store that
+        cannot be lowered that way is reported as casting.
+        """
+        found: list[MemoryAccess] = []
+        missing = set(stores)
+        for view in self.views:
+            here = {a: self.span_of(a.location, a.operation) for a in view.accesses if a.roots == {output}}
+            if not missing & set(here.values()):
+                continue
+            probe = dtype_probe(view.specialization, output.split("[")[0], self.plan.signature)
+            if probe is None:
+                return ()
+            result = next(self.compiler.lower(self.closure, self.project.sources(), [probe], self.target))
+            if isinstance(result, Lowered):
+                found += [a for a in _view(result).accesses if a.roots == {output}]
+            else:
+                found += [replace(a, implicit_cast=a.implicit_cast or "unknown") for a in here]
+            missing -= set(here.values())
+        return tuple(found)
+
+    def span_of(self, location: Location, operation: str) -> Span | None:
+        """The source call that `location` belongs to; for a step of a pointer's way, its place alone."""
+        call = self.calls.memory_call(location, operation) if operation else None
+        if call is not None:
+            return call.span
+        function = self.calls.function_at(location)
+        if function is None:
+            return None
+        place = undedented(location, function)
+        return Span(place.file, place.line, place.column, place.line, place.column + 1)
+
+
+def analyse(
+    kernel: KernelDefinition,
+    project: Project,
+    compiler: Compiler,
+    overrides: Callable[[Function], Overrides] = lambda kernel: NO_OVERRIDES,
+    target: Target = Target(),
+) -> Analysis:
+    """Close `kernel`, find its specializations, lower them and list what each does to memory.
+
+    Raises FusionRefused when not even one specialization can be lowered (KR104, KR109 to KR112), or an override names
+    no parameter (KR105).
+    """
+    closure = close(kernel, project)
+    calls = SourceCalls(closure)
+    file = kernel.file
+    plan = specializations(
+        closure,
+        launches(kernel.node, file.tree, file.path),
+        tuning(kernel.node, file.tree, file.path),
+        overrides(closure.kernel),
+    )
+    views, failures = _lower(closure, project, compiler, plan, target)
+    if not views:
+        raise FusionRefused((_cannot_lower(kernel, closure, calls, plan, failures[0], compiler),))
+    complete = plan.complete and not failures
+    flow = PointerFlow(closure, calls)
+    return Analysis(kernel, closure, project, compiler, target, calls, flow, plan, views, failures, complete)
+
+
+def _lower(
+    closure: Closure, project: Project, compiler: Compiler, plan: SpecializationPlan, target: Target
+) -> tuple[tuple[View, ...], tuple[LoweringFailure, ...]]:
+    """The views of every specialization that lowers, and the failures of the others."""
+    views: list[View] = []
+    failures: list[LoweringFailure] = []
+    for result in compiler.lower(closure, project.sources(), plan.specializations, target):
+        if isinstance(result, Lowered):
+            views.append(_view(result))
+        else:
+            failures.append(result)
+    return tuple(views), tuple(failures)
+
+
+def _view(lowered: Lowered) -> View:
+    module = parse(lowered.text)
+    return View(lowered.specialization, lowered.text, module, memory_accesses(module, lowered.specialization))
+
+
+def _cannot_lower(
+    kernel: KernelDefinition,
+    closure: Closure,
+    calls: SourceCalls,
+    plan: SpecializationPlan,
+    failure: LoweringFailure,
+    compiler: Compiler,
+) -> Diagnostic:
+    """Why no specialization could be lowered: the first one's failure, in the user's terms."""
+    labels = tuple(Label(_place(place, calls)) for place in failure.places) or (Label(kernel.definition_line),)
+    if failure.kind != "rejected":
+        what = "hung" if failure.kind == "timeout" else "crashed"
+        notes = tuple(filter(None, [failure.message]))
+        return Diagnostic("KR111", f"the Triton compiler {what} on `{kernel.name}`", labels, notes)
+    if failure.block_pointers_removed:
+        message = f"Triton {compiler.triton_version} has no block pointers"
+        return Diagnostic("KR112", message, labels, help="run with Triton 3.5 to 3.8, or use tensor descriptors")
+    missing = {name: (span, reason) for span, name, reason in unresolved(closure)}
+    name = failure.message.removesuffix(" is not defined") if failure.error == "NameError" else ""
+    if name in missing:
+        span, reason = missing[name]
+        help_text = "make the definition reachable from this file, or fix the compile-time branch with `--set NAME=VALUE`"
+        return Diagnostic("KR104", f"`{name}` cannot be resolved: {reason}", (Label(span),), help=help_text)
+    if plan.unknown:
+        names = ", ".join(f"`{name}`" for name in plan.unknown)
+        return Diagnostic("KR109", f"no value was found for {names}", labels, help=f"give one: `--set {plan.unknown[0]}=VALUE`")
+    guessed = ", ".join(f"{name}: {kind}" for name, kind in failure.specialization.signature if kind != "constexpr")
+    values = ", ".join(f"{name}={value!r}" for name, value in failure.specialization.constexprs)
+    return Diagnostic(
+        "KR110",
+        f"Triton rejects `{kernel.name}`: {failure.message}",
+        labels,
+        (f"lowered as ({guessed}), {values}",),
+        "if a type or a compile-time value is wrong, give it with `--dtype PARAM=fp16` or `--set NAME=VALUE`",
+    )
+
+
+def _place(location: Location, calls: SourceCalls) -> Span:
+    function = calls.function_at(location)
+    place = undedented(location, function) if function else location
+    return Span(place.file, place.line, place.column, place.line, place.column + 1)

@@ -1,0 +1,183 @@
+"""CHECKS: one short function for each reason not to fuse an epilogue into an output. All run, all are reported.
+
+A check yields diagnostics; it never touches syntax trees. What only the caller can know is not a check but an
+`Assumption`, printed and recorded in the fused file.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+from kernel_rewrite.analysis import Analysis
+from kernel_rewrite.diagnostics import Diagnostic, Label
+from kernel_rewrite.model import Assumption, Evidence, MemoryEffect
+from kernel_rewrite.pointwise.language import Pointwise
+from kernel_rewrite.rewrite.stores import unlowered_code
+from kernel_rewrite.source.launches import Allocation, aliases
+
+NO_ALIAS = "no-alias"
+FULLY_WRITTEN = "fully-written"
+
+ASSUMPTIONS: dict[str, str] = {
+    NO_ALIAS: "no other argument of the kernel overlaps the memory of `{output}`",
+    FULLY_WRITTEN: "elements of `{output}` that the kernel does not write are not used (they would miss the op)",
+}
+"""What `--assume` accepts: name and statement."""
+
+
+@dataclass(frozen=True, slots=True)
+class OutputRequest:
+    """One epilogue for one output, as text and parsed; `assumed` are the names given with `--assume`."""
+
+    output: str
+    text: str
+    pointwise: Pointwise
+    assumed: frozenset[str] = frozenset()
+
+    @property
+    def parameter(self) -> str:
+        """The source parameter: `outs` for the root `outs[0]`."""
+        return self.output.split("[")[0]
+
+
+Check = Callable[[Analysis, OutputRequest], Iterator[Diagnostic]]
+
+
+def only_written(analysis: Analysis, request: OutputRequest) -> Iterator[Diagnostic]:
+    """KR201 to KR205, KR210, KR212, KR214: the proof itself, from TTIR."""
+    yield from analysis.write_only(request.output).diagnostics
+
+
+def unlowered(analysis: Analysis, request: OutputRequest) -> Iterator[Diagnostic]:
+    """KR206, KR207: what no lowered specialization shows."""
+    yield from unlowered_code(
+        request.parameter, analysis.calls, analysis.flow, analysis.lowered_places, analysis.complete
+    )
+
+
+def launched_with_alias(analysis: Analysis, request: OutputRequest) -> Iterator[Diagnostic]:
+    """KR208: a launch of the file passes one tensor as the output and as something else the kernel accesses."""
+    if NO_ALIAS in request.assumed:
+        return
+    accessed = analysis.parameters_with(*MemoryEffect)
+    pointers = dict.fromkeys(root.split("[")[0] for root in accessed)
+    for launch in analysis.launches:
+        for alias in aliases(launch, pointers):
+            if request.parameter not in (alias.left, alias.right):
+                continue
+            other = alias.right if alias.left == request.parameter else alias.left
+            verb = "passes" if alias.certain else "may pass"
+            yield Diagnostic(
+                "KR208",
+                f"this launch {verb} `{alias.text}` both as `{request.parameter}` and as `{other}`",
+                (Label(alias.span, f"`{request.parameter}` and `{other}` overlap here"),),
+                help=f"pass a buffer of its own, or, if they never overlap, `--assume {NO_ALIAS}`",
+            )
+
+
+def initial_contents(analysis: Analysis, request: OutputRequest) -> Iterator[Diagnostic]:
+    """KR209: a launch passes a filled buffer whose fill the op would change where the kernel does not write."""
+    if FULLY_WRITTEN in request.assumed:
+        return
+    for launch in analysis.launches:
+        fact = launch.facts.get(request.parameter)
+        if fact is None or Allocation.FILL not in fact.allocations:
+            continue
+        changed = [fill for fill in fact.fills if not _preserved(request.pointwise, fill)]
+        if changed or not fact.fills:
+            held = f"is filled with {changed[0]!r}" if changed else "is filled with a value that could not be read"
+            yield Diagnostic(
+                "KR209",
+                f"`{request.parameter}` {held} before the launch, which {request.pointwise.name} would change where "
+                "the kernel does not write",
+                (Label(launch.span, f"`{request.parameter}` holds a value before this launch"),),
+                help=f"allocate it with torch.empty, or, if every element is written, `--assume {FULLY_WRITTEN}`",
+            )
+
+
+def _preserved(pointwise: Pointwise, fill: object) -> bool:
+    return isinstance(fill, (bool, int, float)) and pointwise.preserves(float(fill))
+
+
+def tuner_touches(analysis: Analysis, request: OutputRequest) -> Iterator[Diagnostic]:
+    """KR211: the autotuner writes the output between launches."""
+    tuning = analysis.tuning
+    if request.parameter not in tuning.reset_to_zero and not tuning.unreadable_resets:
+        return
+    span = tuning.span or analysis.kernel.definition_line
+    named = request.parameter in tuning.reset_to_zero
+    yield Diagnostic(
+        "KR211",
+        f"the autotuner resets `{request.parameter}` to zero: the kernel adds to what is there"
+        if named
+        else f"the autotuner may reset `{request.parameter}`: its `reset_to_zero` cannot be read without running code",
+        (Label(span, "in this decorator"),),
+        help="a kernel that accumulates across launches or programs has no store with the final value; apply the op after it",
+    )
+
+
+def element_types(analysis: Analysis, request: OutputRequest) -> Iterator[Diagnostic]:
+    """KR401: the op's result does not have the element type of the output."""
+    for element in sorted(element_types_of(analysis, request.output)):
+        reason = request.pointwise.undefined_reason(element)
+        if reason:
+            fact = next((f for f in analysis.facts if f.name == request.parameter), None)
+            notes = ()
+            if fact is not None and fact.evidence in (Evidence.USE, Evidence.NAME, Evidence.GUESS, Evidence.REPAIR):
+                notes = (f"`{request.parameter}` was taken for {element} ({fact.evidence.value})",)
+            yield Diagnostic(
+                "KR401",
+                f"{request.pointwise.name} cannot be stored to `{request.parameter}`, which holds {element}",
+                (Label(analysis.kernel.definition_line, reason),),
+                notes,
+                help=f"if the elements are of another type, say so: `--dtype {request.parameter}=fp32`",
+            )
+
+
+CHECKS: tuple[Check, ...] = (
+    only_written,
+    unlowered,
+    launched_with_alias,
+    initial_contents,
+    tuner_touches,
+    element_types,
+)
+
+
+def run_checks(analysis: Analysis, request: OutputRequest) -> tuple[Diagnostic, ...]:
+    """Every reason not to fuse, each once."""
+    return tuple(dict.fromkeys(d for check in CHECKS for d in check(analysis, request)))
+
+
+def element_types_of(analysis: Analysis, output: str) -> frozenset[str]:
+    """The element types ("fp32", "i8", ...) that the output is lowered with."""
+    name, _, index = output.partition("[")
+    found = set()
+    for view in analysis.views:
+        kind = view.specialization.type_of(name)
+        if isinstance(kind, (tuple, list)) and index:
+            kind = kind[int(index.rstrip("]"))]
+        match = re.match(r"\*(?:k?)(\w+)|tensordesc<(\w+)", str(kind))
+        if match:
+            found.add(match[1] or match[2])
+    return frozenset(found)
+
+
+def assumptions(analysis: Analysis, request: OutputRequest) -> tuple[Assumption, ...]:
+    """What the fusion takes from the caller, beyond what the file itself shows."""
+    names = []
+    others = set(analysis.parameters_with(*MemoryEffect)) - {request.output}
+    if others:
+        names.append(NO_ALIAS)
+    facts = [launch.facts.get(request.parameter) for launch in analysis.launches]
+    settled = facts and all(
+        fact is not None
+        and fact.allocations
+        and (fact.allocations <= {Allocation.EMPTY, Allocation.FILL} and FULLY_WRITTEN not in request.assumed)
+        for fact in facts
+    )
+    if not settled:
+        names.append(FULLY_WRITTEN)
+    return tuple(Assumption(name, ASSUMPTIONS[name].format(output=request.output)) for name in names)

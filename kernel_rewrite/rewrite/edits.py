@@ -1,0 +1,28 @@
+"""Edits are values; this applies them, and nothing outside their spans changes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from kernel_rewrite.model import Edit, InternalError, Span
+from kernel_rewrite.source.files import SourceFile
+
+
+def apply_edits(file: SourceFile, edits: Iterable[Edit], within: Span | None = None) -> str:
+    """The text of `file` (or of its part `within`) with every edit made. Raises InternalError on overlapping edits."""
+    start = file.offset(within.line, within.column) if within else 0
+    end = file.offset(within.end_line, within.end_column) if within else len(file.text)
+    pieces, position = [], start
+    for edit in sorted(set(edits), key=lambda edit: (edit.span, edit.replacement)):
+        first = file.offset(edit.span.line, edit.span.column)
+        last = file.offset(edit.span.end_line, edit.span.end_column)
+        if first < position or last > end:
+            raise InternalError(f"edits overlap at {edit.span.start}")
+        pieces += [file.text[position:first], edit.replacement]
+        position = last
+    return "".join([*pieces, file.text[position:end]])
+
+
+def insertion(file: str, line: int, column: int, text: str, why: str) -> Edit:
+    """An edit that puts `text` before (line, column)."""
+    return Edit(Span(file, line, column, line, column), text, why)

@@ -1,0 +1,373 @@
+"""Which sides of a kernel's compile-time branches one assignment of constexpr values takes.
+
+A partial evaluation of the `ast`, helpers included: what depends on constexpr values alone is computed, the rest is
+`RUNTIME`. Two assignments with the same decisions compile to the same operations, constants aside.
+"""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+
+from kernel_rewrite.model import Closure, Constant, Dtype, Function, FunctionRef, TritonObject
+from kernel_rewrite.source.symbolic import BINARY, COMPARE, next_power_of_2
+from kernel_rewrite.source.usage import DTYPES, binding_of
+
+MAXIMUM_CALLS = 400
+
+
+class _Runtime:
+    def __repr__(self) -> str:
+        return "RUNTIME"
+
+
+RUNTIME = _Runtime()
+"""A value that exists only when the kernel runs."""
+
+
+@dataclass(frozen=True, slots=True)
+class Pointer:
+    """A tensor argument (or a scalar one), of which only the dtype is known at compile time."""
+
+    dtype: str = ""
+    pointer: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """A compile-time value (or RUNTIME) and the parameters it was computed from."""
+
+    value: object = RUNTIME
+    dependencies: frozenset[str] = frozenset()
+
+
+NOTHING = Known()
+
+Site = tuple[str, int, int, str]
+"""File, line, column of a test, and the text that tells apart tests of one place."""
+
+
+@dataclass(slots=True)
+class Trace:
+    """The decisions of one assignment, in order, and the parameters they depend on."""
+
+    decisions: list[tuple[Site, bool]] = field(default_factory=list)
+    consulted: set[str] = field(default_factory=set)
+
+    @property
+    def key(self) -> tuple[tuple[Site, bool], ...]:
+        return tuple(self.decisions)
+
+    @property
+    def sides(self) -> frozenset[tuple[Site, bool]]:
+        return frozenset(self.decisions)
+
+
+def trace(closure: Closure, arguments: Mapping[str, object]) -> Trace:
+    """The compile-time decisions with `arguments` (a value, a `Pointer`, or RUNTIME, by parameter of the kernel)."""
+    run = _Run(closure)
+    environment = {name: Known(value, frozenset((name,))) for name, value in arguments.items()}
+    _Frame(run, closure.kernel).block(closure.kernel.node.body, environment)
+    return run.trace
+
+
+_BUILTINS = {"min": min, "max": max, "cdiv": lambda a, b: -(-a // b), "next_power_of_2": next_power_of_2, "abs": abs, "int": int, "len": len}
+
+
+class _Run:
+    def __init__(self, closure: Closure) -> None:
+        self.closure = closure
+        self.trace = Trace()
+        self.calls = 0
+        self.active: list[FunctionRef] = []
+
+
+Environment = dict[str, Known]
+
+
+class _Frame:
+    def __init__(self, run: _Run, function: Function) -> None:
+        self.run = run
+        self.function = function
+        self.names = run.closure.bindings.get(function.ref.file, {})
+        self.returned: Known | None = None
+
+    # statements -------------------------------------------------------------------------------------------------------
+
+    def block(self, body: Iterable[ast.stmt], environment: Environment) -> bool:
+        """Run `body`; True when it surely returned."""
+        return any(self.statement(statement, environment) for statement in body)
+
+    def statement(self, node: ast.stmt, environment: Environment) -> bool:
+        match node:
+            case ast.Assign(targets=targets, value=value):
+                result = self.value(value, environment)
+                for target in targets:
+                    _bind(target, result, environment)
+            case ast.AnnAssign(target=target, value=ast.expr() as value):
+                _bind(target, self.value(value, environment), environment)
+            case ast.AugAssign(target=ast.Name(id=name), op=op, value=value):
+                environment[name] = _binary(op, environment.get(name, NOTHING), self.value(value, environment))
+            case ast.Expr(value=value):
+                self.value(value, environment)
+            case ast.If(test=test, body=body, orelse=orelse):
+                taken = self.decide(test, environment)
+                if taken is not None:
+                    return self.block(body if taken else orelse, environment)
+                one, other = dict(environment), dict(environment)
+                ends = [self.block(body, one), self.block(orelse, other)]
+                if all(ends) and orelse:
+                    return True
+                environment.update(_joined(one, other))
+            case ast.For(target=target, iter=iterator, body=body, orelse=orelse):
+                self.value(iterator, environment)
+                _forget(body, environment)
+                _bind(target, NOTHING, environment)
+                self.block(body, environment)
+                self.block(orelse, environment)
+                _forget(body, environment)
+            case ast.While(test=test, body=body):
+                _forget(body, environment)
+                self.decide(test, environment)
+                self.block(body, environment)
+                _forget(body, environment)
+            case ast.With(items=items, body=body):
+                for item in items:
+                    self.value(item.context_expr, environment)
+                return self.block(body, environment)
+            case ast.Return(value=value):
+                result = NOTHING if value is None else self.value(value, environment)
+                same = self.returned is None or self.returned == result
+                self.returned = result if same else NOTHING
+                return True
+        return False
+
+    def decide(self, node: ast.expr, environment: Environment) -> bool | None:
+        """The outcome of a test, None at run time. Every atom of the test is a decision of its own."""
+        match node:
+            case ast.BoolOp(op=op, values=values):
+                stop = isinstance(op, ast.Or)
+                outcome: bool | None = not stop
+                for value in values:
+                    decided = self.decide(value, environment)
+                    if decided is None:
+                        outcome = None
+                    elif decided is stop:
+                        return stop
+                return outcome
+            case ast.UnaryOp(op=ast.Not(), operand=operand):
+                decided = self.decide(operand, environment)
+                return None if decided is None else not decided
+        known = self.value(node, environment)
+        if known.value is RUNTIME or isinstance(known.value, Pointer):
+            return None
+        outcome = bool(known.value)
+        site = (self.function.ref.file, node.lineno, node.col_offset, ast.unparse(node))
+        if known.dependencies:
+            self.run.trace.decisions.append((site, outcome))
+            self.run.trace.consulted |= known.dependencies
+        return outcome
+
+    # expressions ------------------------------------------------------------------------------------------------------
+
+    def value(self, node: ast.expr, environment: Environment) -> Known:
+        try:
+            return self._value(node, environment)
+        except (ArithmeticError, TypeError, ValueError, LookupError):
+            return NOTHING
+
+    def _value(self, node: ast.expr, environment: Environment) -> Known:
+        match node:
+            case ast.Constant(value=value):
+                return Known(value)
+            case ast.Name(id=name):
+                return environment[name] if name in environment else self.constant(node)
+            case ast.Attribute():
+                return self.attribute(node, environment)
+            case ast.BinOp(left=left, op=op, right=right):
+                return _binary(op, self.value(left, environment), self.value(right, environment))
+            case ast.UnaryOp(op=ast.Not() | ast.USub() as op, operand=operand):
+                known = self.value(operand, environment)
+                if known.value is RUNTIME or isinstance(known.value, Pointer):
+                    return NOTHING
+                value = not known.value if isinstance(op, ast.Not) else -known.value  # type: ignore[operator]
+                return Known(value, known.dependencies)
+            case ast.Compare():
+                return self.comparison(node, environment)
+            case ast.BoolOp():
+                decided = self.decide(node, environment)
+                if decided is None:
+                    return NOTHING
+                consulted = frozenset(n.id for n in ast.walk(node) if isinstance(n, ast.Name))
+                dependencies: frozenset[str] = frozenset().union(
+                    *(environment[n].dependencies for n in consulted if n in environment)
+                )
+                return Known(decided, dependencies)
+            case ast.IfExp(test=test, body=body, orelse=orelse):
+                taken = self.decide(test, environment)
+                if taken is None:
+                    one, other = self.value(body, environment), self.value(orelse, environment)
+                    return one if one == other else NOTHING
+                return self.value(body if taken else orelse, environment)
+            case ast.Tuple(elts=elements) | ast.List(elts=elements):
+                items = [self.value(element, environment) for element in elements]
+                return Known(tuple(items), frozenset().union(*(i.dependencies for i in items)))
+            case ast.Subscript(value=container, slice=index):
+                holder, key = self.value(container, environment), self.value(index, environment)
+                if isinstance(holder.value, tuple) and isinstance(key.value, int):
+                    item = holder.value[key.value]
+                    return item if isinstance(item, Known) else Known(item, holder.dependencies)
+                return NOTHING
+            case ast.Call():
+                return self.call(node, environment)
+        for child in ast.iter_child_nodes(node):
+            if isinstance(child, ast.expr):
+                self.value(child, environment)
+        return NOTHING
+
+    def constant(self, node: ast.expr) -> Known:
+        binding = binding_of(node, self.names)
+        if isinstance(binding, Constant):
+            return Known(binding.value)
+        if isinstance(binding, FunctionRef):
+            return Known(binding)
+        name = binding.attribute if isinstance(binding, TritonObject) else ""
+        return Known(Dtype(name)) if name in DTYPES else NOTHING
+
+    def attribute(self, node: ast.Attribute, environment: Environment) -> Known:
+        root: ast.expr = node
+        while isinstance(root, ast.Attribute):
+            root = root.value
+        if isinstance(root, ast.Name) and root.id not in environment:
+            return self.constant(node)
+        owner = self.value(node.value, environment)
+        if isinstance(owner.value, Pointer):
+            if node.attr in ("dtype", "type"):
+                if owner.value.pointer:
+                    return owner
+                return Known(Dtype(owner.value.dtype), owner.dependencies) if owner.value.dtype else NOTHING
+            if node.attr == "element_ty" and owner.value.dtype:
+                return Known(Dtype(owner.value.dtype), owner.dependencies)
+        if node.attr == "value":
+            return owner
+        if isinstance(owner.value, Dtype) and node.attr == "primitive_bitwidth":
+            digits = "".join(c for c in owner.value.name.removeprefix("float8").removeprefix("bfloat") if c.isdigit())
+            return Known(8 if "float8" in owner.value.name else int(digits or 0), owner.dependencies)
+        return NOTHING
+
+    def comparison(self, node: ast.Compare, environment: Environment) -> Known:
+        operands = [self.value(operand, environment) for operand in (node.left, *node.comparators)]
+        dependencies: frozenset[str] = frozenset().union(*(o.dependencies for o in operands))
+        for op, left, right in zip(node.ops, operands, operands[1:]):
+            if isinstance(op, (ast.Is, ast.IsNot)):
+                if right.value is not None:
+                    return NOTHING
+                outcome = (left.value is None) == isinstance(op, ast.Is)
+                if left.value is RUNTIME and not left.dependencies:
+                    return Known(isinstance(op, ast.IsNot))
+            elif any(o.value is RUNTIME or isinstance(o.value, Pointer) for o in (left, right)):
+                if None in (left.value, right.value) and isinstance(op, (ast.Eq, ast.NotEq)):
+                    outcome = isinstance(op, ast.NotEq)
+                else:
+                    return NOTHING
+            else:
+                outcome = bool(COMPARE[type(op)](_plain(left.value), _plain(right.value)))
+            if not outcome:
+                return Known(False, dependencies)
+        return Known(True, dependencies)
+
+    def call(self, node: ast.Call, environment: Environment) -> Known:
+        function = node.func
+        local = function
+        while isinstance(local, ast.Attribute):
+            local = local.value
+        is_local = isinstance(local, ast.Name) and local.id in environment
+        target = None if is_local else binding_of(function, self.names)
+        if is_local and isinstance(function, ast.Name):  # a function handed over as a constexpr
+            target = environment[function.id].value if isinstance(environment[function.id].value, FunctionRef) else None  # type: ignore[assignment]
+        if isinstance(target, FunctionRef):
+            called = self.run.closure.function(target)
+            if called is not None:
+                return self.helper(node, called, environment)
+        values = [self.value(a, environment) for a in node.args]
+        values += [self.value(k.value, environment) for k in node.keywords]
+        if isinstance(function, ast.Attribute) and is_local:
+            self.value(function.value, environment)
+            return NOTHING
+        name = function.attr if isinstance(function, ast.Attribute) else function.id if isinstance(function, ast.Name) else ""
+        if name == "constexpr" and values:
+            return values[0]
+        if name in ("static_assert", "device_assert", "static_print"):
+            return NOTHING
+        if name in _BUILTINS and values and all(isinstance(v.value, (int, float, tuple)) for v in values):
+            result = _BUILTINS[name](*(_plain(v.value) for v in values))  # type: ignore[operator]
+            return Known(result, frozenset().union(*(v.dependencies for v in values)))
+        return NOTHING
+
+    def helper(self, node: ast.Call, function: Function, environment: Environment) -> Known:
+        arguments = function.node.args
+        names = [a.arg for a in (*arguments.posonlyargs, *arguments.args)]
+        frame = _Frame(self.run, function)
+        bound: Environment = {}
+        defaults = list(zip(reversed(names), reversed(arguments.defaults)))
+        defaults += [(a.arg, d) for a, d in zip(arguments.kwonlyargs, arguments.kw_defaults) if d is not None]
+        for name, default in defaults:
+            bound[name] = frame.value(default, {})
+        for name, argument in zip(names, node.args):
+            if isinstance(argument, ast.Starred):
+                break
+            bound[name] = self.value(argument, environment)
+        for keyword in node.keywords:
+            if keyword.arg is not None:
+                bound[keyword.arg] = self.value(keyword.value, environment)
+        for name in function.parameters:
+            bound.setdefault(name, NOTHING)
+        self.run.calls += 1
+        if function.ref in self.run.active or self.run.calls > MAXIMUM_CALLS:
+            return NOTHING
+        self.run.active.append(function.ref)
+        frame.block(function.node.body, bound)
+        self.run.active.pop()
+        return frame.returned or NOTHING
+
+
+def _plain(value: object) -> object:
+    if isinstance(value, tuple):
+        return tuple(_plain(v.value if isinstance(v, Known) else v) for v in value)
+    return value
+
+
+def _binary(op: ast.operator, left: Known, right: Known) -> Known:
+    if type(op) not in BINARY or any(not isinstance(k.value, (int, float, str)) for k in (left, right)):
+        return NOTHING
+    try:
+        return Known(BINARY[type(op)](left.value, right.value), left.dependencies | right.dependencies)
+    except (ArithmeticError, TypeError, ValueError):
+        return NOTHING
+
+
+def _bind(target: ast.expr, known: Known, environment: Environment) -> None:
+    if isinstance(target, ast.Name):
+        environment[target.id] = known
+    elif isinstance(target, (ast.Tuple, ast.List)):
+        items = known.value if isinstance(known.value, tuple) and len(known.value) == len(target.elts) else ()
+        for index, element in enumerate(target.elts):
+            item = items[index] if items else NOTHING
+            _bind(element, item if isinstance(item, Known) else Known(item, known.dependencies), environment)
+
+
+def _joined(one: Environment, other: Environment) -> Environment:
+    names = {**one, **other}
+    return {
+        name: value if one.get(name) == other.get(name) else NOTHING if name in one and name in other else value
+        for name, value in names.items()
+    }
+
+
+def _forget(body: Iterable[ast.stmt], environment: Environment) -> None:
+    """What a loop assigns may change between its rounds."""
+    for statement in body:
+        for node in ast.walk(statement):
+            if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store) and node.id in environment:
+                environment[node.id] = NOTHING

@@ -1,0 +1,303 @@
+"""The ways a kernel can be compiled, enumerated so that every decision its compile-time branches can take is seen."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+
+from kernel_rewrite.model import Closure, Dtype, Evidence, FunctionRef, ParameterFact, Specialization
+from kernel_rewrite.source.autotune import HeuristicKind, Tuning
+from kernel_rewrite.source.branches import RUNTIME, Pointer, Site, Trace, trace
+from kernel_rewrite.source.launches import Launch
+from kernel_rewrite.source.signatures import (
+    DTYPE_NAMES,
+    FLOAT_TYPES,
+    NO_OVERRIDES,
+    Overrides,
+    Signature,
+    infer,
+)
+
+LIMIT = 32
+"""How many specializations a plan holds."""
+
+MAXIMUM_TRACES = 600
+"""How many assignments are traced in search of new decisions."""
+
+Assignment = tuple[tuple[str, object], ...]
+"""What differs from the base: (axis, choice) pairs in order. An axis is a parameter or "autotune"."""
+
+AUTOTUNE = "autotune"
+ABSENT = "absent"
+
+
+@dataclass(frozen=True, slots=True)
+class SpecializationPlan:
+    """The specializations to prove and validate, the base first.
+
+    `complete` says that they take every combination of compile-time decisions that the known values allow. `undecided`
+    are the sides of compile-time tests (with the outcome) that none of them takes. `unknown` are constexpr parameters
+    without any value.
+    """
+
+    specializations: tuple[Specialization, ...]
+    complete: bool
+    signature: Signature
+    undecided: tuple[tuple[Site, bool], ...] = ()
+    unknown: tuple[str, ...] = ()
+
+    @property
+    def base(self) -> Specialization:
+        return self.specializations[0]
+
+    @property
+    def facts(self) -> tuple[ParameterFact, ...]:
+        return self.signature.facts
+
+
+def specializations(
+    closure: Closure,
+    launches: tuple[Launch, ...] = (),
+    tuning: Tuning = Tuning(),
+    overrides: Overrides = NO_OVERRIDES,
+    limit: int = LIMIT,
+) -> SpecializationPlan:
+    """The plan for the closure's kernel, as launched by `launches` and decorated with `tuning`."""
+    signature = infer(closure, launches, tuning, overrides)
+    return plan(closure, signature, limit)
+
+
+def plan(closure: Closure, signature: Signature, limit: int = LIMIT) -> SpecializationPlan:
+    """The plan for parameters already inferred (or repaired)."""
+    axes = _Axes(signature)
+    base = axes.specialization(())
+    found, exhausted = _explore(closure, axes, limit)
+    chosen, whole = _chosen(found, limit)
+    sides = {side for _, t in found for side in t.sides}
+    undecided = tuple(sorted((site, not outcome) for site, outcome in sides if (site, not outcome) not in sides))
+    result = {_identity(base): base}
+    for assignment in chosen:
+        specialization = axes.specialization(assignment)
+        result.setdefault(_identity(specialization), specialization)
+    for index in range(1, len(axes.configs)):
+        if len(result) >= limit:
+            break
+        specialization = axes.specialization(((AUTOTUNE, index),))
+        result.setdefault(_identity(specialization), specialization)
+    unknown = tuple(p.name for p in signature.parameters if p.kind == "constexpr" and not p.values)
+    return SpecializationPlan(tuple(result.values()), exhausted and whole, signature, undecided, unknown)
+
+
+def _identity(specialization: Specialization) -> str:
+    return repr((specialization.signature, specialization.constexprs))
+
+
+def dtype_probe(specialization: Specialization, output: str, signature: Signature | None = None) -> Specialization | None:
+    """`specialization` with another float type for `output`'s elements; None when its type is not a float or is sure."""
+    kind = specialization.type_of(output)
+    if not isinstance(kind, str):
+        return None
+    prefix, element = ("*", kind[1:]) if kind.startswith("*") else ("", "")
+    if element not in FLOAT_TYPES:
+        return None
+    if signature is not None and signature[output].evidence in (Evidence.OVERRIDE, Evidence.ALLOCATION):
+        if signature[output].detail == "":
+            return None
+    other = "fp32" if element in ("fp16", "bf16") else "fp16"
+    origin = ", ".join(filter(None, [specialization.origin, f"{output}: {other}"]))
+    return replace(specialization.with_types(**{output: f"{prefix}{other}"}), origin=origin)
+
+
+# -------------------------------------------------------------------------------------------------- choices and what they mean
+
+
+class _Axes:
+    """What can be chosen, and the specialization that a choice makes."""
+
+    def __init__(self, signature: Signature) -> None:
+        self.signature = signature
+        self.configs: list[dict[str, object]] = []
+        tuned = {p.name for p in signature.parameters if p.kind == "constexpr" and p.evidence is Evidence.AUTOTUNE}
+        for config in signature.tuning.configs:
+            values = {n: v for n, v in {**config.options, **config.values}.items() if n in tuned}
+            if values not in self.configs:
+                self.configs.append(values)
+        self.tuned = tuned
+        self.presence = _presence_flags(signature)
+        self.choices: dict[str, tuple[object, ...]] = {}
+        for parameter in signature.parameters:
+            if parameter.name in tuned and signature.tuning.complete:
+                continue
+            if parameter.kind == "constexpr" and len(parameter.values) > 1:
+                self.choices[parameter.name] = parameter.values[1:]
+            elif parameter.kind != "constexpr" and parameter.optional:
+                self.choices[parameter.name] = (ABSENT,)
+        if len(self.configs) > 1:
+            self.choices[AUTOTUNE] = tuple(range(1, len(self.configs)))
+
+    def axis(self, parameter: str) -> tuple[str, ...]:
+        """The axes that can change `parameter`."""
+        names = [parameter] if parameter in self.choices else []
+        if parameter in self.tuned and AUTOTUNE in self.choices:
+            names.append(AUTOTUNE)
+        return tuple(names)
+
+    def values(self, assignment: Assignment) -> tuple[dict[str, object], set[str]]:
+        """The constexpr values of an assignment and the parameters that are None."""
+        chosen = dict(assignment)
+        config = self.configs[_index(chosen.get(AUTOTUNE, 0))] if self.configs else {}
+        values: dict[str, object] = {}
+        absent = {name for name, choice in assignment if choice is ABSENT}
+        for parameter in self.signature.parameters:
+            if parameter.kind != "constexpr":
+                continue
+            default = parameter.values[0] if parameter.values else None
+            values[parameter.name] = config.get(parameter.name, default)
+            if parameter.name in chosen:
+                values[parameter.name] = chosen[parameter.name]
+        for flag, (pointer, present) in self.presence.items():
+            if pointer in absent and flag not in chosen:
+                values[flag] = not present
+            elif flag in values and flag not in chosen and pointer not in absent:
+                values[flag] = present
+        return values, absent
+
+    def specialization(self, assignment: Assignment) -> Specialization:
+        values, absent = self.values(assignment)
+        signature: list[tuple[str, object]] = []
+        constexprs: list[tuple[str, object]] = []
+        for parameter in self.signature.parameters:
+            name = parameter.name
+            if name in absent:
+                signature.append((name, "constexpr"))
+                constexprs.append((name, None))
+            elif parameter.kind == "constexpr":
+                signature.append((name, "constexpr"))
+                constexprs.append((name, values[name]))
+            elif parameter.kind == "descriptor":
+                shape = ", ".join(str(_size(b, values)) for b in parameter.block)
+                signature.append((name, f"{str(parameter.type)[:-1]}[{shape}]>"))
+            else:
+                signature.append((name, parameter.type))
+        return Specialization(tuple(signature), tuple(constexprs), self.origin(assignment))
+
+    def origin(self, assignment: Assignment) -> str:
+        parts = []
+        chosen = dict(assignment)
+        if len(self.configs) > 1:
+            parts.append(f"autotune config {_index(chosen.get(AUTOTUNE, 0)) + 1}")
+        for name, choice in assignment:
+            if name != AUTOTUNE:
+                parts.append(f"{name}={'None' if choice is ABSENT else shown(choice)}")
+        return ", ".join(parts)
+
+    def arguments(self, assignment: Assignment) -> dict[str, object]:
+        """What `branches.trace` runs with."""
+        values, absent = self.values(assignment)
+        arguments: dict[str, object] = {}
+        for parameter in self.signature.parameters:
+            if parameter.name in absent:
+                arguments[parameter.name] = None
+            elif parameter.kind == "constexpr":
+                arguments[parameter.name] = values[parameter.name]
+            elif parameter.kind in ("pointer", "scalar") and isinstance(parameter.type, str):
+                element = parameter.type.removeprefix("*")
+                arguments[parameter.name] = Pointer(DTYPE_NAMES.get(element, ""), parameter.kind == "pointer")
+            else:
+                arguments[parameter.name] = RUNTIME if parameter.kind == "tuple" else Pointer()
+        return arguments
+
+
+def _presence_flags(signature: Signature) -> dict[str, tuple[str, bool]]:
+    """Flags that say whether a pointer is given: by a heuristic, or by the launch (`HAS_BIAS=bias is not None`)."""
+    found: dict[str, tuple[str, bool]] = {}
+    parameters = {p.name: p for p in signature.parameters}
+    for heuristic in signature.tuning.heuristics:
+        if heuristic.kind is HeuristicKind.PRESENCE and heuristic.parameter in parameters:
+            found[heuristic.name] = (heuristic.parameter, heuristic.present)
+    for launch in signature.launches:
+        for name, fact in launch.facts.items():
+            if fact.presence is None or name in found:
+                continue
+            asked, present = fact.presence
+            for other, other_fact in launch.facts.items():
+                if other != name and parameters[other].kind != "constexpr" and asked in other_fact.roots:
+                    found[name] = (other, present)
+                    break
+    overridden = {p.name for p in signature.parameters if p.evidence is Evidence.OVERRIDE}
+    return {flag: tie for flag, tie in found.items() if flag in parameters and flag not in overridden}
+
+
+def _index(choice: object) -> int:
+    assert isinstance(choice, int)
+    return choice
+
+
+def _size(block: object, values: Mapping[str, object]) -> object:
+    return values.get(block, block) if isinstance(block, str) else block
+
+
+def shown(value: object) -> str:
+    """A constexpr value as the user would write it."""
+    if isinstance(value, Dtype):
+        return f"tl.{value.name}"
+    if isinstance(value, FunctionRef):
+        return value.name
+    return repr(value)
+
+
+# --------------------------------------------------------------------------------------------------------------- search
+
+
+def _explore(closure: Closure, axes: _Axes, limit: int) -> tuple[list[tuple[Assignment, Trace]], bool]:
+    """One assignment for each sequence of decisions that is found, and whether the search saw them all."""
+    found: dict[tuple[tuple[Site, bool], ...], tuple[Assignment, Trace]] = {}
+    fresh: deque[Assignment] = deque([()])
+    stale: deque[Assignment] = deque()  # from assignments that took decisions already seen
+    seen: set[str] = {repr(())}
+    budget = MAXIMUM_TRACES
+    while (fresh or stale) and budget > 0:
+        budget -= 1
+        assignment = fresh.popleft() if fresh else stale.popleft()
+        current = trace(closure, axes.arguments(assignment))
+        queue = stale if current.key in found else fresh
+        found.setdefault(current.key, (assignment, current))
+        for neighbour in _neighbours(assignment, current, axes):
+            name = repr(neighbour)
+            if name not in seen:
+                seen.add(name)
+                queue.append(neighbour)
+    return list(found.values()), not fresh and not stale
+
+
+def _neighbours(assignment: Assignment, current: Trace, axes: _Axes) -> Iterator[Assignment]:
+    chosen = dict(assignment)
+    for parameter in sorted(current.consulted):
+        for axis in axes.axis(parameter):
+            for choice in axes.choices[axis]:
+                if axis not in chosen:
+                    yield tuple(sorted([*assignment, (axis, choice)], key=lambda pair: pair[0]))
+
+
+def _chosen(found: list[tuple[Assignment, Trace]], limit: int) -> tuple[list[Assignment], bool]:
+    """All assignments when they fit; else the base, and greedily those that show sides not seen yet."""
+    if len(found) <= limit:
+        return [assignment for assignment, _ in found], True
+    chosen = [found[0][0]]
+    covered = set(found[0][1].sides)
+    rest = found[1:]
+    while len(chosen) < limit and rest:
+        best = max(rest, key=lambda item: (len(item[1].sides - covered), -len(item[0])))
+        if best[1].sides <= covered:
+            break
+        chosen.append(best[0])
+        covered |= best[1].sides
+        rest.remove(best)
+    # single changes and the shortest assignments fill what is left
+    for assignment, _ in sorted(rest, key=lambda item: len(item[0])):
+        if len(chosen) >= limit:
+            break
+        chosen.append(assignment)
+    return chosen, False
+
