@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from kernel_rewrite.analysis import Analysis
 from kernel_rewrite.diagnostics import Diagnostic, Label
 from kernel_rewrite.model import Assumption, Evidence, MemoryEffect
-from kernel_rewrite.pointwise.language import Pointwise
+from kernel_rewrite.pointwise.language import Input, Pointwise
 from kernel_rewrite.rewrite.stores import unlowered_code
 from kernel_rewrite.source.launches import Allocation, aliases
 
@@ -35,6 +35,11 @@ class OutputRequest:
     text: str
     pointwise: Pointwise
     assumed: frozenset[str] = frozenset()
+
+    @classmethod
+    def without_op(cls, output: str) -> OutputRequest:
+        """A request that only asks whether any op could be fused."""
+        return cls(output, "x", Pointwise(Input()))
 
     @property
     def parameter(self) -> str:
@@ -136,14 +141,10 @@ def element_types(analysis: Analysis, request: OutputRequest) -> Iterator[Diagno
             )
 
 
-CHECKS: tuple[Check, ...] = (
-    only_written,
-    unlowered,
-    launched_with_alias,
-    initial_contents,
-    tuner_touches,
-    element_types,
-)
+CHECKS_WITHOUT_OP: tuple[Check, ...] = (only_written, unlowered, launched_with_alias, tuner_touches)
+"""What holds or fails whatever the op is: the part `inspect` reports."""
+
+CHECKS: tuple[Check, ...] = (*CHECKS_WITHOUT_OP, initial_contents, element_types)
 
 
 def run_checks(analysis: Analysis, request: OutputRequest) -> tuple[Diagnostic, ...]:

@@ -84,6 +84,19 @@ def fuse(
     project, file, kernel = read_source(source, path, kernel)
     definition = choose_kernel(file, project, kernel)
     analysis = analyse(definition, project, build, lambda function: parse_overrides(function, constexprs, dtypes))
+    return fuse_outputs(analysis, requested, assumed=assumed, numerics=numerics)
+
+
+def fuse_outputs(
+    analysis: Analysis,
+    requested: Iterable[tuple[str | None, str]],
+    *,
+    assumed: frozenset[str] = frozenset(),
+    numerics: str = EAGER,
+) -> Fused:
+    """What `fuse` does once the kernel is analysed: check, plan, rewrite, confirm each (output, op) of `requested`."""
+    definition, project, build = analysis.kernel, analysis.project, analysis.compiler
+    file = definition.file
     requests = [_request(analysis, output, text, assumed) for output, text in requested]
     plans = [(plan_output(analysis, request), request.pointwise) for request in requests]
     edits = epilogue_edits(

@@ -808,7 +808,7 @@ _ROWS: tuple[Op, ...] = (
         "x - trunc(x)",
         steps=_WIDE + "wide - {libdevice}.trunc(wide)",
         integer_result="",
-        at=_guarded(lambda x: math.nan if math.isinf(x) else x - math.trunc(x)),
+        at=_guarded(lambda x: math.nan if math.isinf(x) else math.fmod(x, 1.0) + 0.0),
         exact=True,
         nan="stays NaN; infinities become NaN",
         source=_CUDA + "UnaryFractionKernels.cu",

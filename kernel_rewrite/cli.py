@@ -1,0 +1,366 @@
+"""The `kernel-rewrite` command: the only place that prints and that chooses exit codes.
+
+0: done; 1: refused, or a difference found; 2: wrong usage, or an error of kernel-rewrite itself. Results go to stdout,
+messages to stderr. Everything heavy is imported inside the command that needs it.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from typing import TYPE_CHECKING, Any, NoReturn
+
+import click
+
+from kernel_rewrite import __version__
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from kernel_rewrite.diagnostics import Diagnostic
+    from kernel_rewrite.inspection import Inspection
+
+REFUSED, ERROR = 1, 2
+
+_FORMAT = click.option("--format", "output_format", type=click.Choice(["text", "json"]), default="text", show_default=True)
+_KERNEL = click.option("--kernel", metavar="NAME", help="The kernel to work on; needed when the file has several.")
+_SET = click.option(
+    "--set", "constexprs", multiple=True, metavar="NAME=VALUE", help="Fix a compile-time parameter instead of inferring it."
+)
+_DTYPE = click.option(
+    "--dtype", "dtypes", multiple=True, metavar="PARAM=TYPE", help="Fix an element type, e.g. c_ptr=fp16, instead of inferring it."
+)
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]}, no_args_is_help=True)
+@click.version_option(__version__, prog_name="kernel-rewrite")
+def cli() -> None:
+    """Fuse pointwise ops into a hand-written Triton kernel: a new, readable, proved source file.
+
+    \b
+    Examples:
+      kernel-rewrite fuse matmul.py --epilogue relu
+      kernel-rewrite fuse norm.py --kernel rms_norm --epilogue y_ptr=silu -o norm_silu.py
+      kernel-rewrite inspect matmul.py
+      kernel-rewrite explain KR201
+    """
+
+
+def main() -> None:
+    """Run the command; errors of kernel-rewrite itself end with exit code 2 and a report of what to send."""
+    cli(prog_name="kernel-rewrite")
+
+
+@cli.command()
+@click.argument("source", metavar="SRC.py")
+@_KERNEL
+@click.option(
+    "--epilogue",
+    "epilogues",
+    multiple=True,
+    required=True,
+    metavar="OP|OUT=OP",
+    help="The op to apply to what is stored, e.g. relu, 'leaky_relu(0.2)' or c_ptr=gelu. Once for each output.",
+)
+@click.option("-o", "--output", metavar="FILE", help="Where to write; '-' for stdout. Default: <stem>_<op>.py beside the source.")
+@click.option("--diff", "show_diff", is_flag=True, help="Print the diff and write nothing.")
+@click.option(
+    "--numerics",
+    type=click.Choice(["eager", "fused"]),
+    default="eager",
+    show_default=True,
+    help="eager: round to the output's type between kernel and op, as the unfused pair does; fused: keep the precision.",
+)
+@_SET
+@_DTYPE
+@click.option("--assume", multiple=True, metavar="NAME", help="Take a statement from you: no-alias, fully-written.")
+@_FORMAT
+@click.option("--force", is_flag=True, help="Overwrite a file that kernel-rewrite did not generate.")
+def fuse(
+    source: str,
+    kernel: str | None,
+    epilogues: tuple[str, ...],
+    output: str | None,
+    show_diff: bool,
+    numerics: str,
+    constexprs: tuple[str, ...],
+    dtypes: tuple[str, ...],
+    assume: tuple[str, ...],
+    output_format: str,
+    force: bool,
+) -> None:
+    """Write a copy of SRC.py in which every store to an output stores OP of the value.
+
+    \b
+    Examples:
+      kernel-rewrite fuse matmul.py --epilogue relu              writes matmul_relu.py
+      kernel-rewrite fuse matmul.py --epilogue c_ptr=gelu --diff shows the change
+      kernel-rewrite fuse matmul.py --epilogue 'clamp(0, 6)' -o -
+    """
+    with _reporting(source, output_format):
+        from kernel_rewrite.fuse import fuse as fuse_source
+        from kernel_rewrite.project.files import default_output, write_generated
+
+        fused = fuse_source(
+            source, epilogues, kernel=kernel, numerics=numerics, constexprs=constexprs, dtypes=dtypes, assume=assume
+        )
+        written = ""
+        if show_diff:
+            click.echo(fused.diff, nl=False)
+        elif output == "-":
+            click.echo(fused.source, nl=False)
+        else:
+            written = write_generated(output or default_output(source, fused.name), fused, force=force)
+        if output_format == "json":
+            click.echo(json.dumps(_fused_json(fused, written), indent=2), err=output == "-" or show_diff)
+            return
+        for proof in fused.proofs:
+            ways = len(proof.specializations)
+            calls = len(proof.stores)
+            click.echo(
+                f"proved: `{proof.output}` is only written, by {calls} store{'s' * (calls != 1)}, "
+                f"in {ways} specialization{'s' * (ways != 1)}",
+                err=True,
+            )
+        for assumption in fused.assumptions:
+            click.echo(f"assumed ({assumption.name}): {assumption.statement}", err=True)
+        if written:
+            click.echo(f"wrote {written}", err=True)
+
+
+@cli.command()
+@click.argument("source", metavar="SRC.py")
+@_KERNEL
+@_SET
+@_DTYPE
+@_FORMAT
+def inspect(
+    source: str, kernel: str | None, constexprs: tuple[str, ...], dtypes: tuple[str, ...], output_format: str
+) -> None:
+    """Show the inputs, outputs, loads and stores of each kernel, and which outputs can take an epilogue."""
+    with _reporting(source, output_format):
+        from kernel_rewrite.inspection import inspect as inspect_source
+
+        inspection = inspect_source(source, kernel=kernel, constexprs=constexprs, dtypes=dtypes)
+        if output_format == "json":
+            click.echo(json.dumps(_inspection_json(inspection), indent=2))
+        else:
+            click.echo(_inspection_text(inspection))
+
+
+@cli.command()
+@click.argument("fused", metavar="FUSED.py")
+@click.option(
+    "--call",
+    "calls",
+    multiple=True,
+    required=True,
+    metavar="EXPR",
+    help="A call of the module's launcher, e.g. 'add(randn(1000), randn(1000))'.",
+)
+@click.option("--original", metavar="SRC.py", help="The unfused file; by default the one the header names.")
+@click.option("--seed", type=int, default=0, show_default=True, help="Repeats the drawn inputs.")
+@click.option("--trials", type=int, default=6, show_default=True, help="How many variations of each call to run.")
+@click.option("--judge", type=click.Choice(["auto", "cuda", "interpreter"]), default="auto", show_default=True)
+@_FORMAT
+def verify(
+    fused: str, calls: tuple[str, ...], original: str | None, seed: int, trials: int, judge: str, output_format: str
+) -> None:
+    """Run the original kernel and the torch op against the fused file, and compare what they store.
+
+    Runs on CUDA if there is a device, else in Triton's interpreter. This is the one command that runs your code.
+    """
+    with _reporting(fused, output_format):
+        from kernel_rewrite.verify import render, to_json, verify as verify_file
+
+        verification = verify_file(fused, calls, original=original, seed=seed, trials=trials, judge=judge)
+        click.echo(json.dumps(to_json(verification), indent=2) if output_format == "json" else render(verification))
+    if not verification.ok:
+        sys.exit(REFUSED)
+
+
+@cli.command()
+@click.argument("code", metavar="CODE")
+def explain(code: str) -> None:
+    """Print the page of a diagnostic: what it means, an example, the way out."""
+    from kernel_rewrite.diagnostics import CODES, explanation
+
+    try:
+        click.echo(explanation(code.upper()), nl=False)
+    except KeyError:
+        import difflib
+
+        close = difflib.get_close_matches(code.upper(), CODES, 3) or list(CODES)
+        raise click.UsageError(f"no diagnostic `{code}`; known: {', '.join(close)}") from None
+
+
+@cli.command()
+@_FORMAT
+def ops(output_format: str) -> None:
+    """List the ops an epilogue can use."""
+    from kernel_rewrite.pointwise.ops import OPS
+
+    rows = [
+        {
+            "name": op.name,
+            "aliases": list(op.aliases),
+            "parameters": [p.name for p in op.parameters],
+            "torch": op.torch,
+            "formula": op.formula,
+            "nan": op.nan,
+        }
+        for op in OPS.values()
+    ]
+    if output_format == "json":
+        click.echo(json.dumps(rows, indent=2))
+        return
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table("op", "torch", "meaning", box=None, pad_edge=False)
+    for op in OPS.values():
+        call = f"{op.name}({', '.join(p.name for p in op.parameters)})" if op.parameters else op.name
+        table.add_row(call, op.torch, op.formula)
+    Console(soft_wrap=True).print(table)
+
+
+# ------------------------------------------------------------------------------------------------------------ reporting
+
+
+class _reporting:
+    """Turns refusals and internal errors into messages and exit codes."""
+
+    def __init__(self, source: str, output_format: str) -> None:
+        self._source = source
+        self._format = output_format
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: Any) -> None:
+        if error is None or isinstance(error, (SystemExit, click.ClickException, KeyboardInterrupt)):
+            return
+        from kernel_rewrite.diagnostics import FusionRefused
+
+        if isinstance(error, FusionRefused):
+            self._refuse(error.diagnostics)
+        if isinstance(error, Exception):
+            self._internal(error)
+
+    def _refuse(self, diagnostics: tuple[Diagnostic, ...]) -> NoReturn:
+        if self._format == "json":
+            click.echo(json.dumps({"version": 1, "ok": False, "diagnostics": [_json_of(d) for d in diagnostics]}, indent=2))
+        else:
+            from kernel_rewrite.diagnostics import render
+
+            sources = _texts(self._source, diagnostics)
+            for diagnostic in diagnostics:
+                click.echo(render(diagnostic, sources) + "\n", err=True)
+        sys.exit(REFUSED)
+
+    def _internal(self, error: Exception) -> NoReturn:
+        import traceback
+
+        lines = "".join(traceback.format_exception(error)).rstrip()
+        click.echo(f"error[KR901]: internal error of kernel-rewrite {__version__}: {error}\n\n{lines}\n", err=True)
+        click.echo("Nothing was written. Please report this, with the source file and the lines above.", err=True)
+        sys.exit(ERROR)
+
+
+def _texts(source: str, diagnostics: Iterable[Diagnostic]) -> dict[str, str]:
+    """The texts of the files that labels point into."""
+    import tokenize
+
+    texts = {}
+    for file in {label.span.file for d in diagnostics for label in d.labels} | {source}:
+        try:
+            with tokenize.open(file) as stream:
+                texts[file] = stream.read()
+        except (OSError, SyntaxError, UnicodeDecodeError):
+            continue
+    return texts
+
+
+def _json_of(value: Any) -> Any:
+    """Dataclasses, enums and tuples as JSON."""
+    import dataclasses
+    import enum
+
+    if isinstance(value, enum.Enum):
+        return value.value
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return {f.name: _json_of(getattr(value, f.name)) for f in dataclasses.fields(value)}
+    if isinstance(value, (tuple, list, frozenset, set)):
+        return [_json_of(item) for item in value]
+    if isinstance(value, dict):
+        return {str(key): _json_of(item) for key, item in value.items()}
+    return value if isinstance(value, (str, int, float, bool)) or value is None else str(value)
+
+
+def _fused_json(fused: Any, written: str) -> dict[str, Any]:
+    return {
+        "version": 1,
+        "ok": True,
+        "kernel": fused.kernel,
+        "epilogues": dict(fused.epilogues),
+        "written": written or None,
+        "diff": fused.diff,
+        "proofs": [
+            {
+                "output": proof.output,
+                "stores": [_json_of(span) for span in proof.stores],
+                "specializations": [_json_of(s) for s in proof.specializations],
+                "assumptions": [_json_of(a) for a in proof.assumptions],
+            }
+            for proof in fused.proofs
+        ],
+    }
+
+
+def _inspection_json(inspection: Inspection) -> dict[str, Any]:
+    kernels = [_json_of(kernel) for kernel in inspection.kernels]
+    return {"version": 1, "path": inspection.path, "kernels": kernels}
+
+
+def _inspection_text(inspection: Inspection) -> str:
+    from kernel_rewrite.diagnostics import render
+
+    lines = []
+    for kernel in inspection.kernels:
+        lines.append(f"{inspection.path}:{kernel.span.line}: {kernel.name}")
+        if kernel.problems:
+            lines += [_indented(render(problem, inspection.sources)) for problem in kernel.problems]
+            lines.append("")
+            continue
+        lines.append("  parameters")
+        width = max((len(fact.name) for fact in kernel.parameters), default=0)
+        for fact in kernel.parameters:
+            detail = f": {fact.detail}" if fact.detail else ""
+            lines.append(f"    {fact.name:<{width}}  {_shown(fact)}  ({fact.evidence.value}{detail})")
+        lines.append(f"  specializations ({'all' if kernel.complete else 'a covering set'})")
+        lines += [f"    {origin}" for origin in kernel.specializations]
+        lines += [f"    {origin or 'as inferred'}: rejected by Triton: {why}" for origin, why in kernel.rejected]
+        lines.append("  accesses")
+        for access in kernel.accesses:
+            target = ", ".join(access.parameters) or "-"
+            unseen = "" if access.lowered else "  [in no specialization]"
+            lines.append(f"    {access.span.line}:{access.span.column + 1}  {access.effect:<13} {target:<14} {access.text}{unseen}")
+        lines.append(f"  inputs   {', '.join(kernel.inputs) or '-'}")
+        for output in kernel.outputs:
+            verdict = "write-only" if output.write_only else "cannot take an epilogue"
+            lines.append(f"  output   {output.name}  {'/'.join(output.element_types)}  {verdict}")
+            lines += [_indented(render(reason, inspection.sources)) for reason in output.reasons]
+        lines += [f"  note     {statement}" for statement in kernel.assumed_names]
+        lines.append("")
+    return "\n".join(lines).rstrip()
+
+
+def _shown(fact: Any) -> str:
+    if fact.kind == "constexpr":
+        values = ", ".join(str(getattr(value, "name", value)) for value in fact.type)
+        return f"constexpr {values}"
+    return f"{fact.kind} {fact.type}"
+
+
+def _indented(text: str) -> str:
+    return "\n".join(f"    {line}" for line in text.splitlines())

@@ -1,0 +1,146 @@
+"""`inspect`: what the tool sees in each kernel of a file, and what it would let you fuse."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+from kernel_rewrite.analysis import Analysis, analyse
+from kernel_rewrite.checks import CHECKS_WITHOUT_OP, OutputRequest, element_types_of
+from kernel_rewrite.diagnostics import Diagnostic, FusionRefused
+from kernel_rewrite.fuse import choose_kernel, read_source
+from kernel_rewrite.model import MemoryEffect, ParameterFact, Span
+from kernel_rewrite.source.closure import KernelDefinition, kernels
+from kernel_rewrite.source.files import Project
+from kernel_rewrite.source.signatures import parse_overrides
+from kernel_rewrite.ttir.lower import compiler
+
+
+@dataclass(frozen=True, slots=True)
+class AccessReport:
+    """One call that touches memory: what it does, to which parameters, and whether any specialization has it."""
+
+    effect: str
+    parameters: tuple[str, ...]
+    span: Span
+    text: str
+    lowered: bool
+
+
+@dataclass(frozen=True, slots=True)
+class OutputReport:
+    """One written parameter: whether it is write-only in every specialization, or every reason why that is not proved."""
+
+    name: str
+    element_types: tuple[str, ...]
+    write_only: bool
+    stores: tuple[Span, ...]
+    reasons: tuple[Diagnostic, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class KernelReport:
+    """What is known about one kernel. `problems` is not empty when it could not be lowered at all."""
+
+    name: str
+    span: Span
+    parameters: tuple[ParameterFact, ...] = ()
+    inputs: tuple[str, ...] = ()
+    outputs: tuple[OutputReport, ...] = ()
+    accesses: tuple[AccessReport, ...] = ()
+    specializations: tuple[str, ...] = ()
+    complete: bool = False
+    rejected: tuple[tuple[str, str], ...] = ()
+    assumed_names: tuple[str, ...] = ()
+    problems: tuple[Diagnostic, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Inspection:
+    """The kernels of one file, in order."""
+
+    path: str
+    kernels: tuple[KernelReport, ...]
+    sources: dict[str, str]
+
+
+def inspect(
+    source: Any,
+    *,
+    kernel: str | None = None,
+    constexprs: Iterable[str] = (),
+    dtypes: Iterable[str] = (),
+    path: str | None = None,
+) -> Inspection:
+    """A report on `kernel`, or on every kernel of `source` (a path, a text or a JITFunction).
+
+    Raises FusionRefused when the file cannot be read (KR101, KR113) or has no such kernel (KR102).
+    """
+    build = compiler()
+    build.start()
+    project, file, kernel = read_source(source, path, kernel)
+    every = kernels(file, project)
+    chosen = [k for k in every if k.entry] or list(every)
+    if kernel is not None or not chosen:
+        chosen = [choose_kernel(file, project, kernel)]
+    reports = tuple(_report(definition, project, constexprs, dtypes) for definition in chosen)
+    return Inspection(file.path, reports, project.sources())
+
+
+def _report(
+    definition: KernelDefinition, project: Project, constexprs: Iterable[str], dtypes: Iterable[str]
+) -> KernelReport:
+    try:
+        analysis = analyse(
+            definition, project, compiler(), lambda function: parse_overrides(function, constexprs, dtypes)
+        )
+    except FusionRefused as refusal:
+        return KernelReport(definition.name, definition.definition_line, problems=refusal.diagnostics)
+    return KernelReport(
+        definition.name,
+        definition.definition_line,
+        analysis.facts,
+        analysis.parameters_with(MemoryEffect.READ),
+        tuple(_output(analysis, name) for name in written_parameters(analysis)),
+        tuple(_accesses(analysis)),
+        tuple(view.specialization.origin or "as inferred" for view in analysis.views),
+        analysis.complete,
+        tuple((f.specialization.origin, f.message) for f in analysis.failures),
+        tuple(assumed.statement for assumed in analysis.closure.assumed_names),
+    )
+
+
+def written_parameters(analysis: Analysis) -> tuple[str, ...]:
+    """The parameters some access may change."""
+    return analysis.parameters_with(MemoryEffect.WRITE, MemoryEffect.ACCUMULATE, MemoryEffect.UNKNOWN)
+
+
+def _output(analysis: Analysis, name: str) -> OutputReport:
+    request = OutputRequest.without_op(name)
+    reasons = tuple(dict.fromkeys(d for check in CHECKS_WITHOUT_OP for d in check(analysis, request)))
+    return OutputReport(
+        name,
+        tuple(sorted(element_types_of(analysis, name))),
+        not reasons,
+        analysis.write_only(name).stores,
+        reasons,
+    )
+
+
+def _accesses(analysis: Analysis) -> Iterable[AccessReport]:
+    roots: dict[Span, set[str]] = {}
+    effects: dict[Span, str] = {}
+    for access in analysis.accesses:
+        span = analysis.span_of(access.location, access.operation)
+        if span is not None:
+            roots.setdefault(span, set()).update(access.roots)
+            effects[span] = access.effect.value
+    for call in analysis.calls.memory_calls:
+        if call.span not in roots:
+            roots[call.span] = set()
+            effects[call.span] = min(effect.value for effect in call.effects)
+    texts = {file.path: file for file in analysis.project.files()}
+    for span in sorted(roots):
+        text = " ".join(texts[span.file].slice(span).split()) if span.file in texts else ""
+        yield AccessReport(effects[span], tuple(sorted(roots[span])), span, text, bool(roots[span]))
