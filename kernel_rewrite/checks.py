@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from kernel_rewrite.analysis import Analysis
 from kernel_rewrite.diagnostics import Diagnostic, Label
-from kernel_rewrite.model import Assumption, Evidence, MemoryEffect
+from kernel_rewrite.model import Assumption, Evidence, MemoryEffect, Specialization
 from kernel_rewrite.pointwise.language import Input, Pointwise
 from kernel_rewrite.rewrite.stores import unlowered_code
 from kernel_rewrite.source.launches import Allocation, aliases
@@ -154,16 +154,18 @@ def run_checks(analysis: Analysis, request: OutputRequest) -> tuple[Diagnostic, 
 
 def element_types_of(analysis: Analysis, output: str) -> frozenset[str]:
     """The element types ("fp32", "i8", ...) that the output is lowered with."""
+    found = {element_type_of(view.specialization, output) for view in analysis.views}
+    return frozenset(found - {""})
+
+
+def element_type_of(specialization: Specialization, output: str) -> str:
+    """The element type of `output` ("outs[0]" for an element of a tuple) in one specialization, "" when it is absent."""
     name, _, index = output.partition("[")
-    found = set()
-    for view in analysis.views:
-        kind = view.specialization.type_of(name)
-        if isinstance(kind, (tuple, list)) and index:
-            kind = kind[int(index.rstrip("]"))]
-        match = re.match(r"\*(?:k?)(\w+)|tensordesc<(\w+)", str(kind))
-        if match:
-            found.add(match[1] or match[2])
-    return frozenset(found)
+    kind = specialization.type_of(name)
+    if isinstance(kind, (tuple, list)) and index:
+        kind = kind[int(index.rstrip("]"))]
+    match = re.match(r"\*(?:k?)(\w+)|tensordesc<(\w+)", str(kind))
+    return (match[1] or match[2]) if match else ""
 
 
 def assumptions(analysis: Analysis, request: OutputRequest) -> tuple[Assumption, ...]:

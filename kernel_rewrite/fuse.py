@@ -103,7 +103,7 @@ def fuse_outputs(
         plans, analysis.closure, analysis.flow, file, project, jit=definition.jit_spelling, numerics=numerics
     )
     text = apply_edits(file, edits)
-    confirm(file, text, analysis, build)
+    confirm(file, text, analysis, requests, numerics)
     proofs = tuple(_proof(analysis, request) for request in requests)
     return Fused(
         source=_headed(text, file, definition, requests, proofs, numerics),

@@ -79,7 +79,7 @@ def test_every_rewrite_has_a_neighbour_that_is_refused() -> None:
     named = {
         match[1]
         for case in REFUSALS
-        if (match := re.match(r"# neighbour of (\S+)", (case / "before.py").read_text()))
+        if (match := re.match(r"# neighbour of ([\w-]+)", (case / "before.py").read_text()))
     }
     missing = {case.name for case in REWRITES} - named
     assert not missing, f"no refusal fixture starts with `# neighbour of <case>` for {sorted(missing)}"

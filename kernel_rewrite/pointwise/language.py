@@ -250,7 +250,7 @@ def _split_operand(row: Op, arguments: list[ast.expr]) -> tuple[Node, list[ast.e
 def _is_value(tree: ast.expr, row: Op) -> bool:
     """Whether an argument is a value of a parameter rather than an operand."""
     if isinstance(tree, ast.Name | ast.Attribute) and row.parameters and row.parameters[0].kind is ArgumentKind.DTYPE:
-        return not (isinstance(tree, ast.Name) and tree.id == "x")
+        return ast.unparse(tree).rpartition(".")[2] not in {"x", *OPS, *ALIASES}
     if isinstance(tree, ast.Name) and tree.id in ("inf", "nan"):
         return True
     called = tree.func if isinstance(tree, ast.Call) else None
@@ -320,6 +320,8 @@ def _value(row: Op, parameter: Parameter, tree: ast.expr) -> Any:
     number = _number(tree)
     if number is None:
         raise wrong("a number")
+    if parameter.divides and number == 0:
+        raise _refusal("KR108", f"`{parameter.name}` of `{row.name}` must not be zero", _span(tree), _usage(row))
     return number
 
 

@@ -86,6 +86,7 @@ class Parameter:
     choices: tuple[str, ...] = ()
     torch_name: str = ""
     optional: bool = False  # None is a value of it
+    divides: bool = False  # zero is no value of it
 
 
 class Position(enum.Enum):
@@ -518,7 +519,7 @@ _ROWS: tuple[Op, ...] = (
         + "scaled = wide * (1.0 / alpha)\n"
         + f"below = {_denormals_kept('scaled', 'expm1')}\n"
         + "{tl}.where(wide > 0, wide, below * alpha)",
-        parameters=(Parameter("alpha", 1.0),),
+        parameters=(Parameter("alpha", 1.0, divides=True),),
         integer_result="",
         at=_guarded(lambda x, alpha: x if x > 0 else alpha * math.expm1(x / alpha)),
         source=_CUDA + "ActivationEluKernel.cu",
@@ -529,8 +530,7 @@ _ROWS: tuple[Op, ...] = (
         "1.0507... * (x where x > 0, else 1.6732... * (exp(x) - 1))",
         steps=_WIDE
         + f"below = {_denormals_kept('wide', 'expm1')}\n"
-        + "{tl}.where(wide > 0, wide * 1.0507009873554804934193349852946,"
-        + " below * 1.7580993408473768599402175208123)",
+        + "{tl}.where(wide > 0, wide * 1.0507009873554805, below * 1.7580993408473766)",
         integer_result="",
         at=_guarded(lambda x: 1.0507009873554805 * _elu(x, 1.6732632423543772)),
         source=_CUDA + "ActivationEluKernel.cu",
@@ -602,7 +602,7 @@ _ROWS: tuple[Op, ...] = (
         + f"bent = {_denormals_kept('grown', 'log1p')}\n"
         + "curve = bent / beta if x.dtype == {tl}.float64 else {tl}.div_rn(bent, beta)\n"
         + "{tl}.where(wide * beta > threshold, wide, curve)",
-        parameters=(Parameter("beta", 1.0), Parameter("threshold", 20.0)),
+        parameters=(Parameter("beta", 1.0, divides=True), Parameter("threshold", 20.0)),
         integer_result="",
         at=_guarded(lambda x, beta, threshold: x if x * beta > threshold else math.log1p(_exp(x * beta)) / beta),
         source=_CUDA + "ActivationSoftplusKernel.cu",

@@ -1,41 +1,147 @@
-"""The rewritten file is lowered again and must do to memory what the original does."""
+"""The rewritten file is lowered again and validated: the original kernel, with E(value) at each store to the output."""
 
 from __future__ import annotations
 
-import ast
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 
-from kernel_rewrite.analysis import Analysis
-from kernel_rewrite.model import InternalError, MemoryAccess
+from kernel_rewrite.analysis import Analysis, View
+from kernel_rewrite.checks import OutputRequest, element_type_of
+from kernel_rewrite.model import InternalError, Location, MemoryEffect, Specialization
+from kernel_rewrite.pointwise.reference import reference_source
 from kernel_rewrite.source.closure import close, kernels
 from kernel_rewrite.source.files import Project, SourceFile, source_from_text
-from kernel_rewrite.ttir.accesses import memory_accesses
-from kernel_rewrite.ttir.lower import Compiler, LoweringFailure
-from kernel_rewrite.ttir.parse import parse
+from kernel_rewrite.ttir.lower import LoweringFailure
+from kernel_rewrite.ttir.parse import Module, Operation, parse, split_tensor
+from kernel_rewrite.ttir.validate import Difference, Expression, StoredValue, Terms, function_terms, validate
 
 
-def confirm(file: SourceFile, text: str, analysis: Analysis, compiler: Compiler) -> None:
-    """Check that `text` parses and that its kernel makes the same accesses in every specialization of `analysis`.
+def confirm(
+    file: SourceFile, text: str, analysis: Analysis, requests: Sequence[OutputRequest], numerics: str
+) -> None:
+    """Prove that the kernel of `text` is the analysed one, except that each store to an output stores E(value).
 
     Raises InternalError (KR902): whatever is wrong here is a bug of the rewriter, and nothing may be written.
     """
     try:
         rewritten = source_from_text(text, file.path, encoding=file.encoding, location=file.location)
-        ast.parse(text)
     except Exception as error:
         raise InternalError(f"KR902: the rewritten file is not valid Python: {error}") from error
     project = Project((rewritten,))
     kernel = next(k for k in kernels(rewritten, project) if k.name == analysis.kernel.name)
     closure = close(kernel, project)
     specializations = [view.specialization for view in analysis.views]
-    results = compiler.lower(closure, project.sources(), specializations, analysis.target)
+    results = analysis.compiler.lower(closure, project.sources(), specializations, analysis.target)
+    references = _References(analysis, numerics)
     for view, result in zip(analysis.views, results, strict=True):
         if isinstance(result, LoweringFailure):
             raise InternalError(f"KR902: Triton rejects the rewritten kernel: {result.message} at {result.places[:1]}")
-        accesses = memory_accesses(parse(result.text), view.specialization)
-        if _shape(accesses) != _shape(view.accesses):
-            raise InternalError("KR902: the rewritten kernel accesses memory differently from the original")
+        rules = {key: rule for request in requests for key, rule in references.rules(view, request)}
+        _, differences = validate(
+            view.module, parse(result.text), lambda operation, path, rules=rules: _rule(rules, operation, path)
+        )
+        if differences:
+            raise InternalError(_report(differences[0], view.specialization))
 
 
-def _shape(accesses: Sequence[MemoryAccess]) -> list[tuple[object, ...]]:
-    return [(a.effect, a.operation, a.roots, a.element_type, len(a.call_path)) for a in accesses]
+Key = tuple[Location | None, tuple[Location, ...]]
+
+
+def _rule(rules: Mapping[Key, StoredValue], operation: Operation, path: tuple[Location, ...]) -> StoredValue | None:
+    return rules.get((operation.location, path))
+
+
+def _report(difference: Difference, specialization: Specialization) -> str:
+    where = f" ({specialization.origin})" if specialization.origin else ""
+    return (
+        f"KR902: the rewritten kernel is not the planned one{where}: {difference.what} at {difference.location}\n"
+        f"  expected: {difference.expected}\n  found:    {difference.found}"
+    )
+
+
+# Operations that carry a value to the type and the shape of the pointer, as a store does by itself.
+_SHAPES = frozenset({"tt.splat", "tt.broadcast", "tt.expand_dims"})
+_FLOAT_CASTS = frozenset({"arith.truncf", "arith.extf"})
+_CASTS = _FLOAT_CASTS | {
+    *("arith.sitofp", "arith.uitofp", "arith.fptosi", "arith.fptoui", "arith.trunci", "arith.extsi", "arith.extui"),
+    *("tt.fp_to_fp",),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class _References:
+    """E on terms, for whatever type a store's value has; each is lowered from a kernel of its own."""
+
+    analysis: Analysis
+    numerics: str
+    _lowered: dict[tuple[str, str, str], Module] = field(default_factory=dict)
+
+    def rules(self, view: View, request: OutputRequest) -> Iterator[tuple[Key, StoredValue]]:
+        """For each store to the output: what the rewritten kernel may store there."""
+        element = element_type_of(view.specialization, request.output)
+
+        def stored(terms: Terms, value: Expression) -> Iterator[Expression]:
+            yield from self._candidates(terms, value, element, request)
+
+        for access in view.accesses:
+            if access.effect is MemoryEffect.WRITE and access.roots == {request.output}:
+                yield (access.location, access.call_path), stored
+
+    def _candidates(
+        self, terms: Terms, value: Expression, element: str, request: OutputRequest
+    ) -> Iterator[Expression]:
+        """E after the store's own rounding; E before it, where that is the same or was asked for."""
+        yield self._apply(terms, value, element, request)
+        passed: list[Expression] = []
+        current = value
+        while len(current.operands) == 1 and self._may_pass(current, element, request):
+            passed.append(current)
+            current = current.operands[0]
+            result = self._apply(terms, current, element, request)
+            for link in reversed(passed):
+                result = terms.term(link.operation, link.attributes, link.type, (result,))
+            yield result
+
+    def _may_pass(self, link: Expression, element: str, request: OutputRequest) -> bool:
+        if link.operation in _SHAPES:
+            return True
+        if link.operation == "arith.extui" and element == "i1":  # how a bool is kept in memory
+            return True
+        if link.operation in _FLOAT_CASTS and request.pointwise.commutes_with_rounding:
+            return True
+        return self.numerics == "fused" and link.operation in _CASTS
+
+    def _apply(self, terms: Terms, value: Expression, element: str, request: OutputRequest) -> Expression:
+        shape, scalar = split_tensor(value.type)
+        dtype = _triton_dtype(scalar, element)
+        dimensions = tuple(int(size) for size in shape.split("x") if size)
+        key = request.text, shape, dtype
+        if key not in self._lowered:
+            dimensions = tuple(int(size) for size in shape.split("x") if size)
+            self._lowered[key] = self._lower(reference_source(request.pointwise, dimensions, dtype))
+        return function_terms(self._lowered[key])(terms, value)
+
+    def _lower(self, source: str) -> Module:
+        project = Project((source_from_text(source, "<reference>"),))
+        kernel = next(k for k in kernels(project.files()[0], project) if k.name == "reference")
+        compiler, target = self.analysis.compiler, self.analysis.target
+        result = next(compiler.lower(close(kernel, project), project.sources(), [Specialization((), ())], target))
+        if isinstance(result, LoweringFailure):
+            raise InternalError(f"KR902: Triton rejects the op alone: {result.message}\n{source}")
+        return parse(result.text)
+
+
+_DTYPES = {
+    **{"f16": "float16", "bf16": "bfloat16", "f32": "float32", "f64": "float64", "i1": "int1"},
+    **{"f8E4M3FN": "float8e4nv", "f8E5M2": "float8e5"},
+}
+_UNSIGNED = {"u8": "i8", "u16": "i16", "u32": "i32", "u64": "i64"}
+
+
+def _triton_dtype(scalar: str, element: str) -> str:
+    """Triton's name of a TTIR scalar type; integers have no sign there, so the output's own type decides."""
+    if scalar in _DTYPES:
+        return _DTYPES[scalar]
+    if _UNSIGNED.get(element) == scalar:
+        return f"uint{scalar[1:]}"
+    return f"int{scalar[1:]}"

@@ -66,13 +66,13 @@ class _Collected:
 
 
 def tuning(
-    kernel: ast.FunctionDef, module: ast.Module, file: str = "", imported: Mapping[str, object] | None = None
+    kernel: ast.FunctionDef, module: ast.Module, file: str = "", names: Mapping[str, object] | None = None
 ) -> Tuning:
     """The configurations and heuristics of `kernel`, read from its decorators and from `k = triton.autotune(...)(k)`.
 
-    `imported` gives values of names that other files define.
+    `names` are the file's module-level meanings; give `ProjectNames` to follow imports within the project.
     """
-    names = {**(imported or {}), **module_names(module)}
+    names = module_names(module) if names is None else names
     collected = _Collected()
     for decorator in (*kernel.decorator_list, *_applied(kernel.name, module)):
         if not isinstance(decorator, ast.Call):
@@ -139,15 +139,24 @@ def _autotune(node: ast.Call, names: Mapping[str, object], into: _Collected) -> 
 
 def read_configs(node: ast.expr, names: Mapping[str, object]) -> tuple[list[Config], bool]:
     """The `triton.Config`s of a list expression, and whether they are all."""
-    evaluator = Evaluator(names)
-    try:
-        value = evaluator.value(node)
-    except Unknown:
-        value = None
-    if isinstance(value, (list, tuple)) and value and all(isinstance(v, Config) for v in value):
-        configs = [v for v in value if isinstance(v, Config) and not contains_unknown(v)]
-        return configs, len(configs) == len(value) and not evaluator.guessed
-    return _some_configs(node, names), False
+    configs: list[Config] = []
+    guessed: set[str] = set()
+    for guess in (False, True):  # a condition on the machine (`if is_hip():`) may go either way
+        evaluator = Evaluator(names, guess)
+        try:
+            value = evaluator.value(node)
+        except Unknown:
+            value = None
+        if not isinstance(value, (list, tuple)) or not value or not all(isinstance(v, Config) for v in value):
+            return configs + _some_configs(node, names), False
+        known = [v for v in value if isinstance(v, Config) and not contains_unknown(v)]
+        if len(known) < len(value):
+            return configs + known, False
+        guessed |= evaluator.guessed
+        configs += known
+        if not guessed:
+            break
+    return configs, len(guessed) <= 1
 
 
 def _some_configs(node: ast.expr, names: Mapping[str, object]) -> list[Config]:
@@ -191,8 +200,9 @@ def _heuristic(name: str, node: ast.expr, names: Mapping[str, object]) -> Heuris
     while isinstance(node, ast.Name) and isinstance(names.get(node.id), (ast.expr, ast.FunctionDef)):
         meaning = names[node.id]
         if isinstance(meaning, ast.FunctionDef):
-            returned = [r.value for r in ast.walk(meaning) if isinstance(r, ast.Return) and r.value is not None]
-            return _classified(name, returned, names)
+            returned = [r for r in ast.walk(meaning) if isinstance(r, ast.Return)]
+            returned.sort(key=lambda r: (r.lineno, r.col_offset))
+            return _classified(name, [r.value for r in returned if r.value is not None], names)
         node = meaning  # type: ignore[assignment]
     return _classified(name, [node.body] if isinstance(node, ast.Lambda) else [], names)
 

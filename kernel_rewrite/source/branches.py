@@ -43,6 +43,7 @@ class Known:
 
 
 NOTHING = Known()
+Environment = dict[str, Known]
 
 Site = tuple[str, int, int, str]
 """File, line, column of a test, and the text that tells apart tests of one place."""
@@ -64,26 +65,51 @@ class Trace:
         return frozenset(self.decisions)
 
 
+class Tracer:
+    """Traces of one kernel; what does not depend on the arguments is computed once."""
+
+    def __init__(self, closure: Closure) -> None:
+        self.closure = closure
+        self.sites: dict[ast.expr, Site] = {}
+        self.stored: dict[int, tuple[str, ...]] = {}
+
+    def trace(self, arguments: Mapping[str, object]) -> Trace:
+        """The compile-time decisions with `arguments` (a value, a `Pointer`, or RUNTIME, by parameter)."""
+        run = _Run(self)
+        environment = {name: Known(value, frozenset((name,))) for name, value in arguments.items()}
+        _Frame(run, self.closure.kernel).block(self.closure.kernel.node.body, environment)
+        return run.trace
+
+    def site(self, file: str, node: ast.expr) -> Site:
+        if node not in self.sites:
+            self.sites[node] = (file, node.lineno, node.col_offset, ast.unparse(node))
+        return self.sites[node]
+
+    def forget(self, loop: ast.For | ast.While, environment: Environment) -> None:
+        """What a loop assigns may change between its rounds."""
+        if id(loop) not in self.stored:
+            names = (n for s in loop.body for n in ast.walk(s) if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Store))
+            self.stored[id(loop)] = tuple(dict.fromkeys(n.id for n in names))
+        for name in self.stored[id(loop)]:
+            if name in environment:
+                environment[name] = NOTHING
+
+
 def trace(closure: Closure, arguments: Mapping[str, object]) -> Trace:
-    """The compile-time decisions with `arguments` (a value, a `Pointer`, or RUNTIME, by parameter of the kernel)."""
-    run = _Run(closure)
-    environment = {name: Known(value, frozenset((name,))) for name, value in arguments.items()}
-    _Frame(run, closure.kernel).block(closure.kernel.node.body, environment)
-    return run.trace
+    """One trace of the closure's kernel; see `Tracer`."""
+    return Tracer(closure).trace(arguments)
 
 
 _BUILTINS = {"min": min, "max": max, "cdiv": lambda a, b: -(-a // b), "next_power_of_2": next_power_of_2, "abs": abs, "int": int, "len": len}
 
 
 class _Run:
-    def __init__(self, closure: Closure) -> None:
-        self.closure = closure
+    def __init__(self, tracer: Tracer) -> None:
+        self.tracer = tracer
+        self.closure = tracer.closure
         self.trace = Trace()
         self.calls = 0
         self.active: list[FunctionRef] = []
-
-
-Environment = dict[str, Known]
 
 
 class _Frame:
@@ -122,16 +148,16 @@ class _Frame:
                 environment.update(_joined(one, other))
             case ast.For(target=target, iter=iterator, body=body, orelse=orelse):
                 self.value(iterator, environment)
-                _forget(body, environment)
+                self.run.tracer.forget(node, environment)
                 _bind(target, NOTHING, environment)
                 self.block(body, environment)
                 self.block(orelse, environment)
-                _forget(body, environment)
+                self.run.tracer.forget(node, environment)
             case ast.While(test=test, body=body):
-                _forget(body, environment)
+                self.run.tracer.forget(node, environment)
                 self.decide(test, environment)
                 self.block(body, environment)
-                _forget(body, environment)
+                self.run.tracer.forget(node, environment)
             case ast.With(items=items, body=body):
                 for item in items:
                     self.value(item.context_expr, environment)
@@ -163,8 +189,8 @@ class _Frame:
         if known.value is RUNTIME or isinstance(known.value, Pointer):
             return None
         outcome = bool(known.value)
-        site = (self.function.ref.file, node.lineno, node.col_offset, ast.unparse(node))
         if known.dependencies:
+            site = self.run.tracer.site(self.function.ref.file, node)
             self.run.trace.decisions.append((site, outcome))
             self.run.trace.consulted |= known.dependencies
         return outcome
@@ -363,11 +389,3 @@ def _joined(one: Environment, other: Environment) -> Environment:
         name: value if one.get(name) == other.get(name) else NOTHING if name in one and name in other else value
         for name, value in names.items()
     }
-
-
-def _forget(body: Iterable[ast.stmt], environment: Environment) -> None:
-    """What a loop assigns may change between its rounds."""
-    for statement in body:
-        for node in ast.walk(statement):
-            if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store) and node.id in environment:
-                environment[node.id] = NOTHING

@@ -26,6 +26,7 @@ from kernel_rewrite.source.folding import EXTERNAL_CONSTANTS, MACHINE_FACTS, Ext
 from kernel_rewrite.source.names import (
     JitDefinition,
     Meaning,
+    PlainFunction,
     ProjectModule,
     Resolved,
     Scope,
@@ -123,6 +124,8 @@ def _kernels(file: SourceFile, project: Project) -> tuple[KernelDefinition, ...]
         definitions[definition.node] = definition
         if name != definition.node.name:
             aliases.setdefault(definition.node, []).append(name)
+    if not definitions:
+        return ()
     launches = _launches(file, project)
     called = {node for definition in definitions.values() for node in _jit_callees(definition, skip_self=True)}
     result = []
@@ -150,11 +153,28 @@ def _made_by_calls(
 
 
 def _assigns_a_call_of_jit(function: ast.FunctionDef) -> bool:
-    return any(
-        isinstance(node, ast.Assign) and isinstance(node.value, ast.Call) and "jit" in ast.unparse(node.value.func)
-        for statement in function.body
-        for node in ast.walk(statement)
-    )
+    # only the outermost call is looked into, so that a body is walked once: jit(f), triton.jit(f), triton.jit(...)(f)
+    return any(isinstance(node, ast.Assign) and _calls_jit(node.value) for node in _statements(function.body))
+
+
+def _calls_jit(value: ast.expr) -> bool:
+    while isinstance(value, ast.Call):
+        if any(isinstance(a, ast.Call) and _calls_jit(a) for a in value.args):
+            return True
+        value = value.func
+    return "jit" in (value.attr if isinstance(value, ast.Attribute) else value.id if isinstance(value, ast.Name) else "")
+
+
+def _statements(body: list[ast.stmt]) -> Iterator[ast.stmt]:
+    """The statements of `body` and of the blocks in it, but not those of functions and classes defined there."""
+    for statement in body:
+        yield statement
+        if isinstance(statement, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)):
+            continue
+        for part in ("body", "orelse", "finalbody"):
+            yield from _statements(getattr(statement, part, []))
+        for handler in getattr(statement, "handlers", []):
+            yield from _statements(handler.body)
 
 
 # -------------------------------------------------------------------------------------------------------- launch sites
@@ -385,6 +405,7 @@ class _Name:
 
     resolved: Resolved
     uses: list[Use] = field(default_factory=list)
+    at_compile_time: bool = True  # read by constexpr functions only
 
 
 @dataclass(slots=True)
@@ -416,6 +437,7 @@ class _Builder:
             if _differ(entry.resolved.meaning, resolved.meaning):
                 raise _name_clash(use, definition)
             entry.uses.append(use)
+            entry.at_compile_time = entry.at_compile_time and definition.constexpr_function
             if use.evaluated:
                 self.assumed.update(dict.fromkeys(resolved.assumed))
 
@@ -429,6 +451,8 @@ class _Builder:
         meaning = entry.resolved.meaning
         if isinstance(meaning, (ProjectModule, External)) and not _is_constant(meaning):
             return self.namespace(meaning, [(use.attributes, use.annotation) for use in entry.uses])
+        if isinstance(meaning, PlainFunction) and entry.at_compile_time:
+            return self.bind(_at_compile_time(meaning))
         return self.bind(meaning)
 
     def bind(self, meaning: Meaning) -> Binding:
@@ -603,6 +627,11 @@ def impurity(definition: JitDefinition) -> str:
     return ""
 
 
+def _at_compile_time(function: PlainFunction) -> JitDefinition:
+    """A plain function that constexpr functions call, as one of them."""
+    return JitDefinition(function.file, function.node, function.scope, (), {}, constexpr_function=True)
+
+
 def _is_plain_call(call: ast.Call, definition: JitDefinition) -> bool:
     root = _root(call.func)
     if isinstance(call.func, ast.Attribute) and (root is None or root.id in locals_of(definition.node)):
@@ -612,6 +641,8 @@ def _is_plain_call(call: ast.Call, definition: JitDefinition) -> bool:
     meaning = meaning_of(call.func, definition.scope)
     if meaning is None:
         return isinstance(call.func, ast.Name) and call.func.id in _PLAIN_FUNCTIONS
+    if isinstance(meaning, PlainFunction):
+        meaning = _at_compile_time(meaning)
     if isinstance(meaning, JitDefinition):
         return meaning.constexpr_function and (meaning.node is definition.node or not impurity(meaning))
     return isinstance(meaning, TritonObject)

@@ -107,7 +107,7 @@ _FLOAT_LIMITS: Mapping[str, Mapping[str, float]] = {
     "float8e4nv": {"max": 448.0, "min": -448.0, "eps": 2.0**-3, "tiny": 2.0**-6},
     "float8e5": {"max": 57344.0, "min": -57344.0, "eps": 2.0**-2, "tiny": 2.0**-14},
     "float8e4b8": {"max": 240.0, "min": -240.0, "eps": 2.0**-3, "tiny": 2.0**-7},
-    "float8e5b16": {"max": 57344.0, "min": -57344.0, "eps": 2.0**-2, "tiny": 2.0**-15},
+    "float8e5b16": {"max": 57344.0, "min": -57344.0, "eps": 2.0**-3, "tiny": 2.0**-15},
 }
 
 _INTEGER_LIMITS: Mapping[str, Mapping[str, int]] = {

@@ -80,10 +80,15 @@ class Launch:
         return fact.allocations if fact else frozenset()
 
 
-def launches(kernel: ast.FunctionDef, module: ast.Module, file: str = "") -> tuple[Launch, ...]:
-    """Every launch of `kernel` in its file, in source order."""
+def launches(
+    kernel: ast.FunctionDef, module: ast.Module, file: str = "", names: Mapping[str, object] | None = None
+) -> tuple[Launch, ...]:
+    """Every launch of `kernel` in its file, in source order.
+
+    `names` are the file's module-level meanings; give `symbolic.ProjectNames` to follow imports within the project.
+    """
     found = []
-    names = module_names(module)
+    names = module_names(module) if names is None else names
     aliases = {kernel.name, *_aliases(kernel.name, module.body)}
     for function, owner in _functions(module):
         body = function.body if function else [s for s in module.body if not isinstance(s, (ast.FunctionDef, ast.ClassDef))]
@@ -113,7 +118,8 @@ def aliases(launch: Launch, pointers: Iterable[str]) -> tuple[Alias, ...]:
             if not shared or _disjoint(launch.arguments[left], launch.arguments[right]):
                 continue
             certain = len(one.roots) == len(other.roots) == 1
-            found.append(Alias(left, right, launch.span, sorted(shared)[0], certain))
+            text = ast.unparse(launch.arguments[left])
+            found.append(Alias(left, right, launch.span, text, certain))
     return tuple(found)
 
 
@@ -422,14 +428,9 @@ class _Scope:
                 facts.append(Fact(allocations=frozenset((Allocation.OTHER,)), roots=frozenset((name,))))
                 continue
             fact = self.fact(value, depth + 1)
-            if Allocation.EMPTY in fact.allocations or Allocation.FILL in fact.allocations or not fact.roots:
-                # A new tensor is known by the name it is first given.
-                fact = replace(fact, roots=(fact.roots - {"<new>"}) | ({name} if "<new>" in fact.roots else set()))
             facts.append(fact)
         if facts:
-            joined = _joined(facts)
-            # x = x.contiguous(): still the argument, whatever copy was made of it.
-            return joined
+            return _joined(facts)  # x = x.contiguous() is still the argument, whatever copy was made of it
         meaning = self.module.get(name)
         if isinstance(meaning, ast.FunctionDef):
             return Fact("function", values=(HostFunction(meaning),))
@@ -554,9 +555,10 @@ class _Scope:
             return Fact("int") if any(f.kind == "int" for f in facts) else Fact()
         other = frozenset((Allocation.OTHER,))
         if name in INDEXING:
-            return Fact("tensor", dtype="int64", allocations=other)
+            return Fact("tensor", dtype="int64", allocations=other, roots=_made_at(node))
+        made = _made_at(node)
         if name in CREATING and receiver is not None and self._is_module(receiver):
-            fact = self._with_dtype(Fact("tensor", allocations=other), keywords.get("dtype"), depth)
+            fact = self._with_dtype(Fact("tensor", allocations=other, roots=made), keywords.get("dtype"), depth)
             if not fact.dtype and not fact.like and name in ("rand", "randn"):
                 return replace(fact, dtype="float32")
             if not fact.dtype and not fact.like and name in ("arange", "randint"):
@@ -566,8 +568,10 @@ class _Scope:
             fact = self.fact(receiver, depth + 1)
             if "dtype" in keywords:
                 fact = self._with_dtype(fact, keywords["dtype"], depth)
-            return Fact("tensor" if fact.kind == "tensor" else "", like=fact.like, dtype=fact.dtype, allocations=other)
-        return Fact(allocations=other)
+            return Fact("tensor" if fact.kind == "tensor" else "", like=fact.like, dtype=fact.dtype, allocations=other, roots=made)
+        if "contiguous" in name and node.args:  # ensure_contiguous(x)
+            return self.fact(node.args[0], depth + 1)
+        return Fact(allocations=other, roots=_made_at(node))
 
     def descriptor(self, base: ast.expr, block: ast.expr | None, depth: int) -> Fact:
         fact = self.fact(base, depth + 1)
@@ -581,7 +585,7 @@ class _Scope:
     def allocated(
         self, name: str, node: ast.Call, receiver: ast.expr | None, keywords: Mapping[str, ast.expr], depth: int
     ) -> Fact:
-        new = frozenset(("<new>",))
+        new = _made_at(node)
         if name in EMPTY:
             fact = Fact("tensor", allocations=frozenset((Allocation.EMPTY,)), roots=new)
         else:
@@ -618,6 +622,11 @@ class _Scope:
         if isinstance(node, ast.Name) and "dtype" in node.id:
             return replace(fact, dtype="", like=())
         return fact
+
+
+def _made_at(node: ast.expr) -> frozenset[str]:
+    """The root of a tensor that the expression `node` makes."""
+    return frozenset((f"<made at {node.lineno}:{node.col_offset}>",))
 
 
 def _constant_fact(value: object) -> Fact:

@@ -363,7 +363,7 @@ def _meaning_of(name: str, definition: Definition, scope: Scope) -> Resolved:
             return Resolved(Unresolved(reason))
         case Imported():
             found = _imported(definition, scope)
-            return _by_convention(definition.name or name, found, scope)
+            return _by_convention(definition.name, found, scope)
         case Assigned(value, seen, path):
             snapshot = _Snapshot(scope, seen)
             return Resolved(_assigned(value, path, snapshot), tuple(snapshot.assumed))

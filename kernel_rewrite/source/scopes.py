@@ -403,7 +403,7 @@ class _EnvironmentDefaults(ast.NodeTransformer):
 
 def with_environment_defaults(node: ast.expr) -> ast.expr | None:
     """`node` as it is when no environment variable is set; None when it reads none."""
-    if "env" not in ast.unparse(node):
+    if not any(getattr(inner, "attr", getattr(inner, "id", "")) in ("environ", "getenv") for inner in ast.walk(node)):
         return None
     transformer = _EnvironmentDefaults()
     result = transformer.visit(copy.deepcopy(node))

@@ -335,9 +335,11 @@ class _Inference:
         if best.evidence is Evidence.GUESS:
             return
         for parameter in group:
+            if parameter is best:
+                continue
             weak = parameter.evidence in (Evidence.GUESS, Evidence.NAME) or parameter.detail == "weak"
             if weak and not _contradicted(str(best.type).removeprefix("*"), self.usage.of(parameter.name)):
-                detail = f"same as `{best.name}`" if parameter is not best else parameter.detail
+                detail = f"same as `{best.name}`"
                 parameters[parameter.name] = replace(parameter, type=best.type, evidence=evidence, detail=detail)
 
     # scalars ----------------------------------------------------------------------------------------------------------
@@ -377,7 +379,10 @@ class _Inference:
     def descriptor(self, name: str, votes: Votes, facts: list[Fact]) -> Parameter:
         block: list[object] = []
         fact = next((f for f in facts if f.block), None)
-        if fact is not None:
+        dummy = fact is not None and all(isinstance(n, ast.Constant) and n.value == 1 for n in fact.block)
+        if fact is not None and dummy and votes.descriptor_block:  # block_shape=[1, 1]: the autotuner's hook sets it
+            block = [self.block_of(value) for value in votes.descriptor_block]
+        elif fact is not None:
             for node in fact.block:
                 if isinstance(node, ast.Constant) and isinstance(node.value, int):
                     block.append(node.value)

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 
 from kernel_rewrite.model import Closure, Dtype, Evidence, FunctionRef, ParameterFact, Specialization
 from kernel_rewrite.source.autotune import HeuristicKind, Tuning
-from kernel_rewrite.source.branches import RUNTIME, Pointer, Site, Trace, trace
+from kernel_rewrite.source.branches import RUNTIME, Pointer, Site, Trace, Tracer
 from kernel_rewrite.source.launches import Launch
 from kernel_rewrite.source.signatures import (
     DTYPE_NAMES,
@@ -24,6 +24,9 @@ LIMIT = 32
 
 MAXIMUM_TRACES = 600
 """How many assignments are traced in search of new decisions."""
+
+MAXIMUM_EXTRA_TRACES = 100
+"""How many more are traced once there are too many to keep."""
 
 Assignment = tuple[tuple[str, object], ...]
 """What differs from the base: (axis, choice) pairs in order. An axis is a parameter or "autotune"."""
@@ -256,11 +259,14 @@ def _explore(closure: Closure, axes: _Axes, limit: int) -> tuple[list[tuple[Assi
     fresh: deque[Assignment] = deque([()])
     stale: deque[Assignment] = deque()  # from assignments that took decisions already seen
     seen: set[str] = {repr(())}
+    tracer = Tracer(closure)
     budget = MAXIMUM_TRACES
     while (fresh or stale) and budget > 0:
         budget -= 1
+        if len(found) == limit + 1:  # they will not all be used: what is left to find are new sides
+            budget = min(budget, MAXIMUM_EXTRA_TRACES)
         assignment = fresh.popleft() if fresh else stale.popleft()
-        current = trace(closure, axes.arguments(assignment))
+        current = tracer.trace(axes.arguments(assignment))
         queue = stale if current.key in found else fresh
         found.setdefault(current.key, (assignment, current))
         for neighbour in _neighbours(assignment, current, axes):

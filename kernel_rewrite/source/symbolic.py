@@ -10,13 +10,16 @@ import ast
 import itertools
 import math
 import operator
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
 from kernel_rewrite.model import Dtype
+from kernel_rewrite.source.files import Project, SourceFile
+from kernel_rewrite.source.folding import TORCH_DTYPES, TRITON_DTYPES
 
 MAXIMUM_STEPS = 20_000
 MAXIMUM_ITEMS = 4_096
+MAXIMUM_DEPTH = 20
 
 
 class Unknown(Exception):
@@ -38,6 +41,15 @@ class HostFunction:
 
     node: ast.FunctionDef | ast.Lambda
     scope: Mapping[str, object] = field(default_factory=dict, hash=False)
+    names: Mapping[str, object] | None = field(default=None, hash=False)  # of its file, when that is another one
+
+
+@dataclass(frozen=True, slots=True)
+class Foreign:
+    """An expression of another file, with that file's names."""
+
+    node: ast.expr
+    names: Mapping[str, object] = field(hash=False)
 
 
 class _Return(Exception):
@@ -121,37 +133,6 @@ CALLS: Mapping[str, Callable[..., object]] = {
     "sqrt": math.sqrt,
 }
 
-TORCH_DTYPES: Mapping[str, str] = {
-    "float16": "float16",
-    "half": "float16",
-    "bfloat16": "bfloat16",
-    "float32": "float32",
-    "float": "float32",
-    "float64": "float64",
-    "double": "float64",
-    "int8": "int8",
-    "uint8": "uint8",
-    "int16": "int16",
-    "short": "int16",
-    "int32": "int32",
-    "int": "int32",
-    "int64": "int64",
-    "long": "int64",
-    "uint16": "uint16",
-    "uint32": "uint32",
-    "uint64": "uint64",
-    "bool": "int1",
-    "int1": "int1",
-    "float8_e4m3fn": "float8e4nv",
-    "float8_e5m2": "float8e5",
-    "float8_e4m3fnuz": "float8e4b8",
-    "float8_e5m2fnuz": "float8e5b16",
-    "float8e4nv": "float8e4nv",
-    "float8e5": "float8e5",
-    "float8e4b8": "float8e4b8",
-    "float8e5b16": "float8e5b16",
-    "float8e4b15": "float8e4b15",
-}
 DTYPE_MODULES = frozenset(("torch", "tl", "language", "triton.language", "th"))
 
 
@@ -159,12 +140,14 @@ class Evaluator:
     """Reads the values of one file. `names` are its module-level meanings: an `ast` node (an assigned expression, a
     `def`) or a value."""
 
-    def __init__(self, names: Mapping[str, object]) -> None:
+    def __init__(self, names: Mapping[str, object], guess: bool = False) -> None:
         self.names = names
         self.steps = 0
         self.active: set[str] = set()
-        self.guessed = False
-        """Whether a branch was taken whose condition could not be read."""
+        self.guess = guess
+        """The outcome taken for a condition that cannot be read."""
+        self.guessed: set[str] = set()
+        """The conditions that could not be read."""
 
     def value(self, node: ast.expr, scope: Mapping[str, object] | None = None) -> object:
         """The value of `node`, or raises `Unknown`."""
@@ -271,6 +254,8 @@ class Evaluator:
         meaning = self.names[name]
         if isinstance(meaning, ast.FunctionDef):
             return HostFunction(meaning)
+        if isinstance(meaning, Foreign):
+            return self.elsewhere(meaning.names, lambda other: other.evaluate(meaning.node, {}))
         if not isinstance(meaning, ast.expr):
             return meaning
         if name in self.active:
@@ -281,10 +266,21 @@ class Evaluator:
         finally:
             self.active.discard(name)
 
+    def elsewhere(self, names: Mapping[str, object], action: Callable[[Evaluator], object]) -> object:
+        """`action` with the names of another file, on the same budget."""
+        if len(self.active) > MAXIMUM_DEPTH:
+            raise Unknown("too deep")
+        other = Evaluator(names, self.guess)
+        other.steps, other.guessed, other.active = self.steps, self.guessed, {*self.active, f"file {id(names)}"}
+        try:
+            return action(other)
+        finally:
+            self.steps = other.steps
+
     def attribute(self, node: ast.Attribute, scope: Scope) -> object:
         owner = ast.unparse(node.value)
-        if owner in DTYPE_MODULES and node.attr in TORCH_DTYPES:
-            return Dtype(TORCH_DTYPES[node.attr])
+        if owner in DTYPE_MODULES and (node.attr in TORCH_DTYPES or node.attr in TRITON_DTYPES):
+            return Dtype(TORCH_DTYPES.get(node.attr, node.attr))
         if owner == "math" and node.attr in ("inf", "pi", "e", "nan"):
             return getattr(math, node.attr)
         if node.attr == "value":  # constexpr.value
@@ -316,14 +312,14 @@ class Evaluator:
         return scopes
 
     def test(self, node: ast.expr, scope: Scope) -> bool:
-        """The truth of `node`; a condition that cannot be read counts as false, and `guessed` says so."""
+        """The truth of `node`; one that cannot be read counts as `guess`, and is noted in `guessed`."""
         try:
             return bool(self.evaluate(node, scope))
         except (Unknown, ArithmeticError, TypeError, ValueError, LookupError):
             if self.steps > MAXIMUM_STEPS:
                 raise
-            self.guessed = True
-            return False
+            self.guessed.add(ast.unparse(node))
+            return self.guess
 
     # calls ------------------------------------------------------------------------------------------------------------
 
@@ -413,6 +409,9 @@ class Evaluator:
         raise Unknown(f"a call of `.{function.attr}`")
 
     def apply(self, function: HostFunction, positional: list[object], keywords: Mapping[str, object], name: str) -> object:
+        if function.names is not None:
+            here = HostFunction(function.node, function.scope)
+            return self.elsewhere(function.names, lambda other: other.apply(here, positional, keywords, name))
         arguments = function.node.args
         names = [a.arg for a in (*arguments.posonlyargs, *arguments.args)]
         scope: Scope = dict(function.scope)
@@ -526,6 +525,48 @@ def module_names(module: ast.Module) -> dict[str, object]:
             case ast.AugAssign(target=ast.Name(id=name), op=op, value=value) if isinstance(names.get(name), ast.expr):
                 names[name] = ast.copy_location(ast.BinOp(names[name], op, value), node)  # type: ignore[arg-type]
     return names
+
+
+class ProjectNames(Mapping[str, object]):
+    """The module-level names of a file, those it imports from files of its project among them."""
+
+    def __init__(self, file: SourceFile, project: Project) -> None:
+        self.file, self.project = file, project
+        self.local = module_names(file.tree)
+        self.imports: dict[str, tuple[str, int, str]] = {}
+        for node in ast.walk(file.tree):
+            if isinstance(node, ast.ImportFrom):
+                for alias in node.names:
+                    self.imports.setdefault(alias.asname or alias.name, (node.module or "", node.level, alias.name))
+
+    def __getitem__(self, name: str) -> object:
+        if name in self.local:
+            return self.local[name]
+        module, level, original = self.imports[name]
+        file = self.project.module(module, self.file, level)
+        if file is None or file is self.file:
+            raise KeyError(name)
+        key = ("names", file)
+        names = self.project.memory.get(key)
+        if not isinstance(names, ProjectNames):
+            names = self.project.memory[key] = ProjectNames(file, self.project)
+        meaning = names[original]
+        if isinstance(meaning, ast.FunctionDef):
+            return HostFunction(meaning, names=names)
+        return Foreign(meaning, names) if isinstance(meaning, ast.expr) else meaning
+
+    def __iter__(self) -> Iterator[str]:
+        return iter({**self.local, **self.imports})
+
+    def __len__(self) -> int:
+        return len({**self.local, **self.imports})
+
+    def __contains__(self, name: object) -> bool:
+        try:
+            self[str(name)]
+        except KeyError:
+            return False
+        return True
 
 
 def _module_statements(body: Iterable[ast.stmt]) -> Iterable[ast.stmt]:

@@ -18,6 +18,7 @@ from kernel_rewrite.model import Binding, Closure, Constant, Dtype, Function, Fu
 
 MAXIMUM_DEPTH = 12
 MAXIMUM_CALLS = 3000
+MAXIMUM_PATHS = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,9 +41,11 @@ class Value:
     literal: object = None
     items: tuple[Value, ...] | None = None
     dtype: str = ""
+    others: tuple[tuple[Source, ...], ...] = ()  # the sources on other paths: `p = a if c else b`
 
     def scaled(self) -> Value:
-        return replace(self, sources=tuple(dict.fromkeys(replace(s, scaled=True) for s in self.sources)))
+        every = (*self.sources, *(s for path in self.others for s in path))
+        return replace(self, sources=tuple(dict.fromkeys(replace(s, scaled=True) for s in every)), others=())
 
 
 UNKNOWN = Value()
@@ -205,7 +208,12 @@ class _Run:
                     self.votes[source.parameter].partners.update(s for s in other.sources if s.element)
 
     def dereference(self, value: Value) -> str:
-        """The parameter that `value` points into ("" if none is found), which is a pointer from now on."""
+        """The parameter that `value` points into ("" if none is found), which is a pointer from now on. Of several on
+        different paths, the first."""
+        roots = [self._dereference(replace(value, sources=path)) for path in (value.sources, *value.others)]
+        return next(filter(None, roots), "")
+
+    def _dereference(self, value: Value) -> str:
         candidates = [s.parameter for s in value.sources if not s.element and not s.scaled]
         root = _most_likely(candidates, self.known)
         if root:
@@ -421,8 +429,11 @@ class _Body:
             for one, other in ((left, right), (right, left)):
                 if one.kind == "float":
                     self.facts.vote(other, "float", 1)
-            sources = () if kind == "float" else _merged(left.sources, right.sources)
-            return Value(sources, kind)
+            if kind == "float":
+                return FLOAT
+            others = tuple(_merged(path, right.sources) for path in left.others)
+            others += tuple(_merged(left.sources, path) for path in right.others)
+            return Value(_merged(left.sources, right.sources), kind, others=others[:MAXIMUM_PATHS])
         if isinstance(op, (ast.Mult, ast.Pow)):
             self.facts.mix(left, right)
             for one, other in ((left, right), (right, left)):
@@ -514,7 +525,7 @@ class _Body:
             self.facts.dereference(value)
             return Value(kind="dtype")
         if node.attr in ("dtype", "type"):
-            return Value(value.sources, "dtype")
+            return Value(value.sources if isinstance(node.value, ast.Name) else (), "dtype")
         if node.attr in ("T", "value", "handle"):
             return value
         if node.attr in ("shape", "block_shape", "strides", "block_type"):
@@ -627,7 +638,8 @@ class _Body:
                 dtype = argument(1 if name != "full" else 2, "dtype")
                 filled = argument(1, "value") if name == "full" else None
                 if dtype is not None:
-                    facts.role(dtype, "dtype")
+                    if dtype.kind != "dtype":
+                        facts.role(dtype, "dtype")
                     known = dtype_kind(dtype.dtype)
                     if known:
                         return Value(kind=known, dtype=dtype.dtype)
@@ -799,7 +811,8 @@ class _Body:
             for source in value.sources:
                 self.facts.votes[source.parameter].elements.add(("int64", 2))
             return replace(value, kind="")
-        self.facts.role(dtype, "dtype")
+        if dtype.kind != "dtype":  # `.to(x.dtype)` says nothing about x
+            self.facts.role(dtype, "dtype")
         kind = dtype_kind(dtype.dtype)
         if bitcast:
             for source in value.sources:
@@ -900,7 +913,17 @@ def join(left: Value, right: Value) -> Value:
     literal = left.literal if left.literal == right.literal else None
     items = left.items if left.items is not None else right.items
     dtype = left.dtype if left.dtype == right.dtype else ""
-    return Value(_merged(left.sources, right.sources), kind, literal, items, dtype)
+    one, other = _pointer_candidate(left), _pointer_candidate(right)
+    if one and other and one != other and kind in ("", "block pointer", "descriptor"):
+        paths = tuple(dict.fromkeys((*left.others, right.sources, *right.others)))[:MAXIMUM_PATHS]
+        return Value(left.sources, kind, literal, items, dtype, paths)
+    others = tuple(dict.fromkeys((*left.others, *right.others)))[:MAXIMUM_PATHS]
+    return Value(_merged(left.sources, right.sources), kind, literal, items, dtype, others)
+
+
+def _pointer_candidate(value: Value) -> str:
+    """The parameter that `value` would point into."""
+    return next((s.parameter for s in value.sources if not s.element and not s.scaled), "")
 
 
 def _joined(one: Environment, other: Environment) -> Environment:

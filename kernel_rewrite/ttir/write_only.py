@@ -110,7 +110,7 @@ CHECKS: tuple[_Check, ...] = (
     ),
     _Check(
         "KR212",
-        lambda seen, output, stores: _is_store(seen) and seen.site in stores and bool(seen.others - {output}),
+        lambda seen, output, stores: _is_store(seen) and _reaches(seen, output) and bool(seen.others - {output}),
         "the store call that writes `{o}` also writes {others}, which must stay as it is",
         "this call stores to {others} as well",
         "give each buffer a store call of its own",

@@ -1,0 +1,744 @@
+"""Fuse a relu into every output of every Triton kernel of nine public packages, and say what happened to each.
+
+    python benchmarks/corpus.py                      all packages; the table goes to benchmarks/results/corpus.md
+    python benchmarks/corpus.py --package liger-kernel --kernel _rms_norm   some kernels, shown one by one
+
+The packages are downloaded at pinned versions with `pip download --no-deps`, unpacked, never installed and never
+imported. Each kernel runs in a worker process with a time and a memory limit. Every outcome is appended to a JSON-lines
+file at once, so that an interrupted run goes on where it stopped.
+"""
+
+from __future__ import annotations
+
+import argparse
+import ast
+import contextlib
+import hashlib
+import json
+import os
+import platform
+import queue
+import re
+import resource
+import selectors
+import signal
+import subprocess
+import sys
+import tarfile
+import threading
+import time
+import traceback
+import zipfile
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT))
+
+from kernel_rewrite import __version__  # noqa: E402
+from kernel_rewrite.analysis import Analysis, analyse  # noqa: E402
+from kernel_rewrite.diagnostics import CODES, FusionRefused  # noqa: E402
+from kernel_rewrite.fuse import fuse_outputs  # noqa: E402
+from kernel_rewrite.model import InternalError, MemoryEffect  # noqa: E402
+from kernel_rewrite.source.closure import KernelDefinition, kernels, scope_at  # noqa: E402
+from kernel_rewrite.source.files import Project  # noqa: E402
+from kernel_rewrite.source.names import JitDefinition, meaning_of  # noqa: E402
+from kernel_rewrite.ttir.lower import compiler  # noqa: E402
+
+EPILOGUE = "relu"
+
+
+@dataclass(frozen=True, slots=True)
+class Package:
+    """One package at one version. Kernels in files that match `apart` are counted in a row of their own."""
+
+    name: str
+    version: str
+    apart: str = ""
+    apart_title: str = ""
+
+
+PACKAGES = (
+    Package("liger-kernel", "0.8.5"),
+    Package("fla-core", "0.6.0"),
+    Package(
+        "flag-gems", "5.0.2", r"runtime/backend/_(?!nvidia\b)", "flag-gems, backends of other vendors"
+    ),
+    Package("xformers", "0.0.35"),
+    Package("torchao", "0.18.0"),
+    Package("bitsandbytes", "0.50.2"),
+    Package("mamba-ssm", "2.3.2.post1"),
+    Package("unsloth", "2026.10.9"),
+    Package("sglang", "0.5.23"),
+)
+
+TIME_LIMIT = 180.0
+"""Seconds one kernel may take, all its outputs included."""
+
+MEMORY_LIMIT = 8 << 30
+"""Bytes of address space a worker and its compiler process may each take."""
+
+
+# ------------------------------------------------------------------------------------------------------- the packages
+
+
+def download(package: Package, folder: Path) -> Path:
+    """The archive of `package` in `folder`, downloaded when it is not there yet."""
+    found = _archive(package, folder)
+    if found is not None:
+        return found
+    folder.mkdir(parents=True, exist_ok=True)
+    command = [sys.executable, "-m", "pip", "download", "--no-deps", "--quiet", "--dest", str(folder)]
+    requirement = f"{package.name}=={package.version}"
+    wheel = subprocess.run([*command, "--only-binary", ":all:", requirement], capture_output=True, text=True, check=False)
+    if wheel.returncode:
+        # A source archive only. pip asks its setup.py for the name and version, which needs what it imports.
+        tools = folder / "build-tools"
+        if not tools.exists():
+            pip = [sys.executable, "-m", "pip", "install", "--quiet", "--target", str(tools)]
+            subprocess.run([*pip, "setuptools", "wheel", "packaging", "ninja"], check=True)
+        environment = {**os.environ, "PYTHONPATH": str(tools), "MAMBA_SKIP_CUDA_BUILD": "TRUE"}
+        source = [*command, "--no-binary", package.name, "--no-build-isolation", requirement]
+        subprocess.run(source, check=True, env=environment)
+    found = _archive(package, folder)
+    if found is None:
+        raise SystemExit(f"{requirement} could not be downloaded:\n{wheel.stderr}")
+    return found
+
+
+def _archive(package: Package, folder: Path) -> Path | None:
+    stem = f"{package.name.replace('-', '_')}-{package.version}"
+    found = sorted([*folder.glob(f"{stem}-*.whl"), *folder.glob(f"{stem}.tar.gz")])
+    return found[0] if found else None
+
+
+def unpack(package: Package, archive: Path, folder: Path) -> Path:
+    """The folder with the Python files of `archive`."""
+    target = folder / "unpacked" / f"{package.name}-{package.version}"
+    if target.exists():
+        return target
+    partial = target.with_name(target.name + ".partial")
+    for name, content in _python_files(archive):
+        path = (partial / name).resolve()
+        if partial.resolve() not in path.parents:
+            raise SystemExit(f"{archive.name} holds a file outside its folder: {name}")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(content)
+    partial.rename(target)
+    return target
+
+
+def _python_files(archive: Path) -> Iterator[tuple[str, bytes]]:
+    if archive.suffix == ".whl":
+        with zipfile.ZipFile(archive) as wheel:
+            for name in wheel.namelist():
+                if name.endswith(".py"):
+                    yield name, wheel.read(name)
+        return
+    with tarfile.open(archive) as source:
+        for member in source:
+            if member.isfile() and member.name.endswith(".py"):
+                stream = source.extractfile(member)
+                assert stream is not None
+                # NAME-VERSION/package/module.py
+                yield member.name.partition("/")[2], stream.read()
+
+
+# -------------------------------------------------------------------------------------------------------- the kernels
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """One kernel to fuse into: `group` is its row of the table, `file` is relative to the package's folder."""
+
+    group: str
+    folder: str
+    file: str
+    kernel: str
+    line: int
+    digest: str
+
+    @property
+    def key(self) -> tuple[str, str, str, int]:
+        return self.group, self.file, self.kernel, self.line
+
+    @property
+    def name(self) -> str:
+        return f"{self.group} {self.file}:{self.line} {self.kernel}"
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """The kernels of one package, and the files that could not be searched."""
+
+    kernels: tuple[tuple[KernelDefinition, str], ...]
+    failures: tuple[dict[str, Any], ...]
+
+
+def find_kernels(folder: Path) -> Found:
+    """The entry kernels under `folder` with their files: launched anywhere in the package, or stores and is called by
+    no other jit function."""
+    project = Project()
+    failures: list[dict[str, Any]] = []
+    defined: list[tuple[KernelDefinition, str]] = []
+    texts = {path: path.read_text(encoding="utf-8", errors="replace") for path in sorted(folder.rglob("*.py"))}
+    for path, text in texts.items():
+        if "jit" not in text:
+            continue
+        relative = path.relative_to(folder).as_posix()
+        try:
+            defined += [(kernel, relative) for kernel in kernels(project.read(path), project)]
+        except FusionRefused:
+            continue  # not a Python file of this version: no kernel either
+        except Exception:
+            failures.append({"file": relative, "message": traceback.format_exc()})
+    names = {name for kernel, _ in defined for name in (kernel.name, *kernel.aliases)}
+    launched, called = _uses_elsewhere(texts, names, project)
+    entries = [
+        (kernel, file)
+        for kernel, file in defined
+        if not kernel.definition.constexpr_function
+        and (kernel.launches or kernel.node in launched or (kernel.entry and kernel.node not in called))
+    ]
+    return Found(tuple(entries), tuple(failures))
+
+
+def _uses_elsewhere(
+    texts: dict[Path, str], names: set[str], project: Project
+) -> tuple[set[ast.FunctionDef], set[ast.FunctionDef]]:
+    """The jit functions that any file of the package launches, and those that it calls."""
+    launched: set[ast.FunctionDef] = set()
+    called: set[ast.FunctionDef] = set()
+    for path, text in texts.items():
+        if not names & set(re.findall(r"\b(\w+)\s*[\[(]", text)):
+            continue
+        with contextlib.suppress(Exception):
+            file = project.read(path)
+            for node in ast.walk(file.tree):
+                if not isinstance(node, ast.Call):
+                    continue
+                target = node.func.value if isinstance(node.func, ast.Subscript) else node.func
+                last = target.attr if isinstance(target, ast.Attribute) else getattr(target, "id", None)
+                if last not in names:
+                    continue
+                meaning = meaning_of(target, scope_at(node, file, project))
+                if isinstance(meaning, JitDefinition):
+                    (launched if target is not node.func else called).add(meaning.node)
+    return launched, called
+
+
+def digest(node: ast.FunctionDef) -> str:
+    """The same for two kernels with the same parameters and body, whatever their names, decorators and docstrings."""
+    body = node.body
+    first = body[0].value if body and isinstance(body[0], ast.Expr) else None
+    if isinstance(first, ast.Constant) and isinstance(first.value, str):
+        body = body[1:]
+    text = ast.dump(node.args) + "".join(ast.dump(statement) for statement in body)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def tasks_of(package: Package, folder: Path) -> tuple[list[Task], list[dict[str, Any]]]:
+    """One task for each entry kernel of `package`, and a record for each file that could not be searched."""
+    found = find_kernels(folder)
+    tasks = []
+    for kernel, file in found.kernels:
+        apart = package.apart and re.search(package.apart, file)
+        group = package.apart_title if apart else package.name
+        tasks.append(Task(group, str(folder), file, kernel.name, kernel.node.lineno, digest(kernel.node)))
+    failures = [
+        {"group": package.name, "kernel": "", "line": 0, "status": "internal", "seconds": 0.0, "outputs": [], **failure}
+        for failure in found.failures
+    ]
+    return tasks, failures
+
+
+def deduplicated(tasks: Iterable[Task]) -> list[Task]:
+    """The first task of every digest; rows counted apart come last, so that they keep only what is theirs alone."""
+    titles = {package.apart_title for package in PACKAGES if package.apart_title}
+    ordered = sorted(tasks, key=lambda task: task.group in titles)
+    first: dict[str, Task] = {}
+    for task in ordered:
+        first.setdefault(task.digest, task)
+    return list(first.values())
+
+
+# ------------------------------------------------------------------------------------------------------- one kernel
+
+Record = dict[str, Any]
+"""What happened to one kernel, as it stands in the JSON-lines file."""
+
+
+def examine(task: Task) -> Record:
+    """Analyse the kernel of `task` once, then fuse the epilogue into each of its outputs. Never raises."""
+    started = time.perf_counter()
+    record: Record = {
+        "group": task.group,
+        "file": task.file,
+        "kernel": task.kernel,
+        "line": task.line,
+        "digest": task.digest,
+        "status": "lowered",
+        "outputs": [],
+    }
+    try:
+        analysis = _analysis(task)
+        record |= _facts(analysis)
+        for output in outputs(analysis):
+            record["outputs"].append(_fused(analysis, output))
+    except FusionRefused as refused:
+        record |= {"status": "refused", **_reasons(refused, task.folder)}
+    except Exception as error:  # a bug of the tool is an outcome, and the run goes on
+        record |= {"status": "internal", "message": _trace(error)}
+    record["seconds"] = round(time.perf_counter() - started, 3)
+    return record
+
+
+def _analysis(task: Task) -> Analysis:
+    project = Project()
+    file = project.read(os.path.join(task.folder, task.file))
+    definition = next(k for k in kernels(file, project) if (k.name, k.node.lineno) == (task.kernel, task.line))
+    return analyse(definition, project, compiler())
+
+
+def outputs(analysis: Analysis) -> tuple[str, ...]:
+    """The parameters that the kernel writes, updates atomically, or gives to an operation of unknown effect."""
+    return analysis.parameters_with(MemoryEffect.WRITE, MemoryEffect.ACCUMULATE, MemoryEffect.UNKNOWN)
+
+
+def _fused(analysis: Analysis, output: str) -> Record:
+    started = time.perf_counter()
+    record: Record = {"name": output, "effects": _effects(analysis, output)}
+    try:
+        result = fuse_outputs(analysis, [(output, EPILOGUE)])
+        changed = [line for line in result.diff.splitlines() if line[:1] in "+-" and line[:3] not in ("+++", "---")]
+        record |= {"status": "fused", "changed_lines": len(changed)}
+    except FusionRefused as refused:
+        record |= {"status": "refused", **_reasons(refused, _folder(analysis))}
+    except Exception as error:
+        record |= {"status": "internal", "message": _trace(error)}
+    record["seconds"] = round(time.perf_counter() - started, 3)
+    return record
+
+
+def _effects(analysis: Analysis, output: str) -> list[str]:
+    return sorted({access.effect.value for access in analysis.accesses if output in access.roots})
+
+
+def _facts(analysis: Analysis) -> Record:
+    """How much of the kernel the lowered specializations show."""
+    stores = [c for c in analysis.calls.memory_calls if MemoryEffect.WRITE in c.effects]
+    seen = {
+        call.span
+        for access in analysis.accesses
+        if access.effect is MemoryEffect.WRITE
+        and (call := analysis.calls.memory_call(access.location, access.operation)) is not None
+    }
+    return {
+        "specializations": len(analysis.views),
+        "failed_specializations": len(analysis.failures),
+        "complete": analysis.complete,
+        "store_sites": len(stores),
+        "store_sites_seen": sum(call.span in seen for call in stores),
+    }
+
+
+def _folder(analysis: Analysis) -> str:
+    return os.path.dirname(analysis.kernel.file.path)
+
+
+def _reasons(refused: FusionRefused, folder: str) -> Record:
+    return {
+        "codes": sorted({d.code for d in refused.diagnostics}),
+        "reasons": [_reason(d, folder) for d in refused.diagnostics[:8]],
+    }
+
+
+def _reason(diagnostic: Any, folder: str) -> str:
+    span = diagnostic.labels[0].span if diagnostic.labels else None
+    place = f" at {os.path.relpath(span.file, folder)}:{span.line}" if span else ""
+    notes = "; ".join(note for note in diagnostic.notes if len(note) < 400)
+    return f"{diagnostic.code}: {diagnostic.message}{place}" + (f" ({notes})" if notes else "")
+
+
+def _trace(error: BaseException) -> str:
+    """The exception and the last frames of the tool, without the folders of this machine."""
+    if isinstance(error, InternalError):
+        return str(error)
+    frames = traceback.extract_tb(error.__traceback__)[-4:]
+    where = " < ".join(f"{Path(f.filename).name}:{f.lineno} {f.name}" for f in reversed(frames))
+    return f"{type(error).__name__}: {error} ({where})"
+
+
+# ------------------------------------------------------------------------------------------------------- the workers
+
+
+def serve() -> None:
+    """A worker: one task a line on stdin, one record a line on stdout."""
+    answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
+    os.dup2(2, 1)
+    resource.setrlimit(resource.RLIMIT_AS, (MEMORY_LIMIT, MEMORY_LIMIT))
+    sys.setrecursionlimit(max(sys.getrecursionlimit(), 5000))
+    for line in sys.stdin:
+        print(json.dumps(examine(Task(**json.loads(line)))), file=answers, flush=True)
+
+
+class Worker:
+    """A process that examines kernels; started again when it crashes or exceeds the time limit."""
+
+    def __init__(self, command: Sequence[str] = (), time_limit: float = TIME_LIMIT) -> None:
+        self.command = list(command) or [sys.executable, os.path.abspath(__file__), "--worker"]
+        self.time_limit = time_limit
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def examine(self, task: Task) -> Record:
+        """The record of `task`, with status "crash" or "timeout" when the worker did not answer."""
+        if self._process is None or self._process.poll() is not None:
+            self._process = subprocess.Popen(
+                self.command,
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.DEVNULL,
+                start_new_session=True,
+            )
+        assert self._process.stdin is not None
+        started = time.monotonic()
+        try:
+            self._process.stdin.write(json.dumps(asdict(task)).encode() + b"\n")
+            self._process.stdin.flush()
+            answer = self._read(started + self.time_limit)
+        except BrokenPipeError:
+            answer = None
+        if isinstance(answer, dict):
+            return answer
+        code = self._process.poll()
+        self.close()
+        status = "timeout" if answer == "timeout" else "crash"
+        message = f"no answer after {self.time_limit:g} s" if status == "timeout" else f"the worker ended with {code}"
+        fields = {k: v for k, v in asdict(task).items() if k != "folder"}
+        seconds = round(time.monotonic() - started, 3)
+        return {**fields, "status": status, "message": message, "outputs": [], "seconds": seconds}
+
+    def _read(self, deadline: float) -> Record | str | None:
+        assert self._process is not None and self._process.stdout is not None
+        data = b""
+        with selectors.DefaultSelector() as selector:
+            selector.register(self._process.stdout, selectors.EVENT_READ)
+            while not data.endswith(b"\n"):
+                if not selector.select(max(0.0, deadline - time.monotonic())):
+                    return "timeout"
+                chunk = os.read(self._process.stdout.fileno(), 1 << 20)
+                if not chunk:
+                    self._process.wait()
+                    return None
+                data += chunk
+        record: Record = json.loads(data)
+        return record
+
+    def close(self) -> None:
+        """Ends the worker and the compiler process it started."""
+        if self._process is None:
+            return
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self._process.pid, signal.SIGKILL)
+        self._process.communicate()
+        self._process = None
+
+
+def run(
+    tasks: Sequence[Task],
+    results: Path,
+    jobs: int,
+    show: Callable[[Record], None] = lambda record: None,
+    worker: Callable[[], Worker] = Worker,
+) -> list[Record]:
+    """The record of every task, those already in `results` first; new ones are appended there as they come."""
+    known = {tuple(r[k] for k in ("group", "file", "kernel", "line")): r for r in read_records(results)}
+    wanted = {task.key: task for task in tasks}
+    records = [known[key] for key in wanted if key in known]
+    waiting: queue.SimpleQueue[Task] = queue.SimpleQueue()
+    for key, task in wanted.items():
+        if key not in known:
+            waiting.put(task)
+    lock = threading.Lock()
+    results.parent.mkdir(parents=True, exist_ok=True)
+
+    def work() -> None:
+        process = worker()
+        try:
+            while True:
+                try:
+                    task = waiting.get_nowait()
+                except queue.Empty:
+                    return
+                record = process.examine(task)
+                with lock:
+                    records.append(record)
+                    with results.open("a", encoding="utf-8") as stream:
+                        stream.write(json.dumps(record) + "\n")
+                    show(record)
+        finally:
+            process.close()
+
+    threads = [threading.Thread(target=work) for _ in range(jobs)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    order = {key: index for index, key in enumerate(wanted)}
+    return sorted(records, key=lambda r: order[(r["group"], r["file"], r["kernel"], r["line"])])
+
+
+def read_records(results: Path) -> list[Record]:
+    """The whole records of `results`; the last line may be cut short by an interruption."""
+    records = []
+    if results.exists():
+        for line in results.read_text(encoding="utf-8").splitlines():
+            with contextlib.suppress(json.JSONDecodeError):
+                records.append(json.loads(line))
+    return [record for record in records if "status" in record]
+
+
+def fingerprint() -> str:
+    """Changes with the tool, this script and triton, so that a run never mixes the results of two of them."""
+    state = hashlib.sha256(compiler().triton_version.encode())
+    for path in sorted([*(ROOT / "kernel_rewrite").rglob("*.py"), Path(__file__)]):
+        state.update(path.read_bytes())
+    return state.hexdigest()[:16]
+
+
+# -------------------------------------------------------------------------------------------------------- the results
+
+
+@dataclass(slots=True)
+class Row:
+    """The counts of one row of the table."""
+
+    title: str
+    kernels: int = 0
+    lowered: int = 0
+    sites: int = 0
+    sites_seen: int = 0
+    outputs: int = 0
+    fused: int = 0
+    kernels_fused: int = 0
+    internal: int = 0
+    timeouts: int = 0
+    seconds: float = 0.0
+    refused: Counter[str] = field(default_factory=Counter)
+    not_lowered: Counter[str] = field(default_factory=Counter)
+
+    def add(self, record: Record) -> None:
+        if record["kernel"]:
+            self.kernels += 1
+        self.seconds += record["seconds"]
+        self.internal += record["status"] in ("internal", "crash")
+        self.timeouts += record["status"] == "timeout"
+        if record["status"] == "refused":
+            self.not_lowered.update(record["codes"])
+        if "specializations" not in record:
+            return
+        self.lowered += 1
+        self.sites += record["store_sites"]
+        self.sites_seen += record["store_sites_seen"]
+        self.outputs += len(record["outputs"])
+        statuses = [output["status"] for output in record["outputs"]]
+        self.fused += statuses.count("fused")
+        self.kernels_fused += "fused" in statuses
+        self.internal += statuses.count("internal")
+        for output in record["outputs"]:
+            self.refused.update(output.get("codes", ()))
+
+    def merge(self, other: Row) -> None:
+        for name in ("kernels", "lowered", "sites", "sites_seen", "outputs", "fused", "kernels_fused", "internal"):
+            setattr(self, name, getattr(self, name) + getattr(other, name))
+        self.timeouts += other.timeouts
+        self.seconds += other.seconds
+        self.refused.update(other.refused)
+        self.not_lowered.update(other.not_lowered)
+
+
+def rows(records: Iterable[Record], titles: Sequence[str]) -> list[Row]:
+    """One row a title, in that order, then the sum of them all."""
+    table = {title: Row(title) for title in titles}
+    for record in records:
+        table.setdefault(record["group"], Row(record["group"])).add(record)
+    total = Row("all")
+    for row in table.values():
+        total.merge(row)
+    return [*table.values(), total]
+
+
+def _share(part: int, whole: int) -> str:
+    return f"{part} ({100 * part / whole:.0f} %)" if whole else "0"
+
+
+def _by_code(counts: Counter[str]) -> str:
+    return ", ".join(f"{code} {count}" for code, count in sorted(counts.items())) or "none"
+
+
+_COLUMNS = (
+    "package",
+    "kernels",
+    "lowered",
+    "store sites seen",
+    "outputs",
+    "fused",
+    "kernels with a fused output",
+    "outputs refused, by code",
+    "kernels refused, by code",
+    "internal errors",
+    "time-outs",
+    "seconds",
+)
+
+
+def table(rows: Iterable[Row]) -> str:
+    """The rows as a Markdown table."""
+    lines = ["| " + " | ".join(_COLUMNS) + " |", "|---" * len(_COLUMNS) + "|"]
+    for row in rows:
+        cells = (
+            row.title,
+            str(row.kernels),
+            _share(row.lowered, row.kernels),
+            f"{row.sites_seen} of {row.sites}",
+            str(row.outputs),
+            _share(row.fused, row.outputs),
+            _share(row.kernels_fused, row.kernels),
+            _by_code(row.refused),
+            _by_code(row.not_lowered),
+            str(row.internal),
+            str(row.timeouts),
+            f"{row.seconds:.0f}",
+        )
+        lines.append("| " + " | ".join(cells) + " |")
+    return "\n".join(lines) + "\n"
+
+
+def report(records: Sequence[Record], titles: Sequence[str], facts: dict[str, Any]) -> str:
+    """The page with the table, what the run was made with, the meaning of the codes and the internal errors."""
+    result = rows(records, titles)
+    used = sorted({code for row in result for code in (*row.refused, *row.not_lowered)})
+    slowest = sorted((r["seconds"] for r in records), reverse=True) or [0.0]
+    middle = slowest[len(slowest) // 2]
+    lines = [
+        "# Public kernels",
+        "",
+        f"`relu` fused into every output of every Triton kernel of {len(titles)} groups of public kernels, each kernel "
+        "once (the first of those with the same parameters and body).",
+        "",
+        table(result),
+        f"kernel-rewrite {facts['version']}, Triton {facts['triton']}, Python {facts['python']}, {facts['cores']} cores, "
+        f"{facts['date']}; {facts['wall']} s in all with {facts['jobs']} jobs (finding the kernels included); "
+        f"{middle:.2f} s for the middle kernel, {slowest[0]:.1f} s for the slowest.",
+        "",
+        "Packages: " + ", ".join(f"{p.name} {p.version}" for p in PACKAGES) + ".",
+        "",
+        "An output refused for several reasons counts under each of their codes.",
+        "",
+        *(f"- {code}: {CODES[code]}" for code in used),
+        "",
+    ]
+    bugs = [(r, r.get("message")) for r in records if r["status"] in ("internal", "crash", "timeout")]
+    bugs += [(r, o["message"]) for r in records for o in r["outputs"] if o["status"] == "internal"]
+    if bugs:
+        lines += ["## Internal errors and time-outs", ""]
+        lines += [f"- {r['group']} `{r['file']}` `{r['kernel']}`: {message}" for r, message in bugs] + [""]
+    return "\n".join(lines)
+
+
+# ------------------------------------------------------------------------------------------------------ command line
+
+
+def arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("--package", action="append", choices=[p.name for p in PACKAGES], help="only this one (repeat)")
+    parser.add_argument("--kernel", help="only kernels whose name holds this")
+    parser.add_argument("--file", help="only kernels of files whose path holds this")
+    parser.add_argument("--limit", type=int, help="at most so many kernels")
+    parser.add_argument("--jobs", type=int, default=2)
+    parser.add_argument("--time-limit", type=float, default=TIME_LIMIT, help="seconds a kernel may take")
+    parser.add_argument("--downloads", type=Path, default=Path(os.environ.get("CORPUS_DOWNLOADS", ROOT / ".corpus")))
+    parser.add_argument("--stream", type=Path, help="the JSON-lines file of outcomes, and of what to resume")
+    parser.add_argument("--fresh", action="store_true", help="do not resume")
+    parser.add_argument("--json", type=Path, help="where to write every outcome")
+    parser.add_argument("--markdown", type=Path, help="where to write the table")
+    parser.add_argument("--verbose", action="store_true", help="show each kernel")
+    parser.add_argument("--worker", action="store_true", help=argparse.SUPPRESS)
+    return parser.parse_args()
+
+
+def main() -> int:
+    options = arguments()
+    if options.worker:
+        serve()
+        return 0
+    started = time.monotonic()
+    chosen = [p for p in PACKAGES if not options.package or p.name in options.package]
+    tasks: list[Task] = []
+    failures: list[Record] = []
+    for package in chosen:
+        folder = unpack(package, download(package, options.downloads), options.downloads)
+        found, failed = tasks_of(package, folder)
+        tasks += found
+        failures += failed
+    tasks = deduplicated(tasks)
+    tasks = [t for t in tasks if (options.kernel or "") in t.kernel and (options.file or "") in t.file]
+    tasks = tasks[: options.limit]
+    print(f"{len(tasks)} kernels found in {time.monotonic() - started:.0f} s", file=sys.stderr)
+
+    stream = options.stream or options.downloads / f"outcomes-{fingerprint()}.jsonl"
+    if options.fresh and stream.exists():
+        stream.unlink()
+    done = 0
+
+    def show(record: Record) -> None:
+        nonlocal done
+        done += 1
+        if options.verbose or options.kernel:
+            print(_line(record), flush=True)
+        elif done % 100 == 0:
+            print(f"{done} kernels, {time.monotonic() - started:.0f} s", file=sys.stderr, flush=True)
+
+    records = failures + run(tasks, stream, options.jobs, show, lambda: Worker(time_limit=options.time_limit))
+    titles = [title for p in chosen for title in (p.name, p.apart_title) if title]
+    facts = {
+        "version": __version__,
+        "triton": compiler().triton_version,
+        "python": platform.python_version(),
+        "cores": os.cpu_count(),
+        "date": time.strftime("%Y-%m-%d"),
+        "jobs": options.jobs,
+        "wall": round(time.monotonic() - started),
+    }
+    whole = not (options.package or options.kernel or options.file or options.limit)
+    results = ROOT / "benchmarks" / "results"
+    markdown = options.markdown or (results / "corpus.md" if whole else None)
+    outcomes = options.json or (results / "corpus.json" if whole else None)
+    if outcomes:
+        outcomes.parent.mkdir(parents=True, exist_ok=True)
+        lines = ",\n".join(json.dumps(record) for record in records)
+        outcomes.write_text(f'{{"facts": {json.dumps(facts)},\n"kernels": [\n{lines}\n]}}\n', encoding="utf-8")
+    if markdown:
+        markdown.parent.mkdir(parents=True, exist_ok=True)
+        markdown.write_text(report(records, titles, facts), encoding="utf-8")
+    result = rows(records, titles)
+    print(table(result))
+    return 1 if result[-1].internal else 0
+
+
+def _line(record: Record) -> str:
+    head = f"{record['group']} {record['file']}:{record['line']} {record['kernel']} {record['seconds']:.2f}s"
+    if record["status"] != "lowered":
+        return f"{head}\n    {record['status']}: {record.get('message') or record['reasons']}"
+    lines = [head]
+    for output in record["outputs"]:
+        why = output.get("message") or "; ".join(output.get("reasons", ()))
+        lines.append(f"    {output['name']}: {output['status']} {why}")
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

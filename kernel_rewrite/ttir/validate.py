@@ -1,0 +1,457 @@
+"""Translation validation: the fused TTIR is the original, except that each store to the output stores E(value).
+
+Both kernels are walked side by side. Pure operations become expressions (hash-consed over operation, attributes, type
+and operands; calls are followed); what touches memory, prints, asserts or steers control is compared in order, region by
+region. Dead arithmetic never takes part. A load's result and a region's results are named by their place, which is sound
+because everything before that place has been proved equal and the output, the only memory that differs, is never read.
+
+The proof holds for all inputs of the specialization. Nothing here knows how the rewriter works.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from kernel_rewrite.model import InternalError, Location
+from kernel_rewrite.ttir.parse import Block, Function, Module, Operation, Region, Value
+
+
+@dataclass(frozen=True, slots=True)
+class Expression:
+    """A value as a term. Equal terms are one object, so they are compared by identity (see `Terms`)."""
+
+    operation: str
+    attributes: str = ""
+    type: str = ""
+    operands: tuple[Expression, ...] = ()
+    identity: int = field(default=0, compare=False)
+
+    def __hash__(self) -> int:
+        return hash((self.operation, self.attributes, self.type, tuple(id(operand) for operand in self.operands)))
+
+    def __eq__(self, other: object) -> bool:
+        return (
+            isinstance(other, Expression)
+            and self.operation == other.operation
+            and self.attributes == other.attributes
+            and self.type == other.type
+            and len(self.operands) == len(other.operands)
+            and all(mine is theirs for mine, theirs in zip(self.operands, other.operands, strict=True))
+        )
+
+
+COMMUTATIVE = frozenset(
+    f"arith.{name}" for name in ("addi", "muli", "andi", "ori", "xori", "addf", "mulf", "maxsi", "minsi", "maxui", "minui")
+)
+"""Operations whose operands may be swapped without changing a bit of the result."""
+
+PURE_PREFIXES = ("arith.", "math.", "ub.")
+PURE = frozenset(
+    {
+        *(f"tt.{name}" for name in ("addptr", "advance", "bitcast", "broadcast", "cat", "clampf", "dot", "dot_scaled")),
+        *(f"tt.{name}" for name in ("expand_dims", "fp_to_fp", "gather", "get_num_programs", "get_program_id", "histogram")),
+        *(f"tt.{name}" for name in ("int_to_ptr", "join", "make_range", "make_tensor_descriptor", "make_tensor_ptr")),
+        *(f"tt.{name}" for name in ("mulhiui", "precise_divf", "precise_sqrt", "ptr_to_int", "reduce", "reshape", "scan")),
+        *(f"tt.{name}" for name in ("splat", "split", "trans", "unsplat", "extern_elementwise", "reduce.return")),
+    }
+)
+"""Operations that only compute. Anything else is compared in order, as if it had an effect."""
+
+CALL, RETURN = "tt.call", "tt.return"
+_TERMINATORS = frozenset({RETURN, "scf.yield", "scf.condition", "cf.br", "cf.cond_br", "tt.reduce.return", "tt.scan.return"})
+_INLINE_ASM = "tt.elementwise_inline_asm"
+
+
+class Terms:
+    """The table that makes equal expressions one object."""
+
+    def __init__(self) -> None:
+        self._known: dict[Expression, Expression] = {}
+
+    def term(self, operation: str, attributes: str = "", type_: str = "", operands: Iterable[Expression] = ()) -> Expression:
+        operands = tuple(operands)
+        if operation in COMMUTATIVE:
+            operands = tuple(sorted(operands, key=lambda operand: operand.identity))
+        fresh = Expression(operation, attributes, type_, operands, len(self._known))
+        return self._known.setdefault(fresh, fresh)
+
+
+@dataclass(frozen=True, slots=True)
+class Difference:
+    """Where the two kernels part. `expected` and `found` are terms of the source, as text."""
+
+    what: str
+    expected: str
+    found: str
+    location: Location | None = None
+
+
+class _Mismatch(Exception):
+    def __init__(self, difference: Difference) -> None:
+        super().__init__(difference.what)
+        self.difference = difference
+
+
+StoredValue = Callable[[Terms, Expression], Iterator[Expression]]
+"""The terms that may stand in the fused kernel where the original stores this one."""
+
+
+@dataclass(frozen=True, slots=True)
+class ChangedStore:
+    """A store to the output that the walk met: the original's location and whether the fused one stores E(value)."""
+
+    location: Location | None
+
+
+def validate(
+    original: Module,
+    fused: Module,
+    is_output: Callable[[Operation, tuple[Location, ...]], StoredValue | None],
+) -> tuple[tuple[ChangedStore, ...], tuple[Difference, ...]]:
+    """The changed stores, and the first difference that is not one (empty when the translation is right).
+
+    `is_output(operation, call_path)` says, for a store of the original kernel, what the fused one may store instead;
+    None for a store that must stay as it is.
+    """
+    walk = _Walk(original, fused, is_output)
+    try:
+        walk.kernels()
+    except _Mismatch as mismatch:
+        return tuple(walk.changed), (mismatch.difference,)
+    return tuple(walk.changed), ()
+
+
+def function_terms(module: Module) -> Callable[[Terms, Expression], Expression]:
+    """The function of one argument that the module's kernel calls last, as a function on terms."""
+    calls = [operation for operation in module.kernel.walk() if operation.name == CALL]
+    function = module.function(calls[-1].callee or "") if calls else None
+    if function is None or len(function.parameters) != 1 or len(function.body.reachable()) != 1:
+        raise InternalError("a reference kernel must end by calling a function of one argument")
+
+    def apply(terms: Terms, value: Expression) -> Expression:
+        side = _Side(module, terms)
+        frame = {function.parameters[0].value: value}
+        for operation in function.blocks[0].operations:
+            if operation.name == RETURN:
+                return frame[operation.operands[0]]
+            side.define(operation, frame)
+        raise InternalError("the reference function does not return")
+
+    return apply
+
+
+# ------------------------------------------------------------------------------------------------------------- one side
+
+
+class _Side:
+    """One kernel: its functions, and the terms of its values."""
+
+    def __init__(self, module: Module, terms: Terms) -> None:
+        self.module = module
+        self.terms = terms
+        self._pure: dict[str, bool] = {}
+
+    def callee(self, operation: Operation) -> Function:
+        function = self.module.function(operation.callee or "")
+        if function is None:
+            raise InternalError(f"no function {operation.callee!r} in the lowered module")
+        return function
+
+    def is_pure(self, operation: Operation) -> bool:
+        """Whether `operation` only computes: then it is a term, and takes no part in the order of effects."""
+        if operation.name == CALL:
+            return self._is_pure_function(self.callee(operation))
+        if operation.name == _INLINE_ASM:
+            return operation.attribute("pure") == "true"
+        if operation.regions:
+            known = operation.name.startswith("scf.") or operation.name in PURE
+            inner = (op for region in operation.regions for block in region.blocks for op in block.operations)
+            simple = all(len(region.blocks) <= 1 for region in operation.regions)
+            return known and simple and all(op.name in _TERMINATORS or self.is_pure(op) for op in inner)
+        return operation.name in PURE or operation.name.startswith(PURE_PREFIXES)
+
+    def _is_pure_function(self, function: Function) -> bool:
+        if function.name not in self._pure:
+            self._pure[function.name] = False  # recursion is no pure term
+            blocks = function.body.reachable()
+            operations = [op for block in blocks for op in block.operations]
+            self._pure[function.name] = len(blocks) == 1 and all(
+                op.name == RETURN or self.is_pure(op) for op in operations
+            )
+        return self._pure[function.name]
+
+    def define(self, operation: Operation, frame: dict[Value, Expression]) -> None:
+        """Put the terms of a pure operation's results into `frame`."""
+        if operation.name == CALL:
+            for result, term in zip(operation.results, self._call(operation, frame), strict=True):
+                frame[result] = term
+            return
+        operands = [frame[operand] for operand in operation.operands]
+        attributes = operation.attributes
+        if operation.regions:
+            attributes += "".join(self._region(region, frame, depth=1) for region in operation.regions)
+        for index, result in enumerate(operation.results):
+            number = f"#{index}" if len(operation.results) > 1 else ""
+            frame[result] = self.terms.term(operation.name, attributes + number, result.type, operands)
+
+    def _call(self, operation: Operation, frame: dict[Value, Expression]) -> tuple[Expression, ...]:
+        function = self.callee(operation)
+        inner = {
+            parameter.value: frame[operand]
+            for parameter, operand in zip(function.parameters, operation.operands, strict=True)
+        }
+        for each in function.blocks[0].operations:
+            if each.name == RETURN:
+                return tuple(inner[operand] for operand in each.operands)
+            self.define(each, inner)
+        raise InternalError(f"{function.name} does not return")
+
+    def _region(self, region: Region, frame: Mapping[Value, Expression], depth: int) -> str:
+        """A pure region as text that is equal for equal regions: the identities of the terms it yields."""
+        inner = dict(frame)
+        for index, argument in enumerate(region.arguments):
+            inner[argument] = self.terms.term("region argument", f"{depth}.{index}", argument.type)
+        parts = []
+        for operation in region.blocks[0].operations if region.blocks else ():
+            if operation.name in _TERMINATORS:
+                ids = ",".join(str(inner[operand].identity) for operand in operation.operands)
+                parts.append(f"{operation.name}{operation.attributes}({ids})")
+            elif operation.regions:
+                self._define_nested(operation, inner, depth + 1)
+            else:
+                self.define(operation, inner)
+        return "{" + ";".join(parts) + "}"
+
+    def _define_nested(self, operation: Operation, frame: dict[Value, Expression], depth: int) -> None:
+        regions = "".join(self._region(region, frame, depth) for region in operation.regions)
+        operands = [frame[operand] for operand in operation.operands]
+        for index, result in enumerate(operation.results):
+            frame[result] = self.terms.term(operation.name, f"{operation.attributes}{regions}#{index}", result.type, operands)
+
+
+# ---------------------------------------------------------------------------------------------------- both side by side
+
+
+class _Walk:
+    def __init__(
+        self,
+        original: Module,
+        fused: Module,
+        is_output: Callable[[Operation, tuple[Location, ...]], StoredValue | None],
+    ) -> None:
+        self.terms = Terms()
+        self._original = _Side(original, self.terms)
+        self._fused = _Side(fused, self.terms)
+        self._is_output = is_output
+        self._place = 0
+        self._depth = 0
+        self.changed: list[ChangedStore] = []
+
+    def kernels(self) -> None:
+        one, other = self._original.module.kernel, self._fused.module.kernel
+        types = [[p.type for p in function.parameters] for function in (one, other)]
+        self._same("parameters", str(types[0]), str(types[1]), one.location)
+        self._same("function attributes", one.attributes, other.attributes, one.location)
+        arguments = [self.terms.term("parameter", str(i), p.type) for i, p in enumerate(one.parameters)]
+        self._bodies(one, other, arguments, arguments, ())
+
+    def _bodies(
+        self,
+        one: Function,
+        other: Function,
+        arguments: Sequence[Expression],
+        other_arguments: Sequence[Expression],
+        path: tuple[Location, ...],
+    ) -> list[Expression] | None:
+        """Walk two function bodies; the terms returned when each has one block, else None."""
+        frames: tuple[dict[Value, Expression], dict[Value, Expression]] = (
+            {p.value: a for p, a in zip(one.parameters, arguments, strict=True)},
+            {p.value: a for p, a in zip(other.parameters, other_arguments, strict=True)},
+        )
+        return self._regions(one.body, other.body, frames, path)
+
+    def _regions(
+        self,
+        one: Region,
+        other: Region,
+        frames: tuple[dict[Value, Expression], dict[Value, Expression]],
+        path: tuple[Location, ...],
+    ) -> list[Expression] | None:
+        first, second = one.reachable(), other.reachable()
+        self._same("number of blocks", str(len(first)), str(len(second)), None)
+        labels = {block.label: i for i, block in enumerate(first)}, {block.label: i for i, block in enumerate(second)}
+        place = self._next()
+        for index, (block, twin) in enumerate(zip(first, second, strict=True)):
+            self._same("block arguments", str(len(block.arguments)), str(len(twin.arguments)), None)
+            for number, (argument, its_twin) in enumerate(zip(block.arguments, twin.arguments, strict=True)):
+                if argument in frames[0]:
+                    continue
+                self._same("type of a block argument", argument.type, its_twin.type, None)
+                name = self.terms.term("block argument", f"{place}.{index}.{number}", argument.type)
+                frames[0][argument] = frames[1][its_twin] = name
+        returned: list[Expression] | None = None
+        for block, twin in zip(first, second, strict=True):
+            returned = self._blocks(block, twin, frames, labels, path)
+        return returned if len(first) == 1 else None
+
+    def _blocks(
+        self,
+        block: Block,
+        twin: Block,
+        frames: tuple[dict[Value, Expression], dict[Value, Expression]],
+        labels: tuple[dict[str, int], dict[str, int]],
+        path: tuple[Location, ...],
+    ) -> list[Expression]:
+        """Walk two blocks; the operands of the terminator, as terms."""
+        returned: list[Expression] = []
+        for operation, its_twin in self._lockstep(block, twin, frames):
+            if operation.name in _TERMINATORS:
+                returned = self._terminators(operation, its_twin, frames, labels)
+            else:
+                self._effect(operation, its_twin, frames, path)
+        return returned
+
+    def _lockstep(
+        self, block: Block, twin: Block, frames: tuple[dict[Value, Expression], dict[Value, Expression]]
+    ) -> Iterator[tuple[Operation, Operation]]:
+        one = _Cursor(block, self._original, frames[0])
+        other = _Cursor(twin, self._fused, frames[1])
+        while True:
+            operation, its_twin = one.next(), other.next()
+            if operation is None or its_twin is None:
+                self._same("operations", _head(operation), _head(its_twin), None)
+                return
+            yield operation, its_twin
+
+    def _effect(
+        self,
+        one: Operation,
+        other: Operation,
+        frames: tuple[dict[Value, Expression], dict[Value, Expression]],
+        path: tuple[Location, ...],
+    ) -> None:
+        """Compare two operations whose order matters, and give their results the same names."""
+        self._same("operation", one.name, other.name, one.location)
+        operands = [frames[0][o] for o in one.operands]
+        its_operands = [frames[1][o] for o in other.operands]
+        if one.name == CALL:
+            self._calls(one, other, operands, its_operands, frames, path)
+            return
+        self._same("attributes", one.attributes, other.attributes, one.location)
+        self._same("types", str(one.result_types), str(other.result_types), one.location)
+        rule = self._is_output(one, path) if one.name in _STORED_OPERAND else None
+        stored = _STORED_OPERAND[one.name] % len(one.operands) if rule is not None else -1
+        self._same("number of operands", str(len(operands)), str(len(its_operands)), one.location)
+        for index, (mine, theirs) in enumerate(zip(operands, its_operands, strict=True)):
+            if index == stored and rule is not None:
+                self._stored(mine, theirs, rule, one)
+            elif mine is not theirs:
+                what = f"operand {index + 1} of {one.name}"
+                raise _Mismatch(Difference(what, shown(mine), shown(theirs), one.location))
+        for region, twin in zip(one.regions, other.regions, strict=True):
+            self._regions(region, twin, (dict(frames[0]), dict(frames[1])), path)
+        place = self._next()
+        for index, (result, twin) in enumerate(zip(one.results, other.results, strict=True)):
+            name = self.terms.term(one.name, f"at {place}.{index}", result.type)
+            frames[0][result] = frames[1][twin] = name
+
+    def _stored(self, value: Expression, found: Expression, rule: StoredValue, operation: Operation) -> None:
+        allowed = []
+        for candidate in rule(self.terms, value):
+            if candidate is found:
+                self.changed.append(ChangedStore(operation.location))
+                return
+            allowed.append(candidate)
+        expected = shown(allowed[0]) if allowed else f"E({shown(value)})"
+        raise _Mismatch(Difference("the value stored to the output", expected, shown(found), operation.location))
+
+    def _calls(
+        self,
+        one: Operation,
+        other: Operation,
+        operands: list[Expression],
+        its_operands: list[Expression],
+        frames: tuple[dict[Value, Expression], dict[Value, Expression]],
+        path: tuple[Location, ...],
+    ) -> None:
+        function, twin = self._original.callee(one), self._fused.callee(other)
+        types = [[p.type for p in f.parameters] for f in (function, twin)]
+        self._same("parameters of a helper", str(types[0]), str(types[1]), one.location)
+        self._same("attributes of a helper", function.attributes, twin.attributes, one.location)
+        for index, (mine, theirs) in enumerate(zip(operands, its_operands, strict=True)):
+            if mine is not theirs:
+                what = f"argument {index + 1} of the call of {function.name}"
+                raise _Mismatch(Difference(what, shown(mine), shown(theirs), one.location))
+        self._depth += 1
+        if self._depth > 64:
+            raise _Mismatch(Difference("the depth of calls", "at most 64", "more", one.location))
+        inner_path = (*path, one.location) if one.location else path
+        returned = self._bodies(function, twin, operands, its_operands, inner_path)
+        self._depth -= 1
+        place = self._next()
+        for index, (result, its_twin) in enumerate(zip(one.results, other.results, strict=True)):
+            name = returned[index] if returned else self.terms.term(CALL, f"at {place}.{index}", result.type)
+            frames[0][result] = frames[1][its_twin] = name
+
+    def _terminators(
+        self,
+        one: Operation,
+        other: Operation,
+        frames: tuple[dict[Value, Expression], dict[Value, Expression]],
+        labels: tuple[dict[str, int], dict[str, int]],
+    ) -> list[Expression]:
+        self._same("terminator", one.name, other.name, one.location)
+        targets = [[labels[side][s.label] for s in op.successors] for side, op in enumerate((one, other))]
+        self._same("branch targets", str(targets[0]), str(targets[1]), one.location)
+        if not one.successors:
+            self._same("attributes", one.attributes, other.attributes, one.location)
+        operands = [frames[0][o] for o in one.operands]
+        its_operands = [frames[1][o] for o in other.operands]
+        self._same("number of operands", str(len(operands)), str(len(its_operands)), one.location)
+        for mine, theirs in zip(operands, its_operands, strict=True):
+            if mine is not theirs:
+                raise _Mismatch(Difference(f"operand of {one.name}", shown(mine), shown(theirs), one.location))
+        return operands
+
+    def _same(self, what: str, expected: str, found: str, location: Location | None) -> None:
+        if expected != found:
+            raise _Mismatch(Difference(what, expected, found, location))
+
+    def _next(self) -> int:
+        self._place += 1
+        return self._place
+
+
+_STORED_OPERAND = {"tt.store": 1, "tt.descriptor_store": -1, "tt.descriptor_scatter": -1}
+
+
+class _Cursor:
+    """Steps through a block: pure operations become terms on the way, the others are handed out."""
+
+    def __init__(self, block: Block, side: _Side, frame: dict[Value, Expression]) -> None:
+        self._operations = iter(block.operations)
+        self._side = side
+        self._frame = frame
+
+    def next(self) -> Operation | None:
+        for operation in self._operations:
+            if operation.name in _TERMINATORS or not self._side.is_pure(operation):
+                return operation
+            self._side.define(operation, self._frame)
+        return None
+
+
+def _head(operation: Operation | None) -> str:
+    return operation.name if operation is not None else "the end of the block"
+
+
+def shown(term: Expression, depth: int = 4) -> str:
+    """A term as text, cut below `depth`."""
+    name = term.operation.removeprefix("arith.").removeprefix("tt.").removeprefix("math.")
+    if not term.operands:
+        detail = term.attributes.strip()
+        return f"{name} {detail}".strip() if name != "constant" else detail
+    if depth == 0:
+        return "..."
+    return f"{name}({', '.join(shown(operand, depth - 1) for operand in term.operands)})"

@@ -1,0 +1,142 @@
+"""Compares two buffers of one dtype element by element, to the bit and within what the op's arithmetic allows.
+
+Where an op rounds, two correct implementations of it differ: torch's CPU `exp` is not the GPU's. An element that is not
+the same bits counts as wrong unless it lies in the interval of results that a computation in the op's working precision
+(float32, or float64 for float64) can give, taken through every step of the epilogue. Exact ops allow nothing.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from kernel_rewrite.pointwise.language import Apply, Pointwise, applications
+from kernel_rewrite.pointwise.ops import same_value
+
+_SLACK = 16.0  # units of the working precision, relative to the operand and the result of a step
+
+_FLAGS = {1: "int8", 2: "int16", 4: "int32", 8: "int64"}
+
+
+def bits(tensor: Any) -> Any:
+    """`tensor` as integers of its element size: the same memory."""
+    import torch
+
+    return tensor.view(getattr(torch, _FLAGS[tensor.element_size()]))
+
+
+def same_elements(left: Any, right: Any) -> Any:
+    """Where two tensors hold the same bits, any NaN counting as any other."""
+    same = bits(left) == bits(right)
+    if left.dtype.is_floating_point:
+        same |= (left != left) & (right != right)
+    return same
+
+
+def ulps(left: Any, right: Any) -> Any:
+    """The distance of finite floats, in representable numbers, as float64; 0 and -0 are the same."""
+    import torch
+
+    def ordinal(tensor: Any) -> Any:
+        raw = bits(tensor.contiguous()).to(torch.int64)
+        low = -(2 ** (tensor.element_size() * 8 - 1))
+        return torch.where(raw < 0, low - raw, raw)
+
+    return (ordinal(left).double() - ordinal(right).double()).abs()
+
+
+def explained(value: Any, expected: Any, got: Any, pointwise: Pointwise, numerics: str, judge: str) -> Any:
+    """Where `got`, which is not the same bits as `expected`, is a result that the op's arithmetic allows.
+
+    `value` is what the original kernel stored before the op. 1-D tensors of one dtype.
+    """
+    import torch
+
+    allowed = torch.zeros_like(expected, dtype=torch.bool)
+    if not expected.dtype.is_floating_point:
+        return allowed
+    if judge == "interpreter":  # torch's CPU relu(-0.0) and the GPU's differ in sign
+        allowed |= _sign_of_zero(value, expected, got, pointwise)
+    inexact = any(not node.row.exact for node in applications(pointwise.result))
+    if not inexact and numerics != "fused":
+        return allowed
+    low, high = _interval(value, pointwise, numerics)
+    inside = (got.double() >= low) & (got.double() <= high)
+    return allowed | inside & ~torch.isnan(expected) & ~torch.isnan(got)
+
+
+def _sign_of_zero(value: Any, expected: Any, got: Any, pointwise: Pointwise) -> Any:
+    """Where both are zero and the op's own definition gives the zero of `got`."""
+    import torch
+
+    found = torch.zeros_like(expected, dtype=torch.bool)
+    both = (expected == 0) & (got == 0)
+    if not all(node.row.exact for node in applications(pointwise.result)):
+        return both  # the definitions at a Python float are exact ones only for exact ops
+    for place in both.nonzero().flatten().tolist():
+        number = float(value[place])
+        for node in applications(pointwise.result):
+            number = node.row.at(number, **dict(node.arguments))
+        found[place] = same_value(number, float(got[place]))
+    return found
+
+
+def _interval(value: Any, pointwise: Pointwise, numerics: str) -> tuple[Any, Any]:
+    """The least and the greatest result, as float64."""
+    import torch
+
+    dtype = value.dtype
+    low = high = value.double()
+    if numerics == "fused":  # the op saw the value before it was rounded to the buffer's type
+        half = torch.finfo(dtype).eps / 2 * value.double().abs() + torch.finfo(dtype).smallest_normal * torch.finfo(dtype).eps
+        low, high = low - half, high + half
+    for node in applications(pointwise.result):
+        results, scale = _step(node, (low, (low + high) / 2, high), dtype, wide=numerics == "fused")
+        stacked = torch.stack(results)
+        low, high = stacked.min(dim=0).values - scale, stacked.max(dim=0).values + scale
+        if numerics != "fused":
+            low, high = low.to(dtype).double(), high.to(dtype).double()
+    return low.to(dtype).double(), high.to(dtype).double()
+
+
+def _step(node: Apply, operands: tuple[Any, ...], dtype: Any, *, wide: bool) -> tuple[list[Any], Any]:
+    """The op's float64 results at `operands`, and how far a computation in working precision may be from them."""
+    import torch
+
+    alone = Pointwise(Apply(node.op, (_input(node),), node.arguments))
+    if node.row.exact and not wide:
+        return [alone.evaluate(x.to(dtype)).double() for x in operands], torch.zeros_like(operands[0])
+    results = [alone.evaluate(x) for x in operands]
+    working = torch.finfo(dtype if dtype == torch.float64 else torch.float32)
+    finite = [torch.nan_to_num(r, nan=0.0, posinf=0.0, neginf=0.0).abs() for r in (*results, operands[1])]
+    scale = _SLACK * working.eps * torch.stack(finite).sum(dim=0) + 2 * working.smallest_normal
+    if node.row.stepwise:
+        scale = scale + 2 * torch.finfo(dtype).eps * finite[1]
+    return results, scale
+
+
+def _input(node: Apply) -> Any:
+    from kernel_rewrite.pointwise.language import Input
+
+    return Input()
+
+
+def largest(left: Any, right: Any) -> tuple[float, int, float]:
+    """(max absolute difference, max ulp, max relative difference) where both are finite."""
+    import torch
+
+    if not left.dtype.is_floating_point:
+        difference = (left.double() - right.double()).abs()
+        most = float(difference.max()) if difference.numel() else 0.0
+        return most, int(most), most / max(1.0, float(left.double().abs().max()) if left.numel() else 1.0)
+    finite = torch.isfinite(left) & torch.isfinite(right)
+    if not bool(finite.any()):
+        return 0.0, 0, 0.0
+    a, b = left[finite], right[finite]
+    difference = (a.double() - b.double()).abs()
+    relative = difference / a.double().abs().clamp_min(float(torch.finfo(left.dtype).smallest_normal))
+    return float(difference.max()), int(ulps(a, b).max()), _finite(float(relative.max()))
+
+
+def _finite(number: float) -> float:
+    return number if math.isfinite(number) else 0.0

@@ -1,0 +1,278 @@
+"""Asks the runner for an equivalence run and reads its answer; contains its crashes and hangs."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from kernel_rewrite.diagnostics import Diagnostic, FusionRefused, Label
+from kernel_rewrite.model import Span
+from kernel_rewrite.rewrite.header import Header, digest, read_header
+from kernel_rewrite.verify.results import Trial, Verification, trial_from_json
+
+JUDGES = ("auto", "interpreter", "cuda")
+TRIALS = 6
+TIME_LIMIT = 300.0
+
+_CRASHES = 3  # how often a crash of the kernels may start the runner anew
+_SHARE_FOR_TRIALS = 0.8  # of the time limit: no trial starts after it
+
+
+def verify(
+    fused: str | os.PathLike[str],
+    calls: Sequence[str],
+    *,
+    original: str | os.PathLike[str] | None = None,
+    seed: int = 0,
+    trials: int = TRIALS,
+    judge: str = "auto",
+    time_limit: float = TIME_LIMIT,
+) -> Verification:
+    """Whether the file `fused` computes what its original followed by the torch op computes, on drawn inputs.
+
+    Each of `calls` is an expression over the names of the module (its launchers and kernels) and torch's factories,
+    "add(randn(1000), randn(1000))"; devices are filled in. It is evaluated `trials` times: as given, with NaN,
+    infinities, -0.0 and denormals among the inputs, and with other sizes, for each autotune configuration. `judge`:
+    "cuda", "interpreter", or "auto" for CUDA when there is one. `time_limit` is in seconds, for everything.
+
+    A difference is a result (`ok` is False, with a KR501 diagnostic); a run that cannot be made raises FusionRefused
+    (KR502). This executes both files.
+    """
+    if judge not in JUDGES:
+        raise ValueError(f"judge must be one of {', '.join(JUDGES)}, not {judge!r}")
+    if not calls:
+        raise _cannot("no call to evaluate", help='give one: `--call "add(randn(1000), randn(1000))"`')
+    path = Path(fused)
+    text = _read(path)
+    header = _header(path, text)
+    original_path = _original(path, header, original)
+    request = {
+        "fused": str(path.resolve()),
+        "original": str(original_path.resolve()),
+        "kernel": header.kernel,
+        "epilogues": header.epilogues,
+        "numerics": header.numerics,
+        "assumptions": header.assumptions,
+        "calls": list(calls),
+        "seed": seed,
+        "trials": trials,
+        "judge": judge,
+    }
+    session = _run(request, time_limit)
+    notes = _stale_note(original_path, header) + tuple(dict.fromkeys(session.notes))
+    result = Verification(
+        fused=str(fused),
+        original=str(original_path),
+        kernel=header.kernel,
+        epilogues=header.epilogues,
+        judge=session.judge,
+        device=session.device,
+        seed=seed,
+        trials=tuple(session.trials),
+        notes=notes,
+        diagnostics=_differences(session.trials, path, text, header),
+    )
+    if all(trial.skipped for trial in result.trials):
+        reasons = dict.fromkeys(trial.skipped for trial in result.trials)
+        raise _cannot("no run of the original could be made", tuple(reasons))
+    return result
+
+
+def _cannot(message: str, notes: tuple[str, ...] = (), help: str = "") -> FusionRefused:
+    return FusionRefused((Diagnostic("KR502", message, notes=notes, help=help),))
+
+
+def _read(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8", errors="replace")
+    except OSError as error:
+        raise _cannot(f"{path} cannot be read: {error.strerror}") from None
+
+
+def _header(path: Path, text: str) -> Header:
+    header = read_header(text)
+    if header is None or not header.epilogues:
+        help = "give the file that `kernel-rewrite fuse` wrote, with its header"
+        raise _cannot(f"{path} does not say what it was fused from", help=help)
+    return header
+
+
+def _original(fused: Path, header: Header, given: str | os.PathLike[str] | None) -> Path:
+    path = Path(given) if given is not None else fused.parent / header.source
+    if not path.is_file():
+        help = "" if given is not None else "name it with `--original PATH`"
+        raise _cannot(f"the original file {path} does not exist", help=help)
+    return path
+
+
+def _stale_note(original: Path, header: Header) -> tuple[str, ...]:
+    if digest(_read(original)) == header.source_digest:
+        return ()
+    return (f"{original.name} has changed since the fused file was written",)
+
+
+# ----------------------------------------------------------------------------------------------------------- the runner
+
+
+@dataclass
+class _Session:
+    judge: str = ""
+    device: str = ""
+    notes: list[str] = field(default_factory=list)
+    trials: list[Trial] = field(default_factory=list)
+    skip: list[list[Any]] = field(default_factory=list)  # [trial key, reason] the next runner leaves out
+    current: dict[str, Any] = field(default_factory=dict)
+    refusal: dict[str, Any] = field(default_factory=dict)
+    finished: bool = False
+
+
+def _run(request: dict[str, Any], time_limit: float) -> _Session:
+    """The runner's report. A crash inside a trial is that trial's own result; the others run in a new process."""
+    session = _Session()
+    end = time.monotonic() + time_limit
+    for _ in range(_CRASHES + 1):
+        left = end - time.monotonic()
+        if left <= 0:
+            raise _too_slow(session, time_limit)
+        done = [trial.call + trial.inputs + trial.configuration for trial in session.trials]
+        status, tail = _attempt({**request, "soft_limit": left * _SHARE_FOR_TRIALS, "done": done}, left, session)
+        if session.refusal:
+            raise _cannot(session.refusal["message"], tuple(session.refusal["notes"]), session.refusal["help"])
+        if session.finished:
+            return session
+        if status is None:
+            if any(not trial.skipped for trial in session.trials):
+                session.notes.append(f"stopped at the time limit of {time_limit:g} s, in {_doing(session)}")
+                return session
+            raise _too_slow(session, time_limit)
+        if not session.current:
+            raise _cannot(f"the runner ended with status {status}", (tail,) if tail else ())
+        session.trials.append(_crashed(session.current, status))
+        session.current = {}
+    session.notes.append("the kernels crashed too often: the remaining trials did not run")
+    return session
+
+
+def _attempt(request: dict[str, Any], timeout: float, session: _Session) -> tuple[int | None, str]:
+    """One runner process: (exit status or None when it was stopped, the end of what it printed)."""
+    environment = dict(os.environ)
+    package_root = str(Path(__file__).resolve().parents[2])
+    environment["PYTHONPATH"] = os.pathsep.join(filter(None, [environment.get("PYTHONPATH"), package_root]))
+    if request["judge"] == "interpreter":
+        environment["TRITON_INTERPRET"] = "1"
+    command = [sys.executable, "-m", "kernel_rewrite.verify.runner"]
+    with tempfile.TemporaryFile() as report, tempfile.TemporaryFile() as printed:
+        process = subprocess.Popen(
+            command, stdin=subprocess.PIPE, stdout=report, stderr=printed, env=environment, start_new_session=True
+        )
+        status: int | None
+        try:
+            process.communicate(json.dumps(request).encode(), timeout=timeout)
+            status = process.returncode
+        except subprocess.TimeoutExpired:
+            status = None
+        finally:
+            _stop(process)
+        report.seek(0)
+        _read_report(report.read().decode(errors="replace"), session)
+        printed.seek(0)
+        return status, printed.read().decode(errors="replace").strip()[-1500:]
+
+
+def _stop(process: subprocess.Popen[bytes]) -> None:
+    """Ends the runner and whatever it started (it leads a process group of its own)."""
+    if process.poll() is None:
+        try:
+            os.killpg(process.pid, 9)
+        except ProcessLookupError:
+            process.kill()
+    process.wait()
+
+
+def _read_report(text: str, session: _Session) -> None:
+    for line in text.splitlines():
+        try:
+            event = json.loads(line)
+        except ValueError:
+            continue  # cut off by the crash
+        kind = event.pop("event")
+        if kind == "judge":
+            session.judge, session.device = event["judge"], event["device"]
+        elif kind == "note":
+            session.notes.append(event["text"])
+        elif kind == "start":
+            session.current = event
+        elif kind == "trial":
+            session.trials.append(trial_from_json(event))
+            session.current = {}
+        elif kind == "refused":
+            session.refusal = event
+        elif kind == "finished":
+            session.finished = True
+
+
+def _crashed(current: dict[str, Any], status: int) -> Trial:
+    how = f"was ended by signal {-status}" if status < 0 else f"ended the process with status {status}"
+    side = current.pop("side")
+    if side == "original":
+        return Trial(**current, skipped=f"the original {how}")
+    return Trial(**current, failure=f"the fused file {how}, where the original runs")
+
+
+def _doing(session: _Session) -> str:
+    current = session.current
+    return f"`{current['call']}` ({current['inputs']}, {current['side']} file)" if current else "loading the files"
+
+
+def _too_slow(session: _Session, limit: float) -> FusionRefused:
+    message = f"the equivalence run did not finish within {limit:g} s"
+    help = "use smaller sizes in the call, or raise `--time-limit`"
+    return _cannot(message, (f"it was in {_doing(session)}",), help)
+
+
+# -------------------------------------------------------------------------------------------------------- differences
+
+
+def _differences(trials: Sequence[Trial], fused: Path, text: str, header: Header) -> tuple[Diagnostic, ...]:
+    """One KR501 for each output that differs, with the first example, and one for each other kind of failure."""
+    label = _kernel_line(fused, text, header.kernel)
+    found: dict[str, Diagnostic] = {}
+    for trial in trials:
+        where = f"in `{trial.call}` ({trial.inputs}, seed {trial.seed})"
+        if trial.configuration:
+            where += f", configuration {trial.configuration}"
+        for output in trial.outputs:
+            if output.ok:
+                continue
+            message = f"`{output.output}` of `{header.kernel}` is not {output.op} of what the original stores"
+            notes = [f"{output.wrong:,} of {output.written:,} elements differ {where}"]
+            if output.unwritten_otherwise:
+                notes = [f"{output.unwritten_otherwise:,} elements are written by only one of the two, {where}"]
+            if output.mismatch is not None:
+                m = output.mismatch
+                at = ", ".join(map(str, m.index))
+                notes.append(f"{output.output}[{at}]: the original stores {m.value}, {output.op} of it is {m.expected}, got {m.got}")
+            found.setdefault(output.output, Diagnostic("KR501", message, label, tuple(notes), _HELP))
+        if trial.failure and trial.ok is False:
+            found.setdefault(trial.failure, Diagnostic("KR501", trial.failure, label, (where,), _HELP))
+    return tuple(found.values())
+
+
+_HELP = "write the file anew with `kernel-rewrite fuse`; if it still differs, do not use it and report the kernel"
+
+
+def _kernel_line(path: Path, text: str, kernel: str) -> tuple[Label, ...]:
+    start = f"def {kernel}("
+    for number, line in enumerate(text.splitlines(), 1):
+        column = line.find(start)
+        if column >= 0 and not line[:column].strip():
+            return (Label(Span(str(path), number, column, number, len(line.encode()))),)
+    return ()

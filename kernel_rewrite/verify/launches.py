@@ -1,0 +1,281 @@
+"""Follows every launch of one kernel: poisons its outputs, tells which elements it wrote, captures them.
+
+A buffer is poisoned over its whole storage, with a bit pattern that no computation yields; what the kernel leaves
+unwritten gets back what it held before. Where the pattern survives, the launch is repeated with a second pattern, so
+that a kernel that happens to store the first one is not misread.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+from kernel_rewrite.verify.compare import bits
+
+# By element size; quiet NaNs with a payload for the float types. For 2 bytes by dtype, as float16 and bfloat16 differ.
+_POISONS = {1: (0x5A, 0x25), 4: (0x7FC5A5A5, 0x7FD33333), 8: (0x7FF85A5A5A5A5A5A, 0x7FF9333333333333)}
+_TWO_BYTE_POISONS = {"torch.bfloat16": (0x7FDA, 0x7FD3)}
+_TWO_BYTES = (0x7E5A, 0x7F33)
+
+
+class CannotFollow(Exception):
+    """A launch whose output cannot be found or compared; the message says why."""
+
+
+@dataclass
+class Capture:
+    """One output of one launch. `before`: the kernel's own values (flat); `after`: with the op, for the original."""
+
+    output: str
+    dtype: str
+    shape: tuple[int, ...]
+    before: Any
+    after: Any
+    written: Any
+    prior: Any
+    index_of: Callable[[int], tuple[int, ...]]
+
+
+@dataclass
+class Recorder:
+    """The captures of one evaluation, in the order of the launches."""
+
+    outputs: Sequence[str]
+    ops: dict[str, Callable[[Any], Any]]  # empty for the fused file
+    captures: list[list[Capture]] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+
+
+@contextmanager
+def followed(kernel: str, path: str, recorder: Recorder) -> Iterator[None]:
+    """Inside, every launch of the jit function `kernel` that `path` defines goes through `recorder`."""
+    from triton.runtime.interpreter import InterpretedFunction
+    from triton.runtime.jit import JITFunction
+
+    def wrapped(run: Callable[..., Any]) -> Callable[..., Any]:
+        def launch(self: Any, *arguments: Any, grid: Any, warmup: bool, **options: Any) -> Any:
+            if warmup or not _is_kernel(self, kernel, path):
+                return run(self, *arguments, grid=grid, warmup=warmup, **options)
+            return _follow(
+                self.arg_names,
+                arguments,
+                options,
+                lambda a, o: run(self, *a, grid=grid, warmup=warmup, **o),
+                recorder,
+            )
+
+        return launch
+
+    places = [(cls, cls.run) for cls in (InterpretedFunction, JITFunction)]
+    for cls, run in places:
+        cls.run = wrapped(run)
+    try:
+        yield
+    finally:
+        for cls, run in places:
+            cls.run = run
+
+
+def _is_kernel(function: Any, kernel: str, path: str) -> bool:
+    code = getattr(function.fn, "__code__", None)
+    return function.fn.__name__ == kernel and code is not None and _same_path(code.co_filename, path)
+
+
+def _same_path(left: str, right: str) -> bool:
+    return os.path.realpath(left) == os.path.realpath(right)
+
+
+# ------------------------------------------------------------------------------------------------------------ a launch
+
+
+def _follow(
+    names: Sequence[str],
+    arguments: tuple[Any, ...],
+    options: dict[str, Any],
+    launch: Callable[[tuple[Any, ...], dict[str, Any]], Any],
+    recorder: Recorder,
+) -> Any:
+    bound = {**dict(zip(names, arguments, strict=False)), **options}
+    outputs = {output: _tensor_of(bound, output) for output in recorder.outputs}
+    outputs = {name: tensor for name, tensor in outputs.items() if tensor is not None}
+    others = _other_tensors(bound, outputs)
+    everything = [*outputs.values(), *others]
+    saved = _Snapshot(everything)
+    regions, shared = {}, False
+    for name, tensor in outputs.items():
+        rest = [t for t in everything if t is not tensor]
+        regions[name] = _Region(tensor, rest)
+        if regions[name].overlaps:
+            shared = True
+            recorder.notes.append(f"`{name}` shares memory with another argument: it was not poisoned")
+    prior = {name: region.data.clone() for name, region in regions.items()}
+    if shared:
+        result = launch(arguments, options)
+        written = {name: _ones(region.data) for name, region in regions.items()}
+    else:
+        result, written = _poisoned_launch(regions, saved, prior, lambda: launch(arguments, options))
+    captures = []
+    for name, region in regions.items():
+        before = region.data.clone()
+        if name in recorder.ops:
+            after = recorder.ops[name](before)
+            if after.dtype != before.dtype:
+                raise CannotFollow(f"the op gives {after.dtype} for a buffer of {before.dtype}")
+            region.write(written[name], after)
+        captures.append(
+            Capture(
+                output=name,
+                dtype=str(region.data.dtype).removeprefix("torch."),
+                shape=tuple(outputs[name].shape),
+                before=before,
+                after=region.data.clone(),
+                written=written[name],
+                prior=prior[name],
+                index_of=region.index_of,
+            )
+        )
+    recorder.captures.append(captures)
+    return result
+
+
+def _ones(tensor: Any) -> Any:
+    import torch
+
+    return torch.ones_like(tensor, dtype=torch.bool)
+
+
+def _poisoned_launch(
+    regions: dict[str, _Region], saved: _Snapshot, prior: dict[str, Any], launch: Callable[[], Any]
+) -> tuple[Any, dict[str, Any]]:
+    """Launches with poisoned outputs, gives unwritten elements back their prior value; (result, written masks)."""
+    for region in regions.values():
+        region.poison(0)
+    result = launch()
+    left = {name: region.poisoned(0) for name, region in regions.items()}
+    if any(bool(mask.any()) for mask in left.values()):
+        saved.restore()
+        for region in regions.values():
+            region.poison(1)
+        result = launch()
+        left = {name: mask & regions[name].poisoned(1) for name, mask in left.items()}
+    for name, region in regions.items():
+        region.write(left[name], prior[name])
+    return result, {name: ~mask for name, mask in left.items()}
+
+
+def _tensor_of(bound: dict[str, Any], output: str) -> Any:
+    """The tensor behind `out`, `outs[1]`, a descriptor or a reinterpreted tensor; None when the launch passes None."""
+    parameter, _, index = output.partition("[")
+    value = bound.get(parameter)
+    if index:
+        value = value[int(index.rstrip("]"))]  # type: ignore[index]
+    found = _plain_tensor(value)
+    if found is None and value is not None:
+        raise CannotFollow(f"`{output}` is passed a {type(value).__name__}, not a tensor")
+    return found
+
+
+def _plain_tensor(value: Any) -> Any:
+    import torch
+
+    for _ in range(4):
+        if isinstance(value, torch.Tensor):
+            return value.detach()
+        value = getattr(value, "base", None)  # a TensorDescriptor, a TensorWrapper
+    return None
+
+
+def _other_tensors(bound: dict[str, Any], outputs: dict[str, Any]) -> list[Any]:
+    found = []
+    taken = [_address(tensor) for tensor in outputs.values()]
+    for name, value in bound.items():
+        values = value if isinstance(value, list | tuple) else [value]
+        for position, item in enumerate(values):
+            tensor = _plain_tensor(item)
+            if tensor is None:
+                continue
+            if name in outputs or f"{name}[{position}]" in outputs:
+                continue
+            found.append(tensor)
+    del taken
+    return found
+
+
+def _address(tensor: Any) -> tuple[int, int]:
+    start = tensor.data_ptr()
+    if not tensor.numel():
+        return start, start
+    span = sum((size - 1) * stride for size, stride in zip(tensor.shape, tensor.stride(), strict=True)) + 1
+    return start, start + span * tensor.element_size()
+
+
+class _Snapshot:
+    """The contents of every storage that the tensors use."""
+
+    def __init__(self, tensors: Sequence[Any]) -> None:
+        storages = {t.untyped_storage().data_ptr(): t.untyped_storage() for t in tensors}
+        self.saved = [(storage, storage.clone()) for storage in storages.values()]
+
+    def restore(self) -> None:
+        for storage, content in self.saved:
+            storage.copy_(content)
+
+
+class _Region:
+    """The memory of an output: its whole storage when no other argument lives there, else the tensor itself."""
+
+    def __init__(self, tensor: Any, others: Sequence[Any]) -> None:
+        import torch
+
+        storage = tensor.untyped_storage()
+        sharing = [t for t in others if t.untyped_storage().data_ptr() == storage.data_ptr() and storage.nbytes()]
+        start, end = _address(tensor)
+        self.overlaps = any(max(start, s) < min(end, e) for s, e in map(_address, sharing))
+        self.tensor = tensor
+        self.whole = not sharing and storage.nbytes() % tensor.element_size() == 0
+        if self.whole:
+            count = storage.nbytes() // tensor.element_size()
+            self.memory = torch.empty(0, dtype=tensor.dtype, device=tensor.device).set_(storage, 0, (count,), (1,))
+        else:
+            self.memory = tensor
+
+    @property
+    def data(self) -> Any:
+        """The region's elements in a row (a copy when it is not the whole storage)."""
+        return self.memory if self.whole else self.memory.reshape(-1)
+
+    def write(self, where: Any, values: Any) -> None:
+        import torch
+
+        target = bits(self.memory)
+        chosen = torch.where(where.reshape(target.shape), bits(values).reshape(target.shape), target)
+        target.copy_(chosen)
+
+    def _pattern(self, which: int) -> int:
+        size = self.tensor.element_size()
+        if size == 2:
+            return _TWO_BYTE_POISONS.get(str(self.tensor.dtype), _TWO_BYTES)[which]
+        return _POISONS[size][which]
+
+    def poison(self, which: int) -> None:
+        bits(self.memory).fill_(self._pattern(which))
+
+    def poisoned(self, which: int) -> Any:
+        return (bits(self.memory) == self._pattern(which)).reshape(-1)
+
+    def index_of(self, position: int) -> tuple[int, ...]:
+        """The index into the output tensor of the element at `position` of `data`; (position,) outside of it."""
+        import torch
+
+        if not self.whole:
+            places = torch.arange(self.tensor.numel()).reshape(self.tensor.shape)
+        else:
+            count = self.memory.numel()
+            places = torch.arange(count).as_strided(
+                self.tensor.shape, self.tensor.stride(), self.tensor.storage_offset()
+            )
+        found = (places == position).nonzero()
+        return tuple(found[0].tolist()) if len(found) else (position,)

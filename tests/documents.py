@@ -1,0 +1,80 @@
+"""Runs the examples of a Markdown document: python blocks become files, console blocks are commands with their output."""
+
+from __future__ import annotations
+
+import os
+import re
+import shlex
+from dataclasses import dataclass
+from pathlib import Path
+
+from click.testing import CliRunner
+
+from kernel_rewrite.cli import cli
+
+_FENCE = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+_FILE_NAME = re.compile(r"# (\S+\.py)\n")
+_COMMAND = re.compile(r"^\$ (.*)\n", re.MULTILINE)
+
+
+@dataclass(frozen=True)
+class Command:
+    """One `$ kernel-rewrite ...` line, the output that the document shows, and where that stands in the text."""
+
+    line: str
+    expected: str
+    start: int
+    end: int
+
+
+def files_of(text: str) -> dict[str, str]:
+    """The python blocks whose first line is `# name.py`, by name."""
+    blocks = [match[2] for match in _FENCE.finditer(text) if match[1] == "python"]
+    return {name[1]: block for block in blocks if (name := _FILE_NAME.match(block))}
+
+
+def commands_of(text: str) -> list[Command]:
+    """The commands of every console block, in order."""
+    found = []
+    for block in _FENCE.finditer(text):
+        if block[1] != "console":
+            continue
+        commands = list(_COMMAND.finditer(block[2]))
+        assert commands and commands[0].start() == 0, f"a console block starts with a command: {block[2]!r}"
+        for command, after in zip(commands, [*commands[1:], None], strict=True):
+            start, end = command.end(), after.start() if after else len(block[2])
+            found.append(Command(command[1], block[2][start:end], block.start(2) + start, block.start(2) + end))
+    return found
+
+
+def output_of(line: str) -> tuple[int, str]:
+    """Exit code of a `kernel-rewrite` command, and what it prints on stdout and stderr, as a terminal shows them."""
+    program, *arguments = shlex.split(line)
+    assert program == "kernel-rewrite", line
+    result = CliRunner().invoke(cli, arguments, prog_name=program)
+    if result.exception is not None and not isinstance(result.exception, SystemExit):
+        raise result.exception
+    lines = (text.rstrip() for text in result.output.strip("\n").split("\n"))
+    return result.exit_code, "".join(f"{text}\n" for text in lines) if result.output.strip() else ""
+
+
+def check(document: Path, folder: Path, *, accept: bool = False) -> list[tuple[Command, int, str]]:
+    """Run every command of `document` in `folder` and require its output; `accept` writes it instead."""
+    text = document.read_text(encoding="utf-8")
+    for name, content in files_of(text).items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_text(content, encoding="utf-8")
+    before = os.getcwd()
+    os.chdir(folder)
+    try:
+        results = [(command, *output_of(command.line)) for command in commands_of(text)]
+    finally:
+        os.chdir(before)
+    if accept:
+        for command, _, output in reversed(results):
+            text = text[: command.start] + output + text[command.end :]
+        document.write_text(text, encoding="utf-8")
+        return results
+    for command, _, output in results:
+        assert output == command.expected, f"$ {command.line}"
+    return results
