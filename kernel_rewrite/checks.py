@@ -19,9 +19,11 @@ from kernel_rewrite.source.launches import Allocation, aliases
 
 NO_ALIAS = "no-alias"
 FULLY_WRITTEN = "fully-written"
+FLOAT_ELEMENTS = "float-elements"
 
 ASSUMPTIONS: dict[str, str] = {
     NO_ALIAS: "no other argument of the kernel overlaps the memory of `{output}`",
+    FLOAT_ELEMENTS: "`{output}` holds floating-point elements (nothing in this file says so)",
     FULLY_WRITTEN: "elements of `{output}` that the kernel does not write are not used (they would miss the op)",
 }
 """What `--assume` accepts: name and statement."""
@@ -106,20 +108,22 @@ def _preserved(pointwise: Pointwise, fill: object) -> bool:
     return isinstance(fill, (bool, int, float)) and pointwise.preserves(float(fill))
 
 
-def tuner_touches(analysis: Analysis, request: OutputRequest) -> Iterator[Diagnostic]:
-    """KR211: the autotuner writes the output between launches."""
+def tuner_resets(analysis: Analysis, request: OutputRequest) -> Iterator[Diagnostic]:
+    """KR211: the autotuner zeroes the output before each trial, and the op would change that zero where the kernel does
+    not write."""
     tuning = analysis.tuning
-    if request.parameter not in tuning.reset_to_zero and not tuning.unreadable_resets:
+    named = request.parameter in tuning.reset_to_zero
+    if not (named or tuning.unreadable_resets) or FULLY_WRITTEN in request.assumed or _preserved(request.pointwise, 0.0):
         return
     span = tuning.span or analysis.kernel.definition_line
-    named = request.parameter in tuning.reset_to_zero
+    name = request.pointwise.name
     yield Diagnostic(
         "KR211",
-        f"the autotuner resets `{request.parameter}` to zero: the kernel adds to what is there"
+        f"the autotuner resets `{request.parameter}` to zero, which {name} would change where the kernel does not write"
         if named
         else f"the autotuner may reset `{request.parameter}`: its `reset_to_zero` cannot be read without running code",
         (Label(span, "in this decorator"),),
-        help="a kernel that accumulates across launches or programs has no store with the final value; apply the op after it",
+        help=f"leave the output out of `reset_to_zero`, or, if every element is written, `--assume {FULLY_WRITTEN}`",
     )
 
 
@@ -141,10 +145,21 @@ def element_types(analysis: Analysis, request: OutputRequest) -> Iterator[Diagno
             )
 
 
-CHECKS_WITHOUT_OP: tuple[Check, ...] = (only_written, unlowered, launched_with_alias, tuner_touches)
+def used_as_helper(analysis: Analysis, request: OutputRequest) -> Iterator[Diagnostic]:
+    """KR114: another kernel of the file calls this one, and would change with it."""
+    for call in analysis.kernel.calls_as_helper:
+        yield Diagnostic(
+            "KR114",
+            f"`{analysis.kernel.name}` is also called as a helper, by code that would change with it",
+            (Label(call, "called here, by another kernel"), Label(analysis.kernel.definition_line)),
+            help=f"give that caller a copy of `{analysis.kernel.name}` under another name",
+        )
+
+
+CHECKS_WITHOUT_OP: tuple[Check, ...] = (only_written, unlowered, launched_with_alias, used_as_helper)
 """What holds or fails whatever the op is: the part `inspect` reports."""
 
-CHECKS: tuple[Check, ...] = (*CHECKS_WITHOUT_OP, initial_contents, element_types)
+CHECKS: tuple[Check, ...] = (*CHECKS_WITHOUT_OP, initial_contents, tuner_resets, element_types)
 
 
 def run_checks(analysis: Analysis, request: OutputRequest) -> tuple[Diagnostic, ...]:
@@ -183,4 +198,13 @@ def assumptions(analysis: Analysis, request: OutputRequest) -> tuple[Assumption,
     )
     if not settled:
         names.append(FULLY_WRITTEN)
+    if request.pointwise.commutes_with_rounding and not _is_certain(analysis, request.parameter):
+        names.append(FLOAT_ELEMENTS)
     return tuple(Assumption(name, ASSUMPTIONS[name].format(output=request.output)) for name in names)
+
+
+def _is_certain(analysis: Analysis, parameter: str) -> bool:
+    """Whether the element type of `parameter` is known, and not only inferred."""
+    fact = next((f for f in analysis.facts if f.name == parameter), None)
+    certain = (Evidence.OVERRIDE, Evidence.ALLOCATION, Evidence.ANNOTATION, Evidence.LAUNCH)
+    return fact is not None and fact.evidence in certain and fact.detail != "weak"

@@ -73,7 +73,7 @@ def main() -> None:
 )
 @_SET
 @_DTYPE
-@click.option("--assume", multiple=True, metavar="NAME", help="Take a statement from you: no-alias, fully-written.")
+@click.option("--assume", multiple=True, metavar="NAME", help="Take a statement from you: no-alias, fully-written, float-elements.")
 @_FORMAT
 @click.option("--force", is_flag=True, help="Overwrite a file that kernel-rewrite did not generate.")
 def fuse(
@@ -114,14 +114,8 @@ def fuse(
         if output_format == "json":
             click.echo(json.dumps(_fused_json(fused, written), indent=2), err=output == "-" or show_diff)
             return
-        for proof in fused.proofs:
-            ways = len(proof.specializations)
-            calls = len(proof.stores)
-            click.echo(
-                f"proved: `{proof.output}` is only written, by {calls} store{'s' * (calls != 1)}, "
-                f"in {ways} specialization{'s' * (ways != 1)}",
-                err=True,
-            )
+        for statement in fused.statements:
+            click.echo(f"proved: {statement}", err=True)
         for assumption in fused.assumptions:
             click.echo(f"assumed ({assumption.name}): {assumption.statement}", err=True)
         if written:

@@ -9,7 +9,7 @@ from typing import Any
 from kernel_rewrite.analysis import Analysis, analyse
 from kernel_rewrite.checks import CHECKS_WITHOUT_OP, OutputRequest, element_types_of
 from kernel_rewrite.diagnostics import Diagnostic, FusionRefused
-from kernel_rewrite.fuse import choose_kernel, read_source
+from kernel_rewrite.selection import choose_kernel, read_source
 from kernel_rewrite.model import MemoryEffect, ParameterFact, Span
 from kernel_rewrite.source.closure import KernelDefinition, kernels
 from kernel_rewrite.source.files import Project

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import shlex
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -58,8 +59,13 @@ def output_of(line: str) -> tuple[int, str]:
     return result.exit_code, "".join(f"{text}\n" for text in lines) if result.output.strip() else ""
 
 
-def check(document: Path, folder: Path, *, accept: bool = False) -> list[tuple[Command, int, str]]:
-    """Run every command of `document` in `folder` and require its output; `accept` writes it instead."""
+def check(
+    document: Path, folder: Path, *, accept: bool = False, settled: Callable[[str], str] = str
+) -> list[tuple[Command, int, str]]:
+    """Run every command of `document` in `folder` and require its output; `accept` writes it instead.
+
+    `settled` puts back what the test itself has changed in an output.
+    """
     text = document.read_text(encoding="utf-8")
     for name, content in files_of(text).items():
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
@@ -67,9 +73,10 @@ def check(document: Path, folder: Path, *, accept: bool = False) -> list[tuple[C
     before = os.getcwd()
     os.chdir(folder)
     try:
-        results = [(command, *output_of(command.line)) for command in commands_of(text)]
+        ran = [(command, *output_of(command.line)) for command in commands_of(text)]
     finally:
         os.chdir(before)
+    results = [(command, exit_code, settled(output)) for command, exit_code, output in ran]
     if accept:
         for command, _, output in reversed(results):
             text = text[: command.start] + output + text[command.end :]

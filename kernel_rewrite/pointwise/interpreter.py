@@ -43,7 +43,6 @@ def _round_half_away(x: Array) -> Array:
     return np.copysign(np.floor(np.abs(x) + 0.5), x)
 
 
-
 # Functions of float64 arrays; a float32 argument is widened first and its result rounded back.
 FUNCTIONS: Mapping[str, Callable[..., Array]] = {
     **{

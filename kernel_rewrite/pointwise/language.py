@@ -26,7 +26,6 @@ from kernel_rewrite.pointwise.ops import (
     OPS,
     REQUIRED,
     ArgumentKind,
-    Arguments,
     ElementClass,
     Op,
     Parameter,
@@ -167,7 +166,11 @@ def _undefined(node: Apply, dtype: str) -> str:
     if kind is None:
         return f"{call} has no meaning for {dtype}"
     if kind not in row.classes:
-        result = row.integer_result if kind is not ElementClass.BOOL or row.classes == frozenset({ElementClass.FLOAT}) else ""
+        result = (
+            row.integer_result
+            if kind is not ElementClass.BOOL or row.classes == frozenset({ElementClass.FLOAT})
+            else ""
+        )
         if not result:
             return f"{call} rejects a tensor of {dtype}"
         return f"{call} of a {dtype} tensor is {result}, which the buffer cannot hold"
@@ -254,10 +257,12 @@ def _is_value(tree: ast.expr, row: Op) -> bool:
     if isinstance(tree, ast.Name) and tree.id in ("inf", "nan"):
         return True
     called = tree.func if isinstance(tree, ast.Call) else None
-    return isinstance(tree, ast.Constant | ast.UnaryOp) or isinstance(called, ast.Name) and called.id == "float"
+    return isinstance(tree, ast.Constant | ast.UnaryOp) or (isinstance(called, ast.Name) and called.id == "float")
 
 
-_MODULES = frozenset({"torch", "F", "nn.functional", "torch.nn.functional", "functional", "torch.special", "torch.Tensor"})
+_MODULES = frozenset(
+    {"torch", "F", "nn.functional", "torch.nn.functional", "functional", "torch.special", "torch.Tensor"}
+)
 
 
 def _row(tree: ast.expr) -> Op:
@@ -271,9 +276,7 @@ def _row(tree: ast.expr) -> Op:
     raise _refusal("KR107", f"unknown op `{text}`", _span(tree), help)
 
 
-def _apply(
-    row: Op, operand: Node, positional: list[ast.expr], keywords: list[ast.keyword], tree: ast.expr
-) -> Apply:
+def _apply(row: Op, operand: Node, positional: list[ast.expr], keywords: list[ast.keyword], tree: ast.expr) -> Apply:
     given: dict[str, Any] = {}
     if len(positional) > len(row.parameters):
         extra = positional[len(row.parameters)]

@@ -163,7 +163,7 @@ def _exp(x: float) -> float:
 
 def _maximum(x: float, bound: float) -> float:
     """max as the GPU does it: NaN stays, +0 is above -0."""
-    if math.isnan(x) or x == bound == 0.0 and math.copysign(1.0, bound) < 0.0:
+    if math.isnan(x) or (x == bound == 0.0 and math.copysign(1.0, bound) < 0.0):
         return x
     return x if x > bound else float(bound)
 
@@ -286,7 +286,10 @@ _CUDA = "aten/src/ATen/native/cuda/"
 
 
 def _rounding(name: str, torch: str, formula: str, value: str, function: Callable[[float], float], **row: Any) -> Op:
-    """floor, ceil, ...: the identity on integers. `tl.floor` flushes denormals (floor(-1e-40) is -1), trunc does not."""
+    """floor, ceil, ...: the identity on integers.
+
+    Built on trunc: `tl.floor` and `libdevice.floor` flush denormals, and floor(-1e-40) is -1.
+    """
     *steps, last = (_WIDE + value).splitlines()
     body = "".join(f"    {line}\n" for line in [*steps, f"result = {last}"])
     return Op(
@@ -304,9 +307,7 @@ def _rounding(name: str, torch: str, formula: str, value: str, function: Callabl
 
 def _denormals_kept(value: str, function: str) -> str:
     """`function` of `value`, which is `value` itself where that is denormal (function(v) = v + O(v^2))."""
-    return (
-        f"{{tl}}.where({{tl}}.abs({value}) < {_SMALLEST_NORMAL}, {value}, {{libdevice}}.{function}({value}))"
-    )
+    return f"{{tl}}.where({{tl}}.abs({value}) < {_SMALLEST_NORMAL}, {value}, {{libdevice}}.{function}({value}))"
 
 
 _MIN = Parameter("min", None, optional=True)
@@ -503,9 +504,7 @@ _ROWS: tuple[Op, ...] = (
         "elu",
         _NN + "elu",
         "x where x > 0, else alpha * (exp(x) - 1)",
-        steps=_WIDE
-        + f"below = {_denormals_kept('wide', 'expm1')}\n"
-        + "{tl}.where(wide > 0, wide, below * alpha)",
+        steps=_WIDE + f"below = {_denormals_kept('wide', 'expm1')}\n" + "{tl}.where(wide > 0, wide, below * alpha)",
         parameters=(Parameter("alpha", 1.0),),
         integer_result="",
         at=_guarded(_elu),
@@ -636,8 +635,12 @@ _ROWS: tuple[Op, ...] = (
         _NN + "hardsigmoid",
         "min(max(x + 3, 0), 6) / 6",
         steps=_WIDE
-        + "gate = {tl}.maximum(wide + 3.0, 0.0, " + _NAN + ")\n"
-        + "gate = {tl}.minimum(gate, 6.0, " + _NAN + ")\n"
+        + "gate = {tl}.maximum(wide + 3.0, 0.0, "
+        + _NAN
+        + ")\n"
+        + "gate = {tl}.minimum(gate, 6.0, "
+        + _NAN
+        + ")\n"
         + "gate / 6.0 if x.dtype == {tl}.float64 else {tl}.div_rn(gate, 6.0)",
         integer_result="",
         at=_guarded(lambda x: _clamp(x + 3.0, 0.0, 6.0) / 6.0),
@@ -659,9 +662,7 @@ _ROWS: tuple[Op, ...] = (
         "tanhshrink",
         _NN + "tanhshrink",
         "x - tanh(x)",
-        steps=_WIDE
-        + f"bent = {_denormals_kept('wide', 'tanh')}.to(x.dtype)\n"
-        + "wide - bent.to(wide.dtype)",
+        steps=_WIDE + f"bent = {_denormals_kept('wide', 'tanh')}.to(x.dtype)\n" + "wide - bent.to(wide.dtype)",
         at=_guarded(lambda x: x - math.tanh(x)),
         stepwise=True,
         source="torch/nn/functional.py: input - input.tanh()",

@@ -10,19 +10,18 @@ from kernel_rewrite.checks import OutputRequest, element_type_of
 from kernel_rewrite.model import InternalError, Location, MemoryEffect, Specialization
 from kernel_rewrite.pointwise.reference import reference_source
 from kernel_rewrite.source.closure import close, kernels
-from kernel_rewrite.source.files import Project, SourceFile, source_from_text
+from kernel_rewrite.source.files import Project, source_from_text
 from kernel_rewrite.ttir.lower import LoweringFailure
 from kernel_rewrite.ttir.parse import Module, Operation, parse, split_tensor
 from kernel_rewrite.ttir.validate import Difference, Expression, StoredValue, Terms, function_terms, validate
 
 
-def confirm(
-    file: SourceFile, text: str, analysis: Analysis, requests: Sequence[OutputRequest], numerics: str
-) -> None:
+def confirm(text: str, analysis: Analysis, requests: Sequence[OutputRequest], numerics: str) -> None:
     """Prove that the kernel of `text` is the analysed one, except that each store to an output stores E(value).
 
     Raises InternalError (KR902): whatever is wrong here is a bug of the rewriter, and nothing may be written.
     """
+    file = analysis.kernel.file
     try:
         rewritten = source_from_text(text, file.path, encoding=file.encoding, location=file.location)
     except Exception as error:

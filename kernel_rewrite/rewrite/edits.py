@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import difflib
+import os
 from collections.abc import Iterable
 
 from kernel_rewrite.model import Edit, InternalError, Span
@@ -26,3 +28,12 @@ def apply_edits(file: SourceFile, edits: Iterable[Edit], within: Span | None = N
 def insertion(file: str, line: int, column: int, text: str, why: str) -> Edit:
     """An edit that puts `text` before (line, column)."""
     return Edit(Span(file, line, column, line, column), text, why)
+
+
+def unified_diff(file: SourceFile, text: str) -> str:
+    """The unified diff from `file` to `text`, both under the file's own name."""
+    name = os.path.basename(file.path)
+    lines = difflib.unified_diff(
+        file.text.splitlines(keepends=True), text.splitlines(keepends=True), f"a/{name}", f"b/{name}", n=2
+    )
+    return "".join(line if line.endswith("\n") else line + "\n\\ No newline at end of file\n" for line in lines)

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 import libcst as cst
 
+from kernel_rewrite.analysis import Analysis
 from kernel_rewrite.diagnostics import Diagnostic, FusionRefused, Label
 from kernel_rewrite.model import Closure, Edit, Function, FunctionRef, Span, TritonObject
 from kernel_rewrite.pointwise.language import Emission, Pointwise, emit
@@ -89,19 +90,14 @@ def references(file: SourceFile, closure: Closure) -> frozenset[tuple[FunctionRe
 
 
 def epilogue_edits(
-    plans: Iterable[tuple[StorePlan, Pointwise]],
-    closure: Closure,
-    flow: PointerFlow,
-    file: SourceFile,
-    project: Project,
-    *,
-    jit: str,
-    numerics: str,
+    plans: Iterable[tuple[StorePlan, Pointwise]], analysis: Analysis, numerics: str
 ) -> tuple[Edit, ...]:
-    """The edits of `file` that make each plan's stores store E(value).
+    """The edits of the kernel's file that make each plan's stores store E(value).
 
-    Raises FusionRefused(KR213) for a helper of another file that cannot be copied into this one.
+    Raises FusionRefused(KR213) for a store that cannot be edited, or a helper of another file that cannot be copied here.
     """
+    closure, flow, project = analysis.closure, analysis.flow, analysis.project
+    file, jit = analysis.kernel.file, analysis.kernel.jit_spelling
     plans = tuple(plans)
     spelling = Spelling.of(file, project, jit, any(p.needs_libdevice for _, p in plans))
     taken = set(names_in(file))
@@ -229,21 +225,31 @@ class _Rewriter:
             return ""
         if self._pointwise.commutes_with_rounding and site.only_narrows_floats:
             return ""
-        pointer = site.call.pointer(site.form)
-        assert pointer is not None
-        element_type = site.form.element_type.format(self._pointer_name(pointer, function))
+        element_type = site.form.element_type.format(self._pointer_name(site, function))
         if self._is_compile_time(value, function):
             tl = Spelling.of(self._file, self._project, "", False).tl
             return f"{tl}.cast({_VALUE}, {element_type})"
         return f"{_VALUE}.to({element_type})"
 
-    def _pointer_name(self, pointer: ast.expr, function: Function) -> str:
-        """A name that is in scope at the store and holds (part of) its pointer."""
+    def _pointer_name(self, site: StoreSite, function: Function) -> str:
+        """An expression without effects, in scope at the store, that has the buffer's element type."""
         output = self._plan.output
-        if function.ref == self._closure.kernel.ref and not _is_assigned(output, function):
-            return output
-        name = _pointer_operand(pointer, lambda node: output in self._flow.roots(node, site.call.node, function))
-        return name or output
+        pointer = site.call.pointer(site.form)
+        assert pointer is not None
+        if site.form.stores_through_descriptor:  # desc.store(offsets, value)
+            name = ast.unparse(pointer) if isinstance(pointer, (ast.Name, ast.Attribute, ast.Subscript)) else ""
+        elif function.ref == self._closure.kernel.ref and not _is_assigned(output, function):
+            name = output
+        else:
+            name = _pointer_operand(
+                pointer, lambda node: output.split("[")[0] in self._flow.roots(node, site.call.node, function)
+            )
+        if not name:
+            label = Label(site.call.span, "its pointer is not a name, or a name plus offsets")
+            message = f"the element type of `{output}` cannot be spelled at this store"
+            help_text = "give the pointer a name on a line of its own, and store through that name"
+            raise FusionRefused((Diagnostic("KR213", message, (label,), help=help_text),))
+        return name
 
     def _is_compile_time(self, value: ast.expr, function: Function) -> bool:
         """Whether the value is computed from literals and constexpr names alone: such a value has no `.to`."""

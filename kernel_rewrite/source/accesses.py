@@ -27,6 +27,10 @@ class AccessForm:
     value: str = ""
     element_type: str = "{}.dtype.element_ty"
 
+    @property
+    def stores_through_descriptor(self) -> bool:
+        return self.element_type == "{}.dtype"
+
 
 _READ, _WRITE, _ATOMIC = MemoryEffect.READ, MemoryEffect.WRITE, MemoryEffect.ACCUMULATE
 _LOAD = ("pointer", "mask", "other", "boundary_check", "padding_option", "cache_modifier", "eviction_policy", "volatile")

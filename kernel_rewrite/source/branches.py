@@ -10,7 +10,7 @@ import ast
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
-from kernel_rewrite.model import Closure, Constant, Dtype, Function, FunctionRef, TritonObject
+from kernel_rewrite.model import Binding, Closure, Constant, Dtype, Function, FunctionRef, TritonObject
 from kernel_rewrite.source.symbolic import BINARY, COMPARE, next_power_of_2
 from kernel_rewrite.source.usage import DTYPES, binding_of
 
@@ -72,6 +72,7 @@ class Tracer:
         self.closure = closure
         self.sites: dict[ast.expr, Site] = {}
         self.stored: dict[int, tuple[str, ...]] = {}
+        self.idle_statements: dict[FunctionRef, frozenset[ast.stmt]] = {}
 
     def trace(self, arguments: Mapping[str, object]) -> Trace:
         """The compile-time decisions with `arguments` (a value, a `Pointer`, or RUNTIME, by parameter)."""
@@ -79,6 +80,31 @@ class Tracer:
         environment = {name: Known(value, frozenset((name,))) for name, value in arguments.items()}
         _Frame(run, self.closure.kernel).block(self.closure.kernel.node.body, environment)
         return run.trace
+
+    def idle(self, function: Function) -> frozenset[ast.stmt]:
+        """The assignments and calls of `function` that no compile-time decision can depend on."""
+        if function.ref not in self.idle_statements:
+            self.idle_statements[function.ref] = self._idle(function)
+        return self.idle_statements[function.ref]
+
+    def _idle(self, function: Function) -> frozenset[ast.stmt]:
+        names = self.closure.bindings.get(function.ref.file, {})
+        plain = [n for n in ast.walk(function.node) if isinstance(n, (ast.Assign, ast.AnnAssign, ast.AugAssign, ast.Expr))]
+        feeding: set[str] = set()
+        for node in ast.walk(function.node):
+            if isinstance(node, (ast.If, ast.While)):
+                feeding |= _read(node.test)
+            elif isinstance(node, (ast.For, ast.Return, ast.With)):
+                parts = [node.iter] if isinstance(node, ast.For) else [node] if isinstance(node, ast.Return) else node.items
+                feeding |= {name for part in parts for name in _read(part)}
+        pending = {node for node in plain if not _decides(node, names)}
+        feeding |= {name for node in plain if node not in pending for name in _read(node)}
+        while True:
+            needed = {node for node in pending if _stored(node) & feeding}
+            if not needed:
+                return frozenset(pending)
+            pending -= needed
+            feeding |= {name for node in needed for name in _read(node)}
 
     def site(self, file: str, node: ast.expr) -> Site:
         if node not in self.sites:
@@ -118,12 +144,16 @@ class _Frame:
         self.function = function
         self.names = run.closure.bindings.get(function.ref.file, {})
         self.returned: Known | None = None
+        self.idle = run.tracer.idle(function)
 
     # statements -------------------------------------------------------------------------------------------------------
 
     def block(self, body: Iterable[ast.stmt], environment: Environment) -> bool:
         """Run `body`; True when it surely returned."""
-        return any(self.statement(statement, environment) for statement in body)
+        for statement in body:
+            if statement not in self.idle and self.statement(statement, environment):
+                return True
+        return False
 
     def statement(self, node: ast.stmt, environment: Environment) -> bool:
         match node:
@@ -389,3 +419,30 @@ def _joined(one: Environment, other: Environment) -> Environment:
         name: value if one.get(name) == other.get(name) else NOTHING if name in one and name in other else value
         for name, value in names.items()
     }
+
+
+def _read(node: ast.AST) -> set[str]:
+    """The names that `node` reads, or updates in place."""
+    found = {n.id for n in ast.walk(node) if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Load)}
+    if isinstance(node, ast.AugAssign):
+        found |= _stored(node)
+    return found
+
+
+def _stored(node: ast.AST) -> set[str]:
+    return {n.id for n in ast.walk(node) if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Store)}
+
+
+def _decides(node: ast.AST, names: Mapping[str, Binding]) -> bool:
+    """Whether running `node` can take a decision: it holds a test, or calls what may be a jit function."""
+    for part in ast.walk(node):
+        if isinstance(part, (ast.IfExp, ast.BoolOp, ast.NamedExpr)):
+            return True
+        if isinstance(part, ast.Call):
+            target = binding_of(part.func, names)
+            method = isinstance(part.func, ast.Attribute) and target is None
+            if not isinstance(target, TritonObject) and not method:
+                return True
+            if isinstance(target, FunctionRef):
+                return True
+    return False

@@ -38,6 +38,7 @@ from kernel_rewrite.source.names import (
     locals_of,
     meaning_of,
     module_scope,
+    nodes_of,
     parameters_of,
 )
 from kernel_rewrite.source.names import enclosing_scope as scope_around
@@ -50,8 +51,8 @@ from kernel_rewrite.source.scopes import Assigned
 class KernelDefinition:
     """A jit function as its file defines it.
 
-    `decorators` are the expressions around it, outermost first, the jit one included; `aliases` the other names that the
-    file gives it (`kernel = triton.jit(function)`); `launches` the calls in this file that launch it; `entry` says
+    `decorators` are the expressions around it, outermost first, the jit one included; `aliases` the other names that
+    the file gives it (`kernel = triton.jit(function)`); `launches` the calls in this file that launch it; `entry` says
     whether it is a kernel to launch rather than a helper.
     """
 
@@ -91,6 +92,19 @@ class KernelDefinition:
         return Span(self.file.path, node.lineno, node.col_offset, node.lineno, node.col_offset + 4 + len(node.name.encode()))
 
     @property
+    def calls_as_helper(self) -> tuple[Span, ...]:
+        """Where the file calls this kernel as a function: `kernel(x, y)` inside another one, which is no launch."""
+        names = {self.name, *self.aliases}
+        return tuple(
+            Span.of(self.file.path, node)
+            for node in ast.walk(self.file.tree)
+            if isinstance(node, ast.Call)
+            and isinstance(node.func, ast.Name)
+            and node.func.id in names
+            and not (self.node.lineno <= node.lineno <= (self.node.end_lineno or node.lineno))
+        )
+
+    @property
     def jit_spelling(self) -> str:
         """How the file spells the jit decorator: `triton.jit`, `jit`."""
         functions = [d.func if isinstance(d, ast.Call) else d for d in self.decorators]
@@ -112,7 +126,7 @@ def _kernels(file: SourceFile, project: Project) -> tuple[KernelDefinition, ...]
         return ()
     definitions: dict[ast.FunctionDef, JitDefinition] = {}
     aliases: dict[ast.FunctionDef, list[str]] = {}
-    functions = [node for node in ast.walk(file.tree) if isinstance(node, ast.FunctionDef)]
+    functions = [node for node in nodes_of(file, project) if isinstance(node, ast.FunctionDef)]
     for node in functions:
         definition = jit_definition(node, file, project)
         if definition is not None:
@@ -162,7 +176,7 @@ def _calls_jit(value: ast.expr) -> bool:
         if any(isinstance(a, ast.Call) and _calls_jit(a) for a in value.args):
             return True
         value = value.func
-    return "jit" in (value.attr if isinstance(value, ast.Attribute) else value.id if isinstance(value, ast.Name) else "")
+    return "jit" in getattr(value, "attr", getattr(value, "id", ""))
 
 
 def _statements(body: list[ast.stmt]) -> Iterator[ast.stmt]:
@@ -177,7 +191,7 @@ def _statements(body: list[ast.stmt]) -> Iterator[ast.stmt]:
             yield from _statements(handler.body)
 
 
-# -------------------------------------------------------------------------------------------------------- launch sites
+# --------------------------------------------------------------------------------------------------------- launch sites
 
 
 _LAUNCH_METHODS = frozenset({"run", "warmup"})
@@ -186,7 +200,7 @@ _LAUNCH_WRAPPERS = frozenset({"wrap_triton", "capture_triton"})
 
 def _launches(file: SourceFile, project: Project) -> dict[ast.FunctionDef, list[ast.Call]]:
     found: dict[ast.FunctionDef, list[ast.Call]] = {}
-    for node in ast.walk(file.tree):
+    for node in nodes_of(file, project):
         target = _launch_target(node)
         if target is None:
             continue
@@ -222,7 +236,7 @@ def scope_at(node: ast.AST, file: SourceFile, project: Project) -> Scope:
     return function_scope(around[-1], file, project)
 
 
-# ------------------------------------------------------------------------------------------------ entries and helpers
+# -------------------------------------------------------------------------------------------------- entries and helpers
 
 
 _STORE_METHODS = frozenset(
@@ -281,7 +295,7 @@ def _returns(node: ast.FunctionDef) -> bool:
     )
 
 
-# ------------------------------------------------------------------------------------------------------- names in use
+# --------------------------------------------------------------------------------------------------------- names in use
 
 
 @dataclass(frozen=True, slots=True)
@@ -396,7 +410,7 @@ def _first_assignments(node: ast.FunctionDef) -> dict[str, tuple[int, int]]:
     return first
 
 
-# ------------------------------------------------------------------------------------------------------------- closing
+# -------------------------------------------------------------------------------------------------------------- closing
 
 
 @dataclass(slots=True)
@@ -490,8 +504,8 @@ class _Builder:
 
 
 def close(kernel: KernelDefinition, project: Project) -> Closure:
-    """All that lowering `kernel` needs. Names that cannot be resolved are bound to `Unresolved`; refuses with KR104 when
-    one name of a file would need two meanings."""
+    """All that lowering `kernel` needs. Names that cannot be resolved are bound to `Unresolved`; refuses with KR104
+    when one name of a file would need two meanings."""
     builder = _Builder(project)
     builder.reach(kernel.definition)
     for definition in _handed_over(kernel, project):
@@ -517,8 +531,8 @@ def _handed_over(kernel: KernelDefinition, project: Project) -> Iterator[JitDefi
         scope = scope_at(launch, kernel.file, project)
         for argument in (*launch.args, *(keyword.value for keyword in launch.keywords)):
             yield from _jit_functions_in(argument, scope, kernel)
-    for decorator in kernel.decorators:
-        for argument in (*decorator.args, *(k.value for k in decorator.keywords)) if isinstance(decorator, ast.Call) else ():
+    for decorator in (d for d in kernel.decorators if isinstance(d, ast.Call)):
+        for argument in (*decorator.args, *(keyword.value for keyword in decorator.keywords)):
             yield from _jit_functions_in(argument, kernel.scope, kernel)
 
 
@@ -580,7 +594,7 @@ def _follow(binding: Binding | None, attributes: Iterable[str]) -> Binding | Non
     return binding
 
 
-# ------------------------------------------------------------------------------------------------- constexpr functions
+# -------------------------------------------------------------------------------------------------- constexpr functions
 
 
 _PLAIN_NODES = (
@@ -619,7 +633,8 @@ def impurity(definition: JitDefinition) -> str:
     node = definition.node
     for inner in (inner for statement in node.body for inner in ast.walk(statement)):
         if not isinstance(inner, _PLAIN_NODES):
-            return f"`{node.name}` is a constexpr function that is more than arithmetic (line {getattr(inner, 'lineno', node.lineno)})"
+            line = getattr(inner, "lineno", node.lineno)
+            return f"`{node.name}` is a constexpr function that does more than arithmetic, in line {line}"
         if isinstance(inner, ast.Attribute) and inner.attr.startswith("_"):
             return f"`{node.name}` is a constexpr function that reads `{inner.attr}`"
         if isinstance(inner, ast.Call) and not _is_plain_call(inner, definition):

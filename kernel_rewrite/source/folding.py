@@ -33,8 +33,8 @@ class External:
 
 @dataclass(frozen=True, slots=True)
 class Assumed:
-    """A value that the machine decides when the code runs, as it is on a CUDA machine with a current triton. Given for a
-    name, it is the value of the name, and of a call of it without arguments."""
+    """A value that the machine decides when the code runs, as it is on a CUDA machine with a current triton. Given for
+    a name, it is the value of the name, and of a call of it without arguments."""
 
     value: object
 
@@ -57,7 +57,7 @@ def fold_constant(node: ast.expr, lookup: Lookup) -> Constant:
         raise NotFoldable(f"`{_shown(node)}` fails: {error}") from None
 
 
-# ---------------------------------------------------------------------------------------------------------------- tables
+# --------------------------------------------------------------------------------------------------------------- tables
 
 TRITON_DTYPES = frozenset(
     "int1 int8 int16 int32 int64 uint8 uint16 uint32 uint64 float8e5 float8e5b16 float8e4nv float8e4b8 float8e4b15"
@@ -92,22 +92,31 @@ TORCH_DTYPES: Mapping[str, str] = {
 
 EXTERNAL_CONSTANTS: Mapping[str, object] = {
     **{f"torch.{name}": Dtype(meaning) for name, meaning in TORCH_DTYPES.items()},
-    **{f"{module}.{name}": getattr(math, name) for module in ("math", "numpy", "torch") for name in ("pi", "e", "inf", "nan")},
+    **{
+        f"{module}.{name}": getattr(math, name)
+        for module in ("math", "numpy", "torch")
+        for name in ("pi", "e", "inf", "nan")
+    },
     "math.tau": math.tau,
 }
 
 MACHINE_FACTS: Mapping[str, object] = {"torch.version.hip": None, "torch.version.xpu": None}
 """What a CUDA machine answers to questions about itself."""
 
+
+def _limits(largest: float, epsilon_exponent: int, tiny_exponent: int) -> Mapping[str, float]:
+    return {"max": largest, "min": -largest, "eps": 2.0**epsilon_exponent, "tiny": 2.0**tiny_exponent}
+
+
 _FLOAT_LIMITS: Mapping[str, Mapping[str, float]] = {
-    "float16": {"max": 65504.0, "min": -65504.0, "eps": 2.0**-10, "tiny": 2.0**-14},
-    "bfloat16": {"max": 2.0**127 * (2 - 2.0**-7), "min": -(2.0**127) * (2 - 2.0**-7), "eps": 2.0**-7, "tiny": 2.0**-126},
-    "float32": {"max": 2.0**127 * (2 - 2.0**-23), "min": -(2.0**127) * (2 - 2.0**-23), "eps": 2.0**-23, "tiny": 2.0**-126},
-    "float64": {"max": 2.0**1023 * (2 - 2.0**-52), "min": -(2.0**1023) * (2 - 2.0**-52), "eps": 2.0**-52, "tiny": 2.0**-1022},
-    "float8e4nv": {"max": 448.0, "min": -448.0, "eps": 2.0**-3, "tiny": 2.0**-6},
-    "float8e5": {"max": 57344.0, "min": -57344.0, "eps": 2.0**-2, "tiny": 2.0**-14},
-    "float8e4b8": {"max": 240.0, "min": -240.0, "eps": 2.0**-3, "tiny": 2.0**-7},
-    "float8e5b16": {"max": 57344.0, "min": -57344.0, "eps": 2.0**-3, "tiny": 2.0**-15},
+    "float16": _limits(65504.0, -10, -14),
+    "bfloat16": _limits(2.0**127 * (2 - 2.0**-7), -7, -126),
+    "float32": _limits(2.0**127 * (2 - 2.0**-23), -23, -126),
+    "float64": _limits(2.0**1023 * (2 - 2.0**-52), -52, -1022),
+    "float8e4nv": _limits(448.0, -3, -6),
+    "float8e5": _limits(57344.0, -2, -14),
+    "float8e4b8": _limits(240.0, -3, -7),
+    "float8e5b16": _limits(57344.0, -3, -15),
 }
 
 _INTEGER_LIMITS: Mapping[str, Mapping[str, int]] = {
@@ -183,7 +192,7 @@ _COMPARISON: Mapping[type[ast.cmpop], Callable[..., object]] = {
 }
 
 
-# --------------------------------------------------------------------------------------------------------------- folding
+# -------------------------------------------------------------------------------------------------------------- folding
 
 
 def _fold(node: ast.expr, lookup: Lookup, depth: int) -> Constant:
@@ -392,8 +401,10 @@ def _repeated(sequence: object, times: object) -> int:
 
 def _bounded(value: object, node: ast.expr) -> object:
     large = isinstance(value, int) and value.bit_length() > MAX_BITS
-    if large or (isinstance(value, (str, tuple, list)) and len(value) > MAX_LENGTH) or isinstance(value, complex):
-        raise NotFoldable(f"`{_shown(node)}` is too large" if large else f"`{_shown(node)}` is not a value Triton takes")
+    large = large or (isinstance(value, (str, tuple, list)) and len(value) > MAX_LENGTH)
+    if large or isinstance(value, complex):
+        why = "too large" if large else "not a value that Triton takes"
+        raise NotFoldable(f"`{_shown(node)}` is {why}")
     return value
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Protocol
 
 from kernel_rewrite.diagnostics import FusionRefused
@@ -58,13 +58,13 @@ from kernel_rewrite.source.triton_names import (
 FunctionNode = ast.FunctionDef | ast.AsyncFunctionDef
 
 
-# -------------------------------------------------------------------------------------------------------------- meanings
+# ------------------------------------------------------------------------------------------------------------- meanings
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class JitDefinition:
-    """A `def` that becomes a Triton function, by decorator or by a call of `triton.jit`. `scope` is where its free names
-    are looked up; `decorators` are the expressions around it, outermost first."""
+    """A `def` that becomes a Triton function, by decorator or by a call of `triton.jit`. `scope` is where its free
+    names are looked up; `decorators` are the expressions around it, outermost first."""
 
     file: SourceFile
     node: ast.FunctionDef
@@ -123,7 +123,7 @@ def binding_of(meaning: Meaning, name: str = "") -> Binding:
     return meaning
 
 
-# ---------------------------------------------------------------------------------------------------------------- scopes
+# --------------------------------------------------------------------------------------------------------------- scopes
 
 
 class Lookup(Protocol):
@@ -239,7 +239,7 @@ def module_scope(file: SourceFile, project: Project) -> Scope:
     if not isinstance(scope, Scope):
         scope = project.memory[key] = Scope(file, project)  # set before it is filled: imports may lead back here
         scope.rebound = frozenset(
-            name for node in ast.walk(file.tree) if isinstance(node, ast.Global) for name in node.names
+            name for node in nodes_of(file, project) if isinstance(node, ast.Global) for name in node.names
         )
         fill(scope.table, file.tree.body, _Knowledge(scope))
     return scope
@@ -263,7 +263,7 @@ def function_scope(node: FunctionNode, file: SourceFile, project: Project, paren
 
 
 def enclosing_scope(node: ast.AST, file: SourceFile, project: Project) -> Scope:
-    """The scope that the free names of the function `node` are looked up in (class bodies are skipped, as Python does)."""
+    """The scope that the free names of the function `node` are looked up in; class bodies are skipped, as in Python."""
     scope = module_scope(file, project)
     for function in enclosing_functions(node, file, project):
         scope = function_scope(function, file, project, scope)
@@ -280,6 +280,11 @@ def enclosing_functions(node: ast.AST, file: SourceFile, project: Project) -> tu
             chain.append(current)
         current = parents.get(current)
     return tuple(reversed(chain))
+
+
+def nodes_of(file: SourceFile, project: Project) -> Iterable[ast.AST]:
+    """Every node of the tree of `file` but its root; walked once, and kept."""
+    return _parents(file, project)
 
 
 def _parents(file: SourceFile, project: Project) -> dict[ast.AST, ast.AST]:
@@ -354,7 +359,7 @@ def _all(answers: Iterable[bool | None]) -> bool | None:
     return True
 
 
-# ----------------------------------------------------------------------------------------------------------- definitions
+# ---------------------------------------------------------------------------------------------------------- definitions
 
 
 def _meaning_of(name: str, definition: Definition, scope: Scope) -> Resolved:
@@ -440,7 +445,8 @@ def _defined(node: FunctionNode | ast.ClassDef, scope: _DecoratorScope) -> Meani
                 inner.file, node, inner, tuple(node.decorator_list), options, kind != JIT
             )
     if node.decorator_list:
-        return Unresolved(f"`{node.name}` is decorated with `{ast.unparse(node.decorator_list[-1])}`, which is not `triton.jit`")
+        decorator = _brief(node.decorator_list[-1])
+        return Unresolved(f"`{node.name}` is decorated with `{decorator}`, which is not `triton.jit`")
     return PlainFunction(scope.scope.file, node, scope.scope)
 
 
@@ -500,7 +506,8 @@ def _folded(value: ast.expr, scope: _Snapshot) -> Meaning:
         constant = fold_constant(expected, lambda node: _on_a_cuda_machine(node, scope))
     except NotFoldable:
         return Unresolved(why)
-    text = f"`{_brief(value)}` is decided when the code runs; taken is `{constant.value!r}`, as with a current triton on CUDA"
+    text = f"`{_brief(value)}` is decided when the code runs; taken is `{constant.value!r}`"
+    text += ", as with a current triton on CUDA"
     if expected is not value:
         text += " and no environment variable set"
     scope.assumed.append(AssumedName(scope.scope.file.path, _brief(value), text))
@@ -579,7 +586,7 @@ def _either(value: ast.IfExp, scope: _Snapshot) -> Meaning:
 def _made_by_call(value: ast.Call, scope: _Snapshot) -> Meaning | None:
     """The jit function that a call makes or wraps, or the module that it imports; None for any other call."""
     callee = meaning_of(value.func, scope)
-    if callee in (External("importlib.import_module"), ) or (callee is None and ast.unparse(value.func) == "__import__"):
+    if callee == External("importlib.import_module"):
         return _import_call(value, scope)
     if callee is None and isinstance(value.func, ast.Name) and value.func.id == "getattr":
         return _getattr_call(value, scope)
@@ -592,9 +599,7 @@ def _made_by_call(value: ast.Call, scope: _Snapshot) -> Meaning | None:
         return None
     inner = _assigned(value.args[0], (), scope)
     if isinstance(inner, JitDefinition):
-        return JitDefinition(
-            inner.file, inner.node, inner.scope, (value.func, *inner.decorators), inner.options, inner.constexpr_function
-        )
+        return replace(inner, decorators=(value.func, *inner.decorators))
     if isinstance(inner, PlainFunction) and wrapper in (JIT, CONSTEXPR_FUNCTION):
         return JitDefinition(
             inner.file,
@@ -655,7 +660,7 @@ def _distinct(one: Meaning, other: Meaning) -> bool:
     return one != other
 
 
-# ----------------------------------------------------------------------------------------------------------- expressions
+# ---------------------------------------------------------------------------------------------------------- expressions
 
 
 def meaning_of(expression: ast.expr, scope: Lookup) -> Meaning | None:
@@ -709,12 +714,12 @@ def folding_meaning(node: ast.expr, scope: Lookup) -> object:
 
 
 def resolve(expression: ast.expr, scope: Lookup) -> Binding | None:
-    """The binding of a name or dotted name in `scope`; None when nothing there binds it (a builtin, a local, an error)."""
+    """The binding of a name or dotted name in `scope`; None when nothing there binds it, as for a builtin."""
     meaning = meaning_of(expression, scope)
     return binding_of(meaning) if meaning is not None else None
 
 
-# -------------------------------------------------------------------------------------------------- inside jit functions
+# ------------------------------------------------------------------------------------------------- inside jit functions
 
 
 @dataclass(frozen=True, slots=True)

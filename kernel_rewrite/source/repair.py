@@ -15,6 +15,7 @@ from typing import Protocol
 
 from kernel_rewrite.model import Closure, Dtype, Evidence, Function, FunctionRef, Location, Specialization
 from kernel_rewrite.source.signatures import DTYPE_NAMES, FLOAT_TYPES, Parameter, Signature
+from kernel_rewrite.source.specializations import SpecializationPlan, plan
 
 TRIES = 30
 
@@ -126,6 +127,20 @@ def adopt(signature: Signature, base: Specialization, repaired: Specialization) 
         else:
             parameters.append(parameter)
     return replace(signature, parameters=tuple(parameters))
+
+
+def repaired_plan(
+    closure: Closure,
+    current: SpecializationPlan,
+    failure: Failure,
+    lower: Callable[[Specialization], Failure | None],
+    tries: int = TRIES,
+) -> SpecializationPlan | None:
+    """A new plan whose base `lower` accepts, after `failure` of `current`'s base; None when none is found."""
+    repaired = search(closure, current.signature, current.base, failure, lower, tries)
+    if repaired is None:
+        return None
+    return plan(closure, adopt(current.signature, current.base, repaired))
 
 
 def _differ(one: object, other: object) -> bool:
@@ -388,7 +403,8 @@ class _Repairer:
             movable = {p.name: p for p in self.movable("constexpr")}
             chosen = [n for n in names if n in movable][:4]
             literals = [n.value for n in ast.walk(call.args[0]) if isinstance(n, ast.Constant)]
-            pool: list[object] = list(dict.fromkeys([*literals, *_SIZES, True, False, None]))[:14]
+            near = [v for n in literals if isinstance(n, int) and not isinstance(n, bool) for v in (n * 2, n + 1, n - 1)]
+            pool: list[object] = list(dict.fromkeys([*literals, *near, *_SIZES[:8], True, False, None]))[:18]
             found = 0
             ranked = sorted(
                 itertools.product(*([self.values.get(n), *pool] for n in chosen)),

@@ -19,8 +19,8 @@ _TRUE_THERE = re.compile(
     re.IGNORECASE,
 )
 _FALSE_THERE = re.compile(
-    r"_*(is|use|has|on|in|with)?_*(hip|rocm|amd|amdgpu|cdna\d?|gfx\d\w*|npu|ascend|xpu|intel|cpu|mps|musa|mlu|nvidia_blackwell"
-    r"|interpret(er)?|triton_interpret)(_*(available|installed|backend|gpu|mode|supported))?",
+    r"_*(is|use|has|on|in|with)?_*(hip|rocm|amd|amdgpu|cdna\d?|gfx\d\w*|npu|ascend|xpu|intel|cpu|mps|musa|mlu"
+    r"|nvidia_blackwell|interpret(er)?|triton_interpret)(_*(available|installed|backend|gpu|mode|supported))?",
     re.IGNORECASE,
 )
 _OTHER_DEVICES = frozenset({"hip", "rocm", "amd", "xpu", "npu", "mps", "cpu", "musa", "mlu", "hpu", "ascend", "intel"})
@@ -88,7 +88,9 @@ class Knowledge(Protocol):
         """Whether an import or assignment succeeds with any current triton; None when that is unknown."""
 
 
-def fill(table: Table, body: list[ast.stmt], knowledge: Knowledge, parameters: Iterable[str] = (), owner: str = "") -> None:
+def fill(
+    table: Table, body: list[ast.stmt], knowledge: Knowledge, parameters: Iterable[str] = (), owner: str = ""
+) -> None:
     """Puts the names that `body` binds into `table`."""
     for parameter in parameters:
         table.names[parameter] = (Opaque(f"it is a parameter of `{owner}`"),)
@@ -172,7 +174,9 @@ class _Reader:
             for name in names:
                 self.names[name] = (Imported(module, node.level, name),)
 
-    def assign(self, target: ast.expr, value: ast.expr, seen: Mapping[str, Candidates], path: tuple[int, ...] = ()) -> None:
+    def assign(
+        self, target: ast.expr, value: ast.expr, seen: Mapping[str, Candidates], path: tuple[int, ...] = ()
+    ) -> None:
         if isinstance(target, ast.Name):
             if target.id == "__all__":
                 self.table.exports = _strings(value)
@@ -275,7 +279,8 @@ def _merged(*several: Candidates) -> Candidates:
 
 
 def _walruses(node: ast.stmt) -> Iterable[ast.NamedExpr]:
-    if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef, ast.If, ast.For, ast.While, ast.Try, ast.With)):
+    blocks = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef, ast.If, ast.For, ast.While, ast.Try, ast.With)
+    if isinstance(node, blocks):
         return ()
     return (inner for inner in ast.walk(node) if isinstance(inner, ast.NamedExpr))
 
@@ -300,7 +305,7 @@ def _strings(value: ast.expr) -> list[str] | None:
     return texts if len(texts) == len(value.elts) else None
 
 
-# -------------------------------------------------------------------------------------------------------- conditions
+# ----------------------------------------------------------------------------------------------------------- conditions
 
 
 @dataclass(frozen=True, slots=True)
@@ -346,7 +351,7 @@ def _decide_name(node: ast.expr) -> Verdict | None:
         return Verdict(False, certain=True)
     if _FALSE_THERE.fullmatch(name):
         return Verdict(False, certain=False)
-    if name == "is_available" and isinstance(node, ast.Attribute):  # torch.cuda.is_available(), torch.xpu.is_available()
+    if name == "is_available" and isinstance(node, ast.Attribute):  # torch.cuda.is_available()
         return Verdict(isinstance(node.value, ast.Attribute) and node.value.attr == "cuda", certain=False)
     if _TRUE_THERE.fullmatch(name):
         return Verdict(True, certain=False)
@@ -381,7 +386,10 @@ def _version(node: ast.expr) -> tuple[int, ...] | None:
     return tuple(int(number) for number in numbers[:2]) if numbers else None
 
 
-# --------------------------------------------------------------------------------------------- the environment's defaults
+# ------------------------------------------------------------------------------------------- the environment's defaults
+
+
+_ENVIRONMENT_READERS = frozenset({"os.environ.get", "os.getenv", "environ.get", "getenv"})
 
 
 class _EnvironmentDefaults(ast.NodeTransformer):
@@ -392,7 +400,7 @@ class _EnvironmentDefaults(ast.NodeTransformer):
 
     def visit_Call(self, node: ast.Call) -> ast.expr:
         self.generic_visit(node)
-        if ast.unparse(node.func) in ("os.environ.get", "os.getenv", "environ.get", "getenv") and 1 <= len(node.args) <= 2:
+        if ast.unparse(node.func) in _ENVIRONMENT_READERS and 1 <= len(node.args) <= 2:
             self.changed = True
             return node.args[1] if len(node.args) == 2 else ast.copy_location(ast.Constant(None), node)
         match node.func:

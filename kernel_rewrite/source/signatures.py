@@ -429,7 +429,8 @@ class _Inference:
         tuned = _distinct(c.values[name] for c in self.tuning.configs if name in c.values)
         options = _distinct(c.options[name] for c in self.tuning.configs if name in c.options)
         if tuned or options:
-            return tuned or options, Evidence.AUTOTUNE, ""
+            found = tuned or options
+            return found if self.tuning.complete else self.widened(name, found, votes), Evidence.AUTOTUNE, ""
         facts = self.facts(name)
         launched = _distinct(self.launched(value) for f in facts for value in f.values)
         launched = tuple(v for v in launched if v is not _UNUSABLE)
@@ -509,6 +510,9 @@ class _Inference:
                 found += [n for n in near if n > 0 or not blocks]
             else:
                 found.append(value)
+        equal = [v for v in found if isinstance(v, int) and not isinstance(v, bool)]
+        if equal and not any(isinstance(v, tuple) for v in votes.compared):  # the way into `else`
+            found.append(max(equal) * 2 if blocks and max(equal) > 0 else max(equal) + 1)
         return found
 
     def guess(self, name: str, votes: Votes, facts: list[Fact]) -> tuple[tuple[object, ...], Evidence, str]:

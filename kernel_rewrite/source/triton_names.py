@@ -45,7 +45,9 @@ _LANGUAGE_NAMES = frozenset(
 )
 _LANGUAGE_PARTS = frozenset(f"triton.language.{name}" for name in ("core", "standard", "math", "random"))
 
-_RUNTIME_NAMES = frozenset("jit autotune heuristics Config JITFunction constexpr_function reinterpret KernelInterface".split())
+_RUNTIME_NAMES = frozenset(
+    "jit autotune heuristics Config JITFunction constexpr_function reinterpret KernelInterface".split()
+)
 _RUNTIME_PARTS = frozenset({"triton.runtime", "triton.runtime.jit", "triton.runtime.autotuner"})
 
 JIT = TritonObject("triton", "jit")

@@ -19,8 +19,8 @@ SpanOf = Callable[[Location, str], "Span | None"]
 
 @dataclass(frozen=True, slots=True)
 class WriteOnlyVerdict:
-    """`ok`: in every specialization given, `output` is only stored to, by the calls in `stores`, each of which stores to
-    nothing else. Otherwise `diagnostics` has every reason why that is not proved."""
+    """`ok`: in every specialization given, `output` is only stored to, by the calls in `stores`, none of which may store
+    to something else at the same time (another call of the same helper may). Otherwise `diagnostics` has every reason why that is not proved."""
 
     output: str
     stores: tuple[Span, ...]

@@ -67,7 +67,11 @@ ROOT = Path(__file__).resolve().parents[2]
         ("to(dtype=fp16)", "to_float16", "x.to(torch.float16).to(x.dtype)"),
         ("sigmoid(relu(x))", "sigmoid_relu", "torch.sigmoid(torch.relu(x))"),
         ("sigmoid(relu)", "sigmoid_relu", "torch.sigmoid(torch.relu(x))"),
-        ("leaky_relu(abs(x), 0.5)", "leaky_relu_0_5_abs", "torch.nn.functional.leaky_relu(torch.abs(x), negative_slope=0.5)"),
+        (
+            "leaky_relu(abs(x), 0.5)",
+            "leaky_relu_0_5_abs",
+            "torch.nn.functional.leaky_relu(torch.abs(x), negative_slope=0.5)",
+        ),
         ("  relu  ", "relu", "torch.relu(x)"),
     ],
 )
@@ -317,7 +321,7 @@ def chain_differences(text: str, dtype: Any, folder: Path, name: str) -> int:
     generator = torch.Generator().manual_seed(len(text))
     source = torch.randint(-(2**31), 2**31, (4096,), generator=generator).to(words).view(dtype)
     if dtype.is_floating_point:
-        source[: 2048] = (torch.randn(2048, generator=generator) * 3).to(dtype)
+        source[:2048] = (torch.randn(2048, generator=generator) * 3).to(dtype)
         source[:4] = torch.tensor([math.nan, math.inf, -math.inf, 0.0]).to(dtype)
     target = torch.empty_like(source)
     module.kernel[(1,)](source, target, N=4096)

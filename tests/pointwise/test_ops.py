@@ -55,7 +55,10 @@ def load(source: str, folder: Path, name: str) -> Any:
 def kernel_source(pointwise: Pointwise, value: str = "v") -> str:
     emission = emit(pointwise, value, taken_names={"kernel", "v"})
     helpers = "\n\n".join(helper.text for helper in emission.helpers)
-    return HEADER + helpers + f"""
+    return (
+        HEADER
+        + helpers
+        + f"""
 
 @triton.jit
 def kernel(source, target, N: tl.constexpr):
@@ -63,6 +66,7 @@ def kernel(source, target, N: tl.constexpr):
     v = tl.load(source + index)
     tl.store(target + index, {emission.expression})
 """
+    )
 
 
 # ------------------------------------------------------------------------------------------------------ the table
@@ -178,7 +182,7 @@ def test_representable_everywhere() -> None:
 
 
 def lower(kernel: Any, source: str, target: str) -> str:
-    from triton._C.libtriton import ir  # type: ignore[import-not-found]
+    from triton._C.libtriton import ir
     from triton.backends.compiler import GPUTarget
     from triton.compiler import ASTSource
     from triton.compiler.compiler import make_backend
@@ -350,7 +354,9 @@ def boundaries(wide: Any, narrow: Any) -> Any:
     middle = values / 2 + following / 2
     words = {4: torch.int32, 8: torch.int64}[wide.itemsize]
     near = [(middle.view(words) + step).view(wide) for step in (-2, -1, 0, 1, 2)]
-    corners = torch.tensor([0.0, -0.0, math.inf, -math.inf, math.nan, 1e-45, -1e-45, 65519.9, 65520.0, 3.39e38], dtype=wide)
+    corners = torch.tensor(
+        [0.0, -0.0, math.inf, -math.inf, math.nan, 1e-45, -1e-45, 65519.9, 65520.0, 3.39e38], dtype=wide
+    )
     return torch.cat([values, *near, corners, -corners])
 
 
@@ -361,7 +367,11 @@ def commutation_failures(text: str, folder: Path, name: str) -> dict[str, int]:
     direct = load(kernel_source(pointwise), folder, f"direct_{name}").kernel
     rounded = load(kernel_source(pointwise, "v.to(target.dtype.element_ty)"), folder, f"rounded_{name}").kernel
     failures = {}
-    for wide, narrow in ((torch.float32, torch.float16), (torch.float32, torch.bfloat16), (torch.float64, torch.float32)):
+    for wide, narrow in (
+        (torch.float32, torch.float16),
+        (torch.float32, torch.bfloat16),
+        (torch.float64, torch.float32),
+    ):
         values = boundaries(wide, narrow)
         size = 1 << (values.numel() - 1).bit_length()
         source = torch.zeros(size, dtype=wide)

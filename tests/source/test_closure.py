@@ -10,7 +10,17 @@ from textwrap import dedent
 import pytest
 
 from kernel_rewrite.diagnostics import FusionRefused
-from kernel_rewrite.model import Binding, Closure, Constant, Dtype, FunctionRef, Namespace, Span, TritonObject, Unresolved
+from kernel_rewrite.model import (
+    Binding,
+    Closure,
+    Constant,
+    Dtype,
+    FunctionRef,
+    Namespace,
+    Span,
+    TritonObject,
+    Unresolved,
+)
 from kernel_rewrite.source.closure import KernelDefinition, close, kernels, unresolved
 from kernel_rewrite.source.files import Project, SourceFile, read_file, source_from_text
 from kernel_rewrite.source.names import callee, function_scope, module_scope, resolve
@@ -61,7 +71,7 @@ def names(closure: Closure) -> list[str]:
     return [function.name for function in closure.functions]
 
 
-# ------------------------------------------------------------------------------------------------------- reading files
+# -------------------------------------------------------------------------------------------------------- reading files
 
 
 def test_offsets_count_bytes_and_keep_line_ends() -> None:
@@ -130,7 +140,7 @@ def test_files_are_shown_the_way_the_first_was_given(tmp_path: Path, monkeypatch
     assert [f.ref.file for f in close(kernel, project).functions] == [os.path.join("pkg", n) for n in ("a.py", "b.py")]
 
 
-# ------------------------------------------------------------------------------------------- nothing of the user runs
+# --------------------------------------------------------------------------------------------- nothing of the user runs
 
 
 def test_no_code_of_the_user_runs(tmp_path: Path) -> None:
@@ -179,7 +189,7 @@ def test_no_code_of_the_user_runs(tmp_path: Path) -> None:
     assert not witness.exists()
 
 
-# ---------------------------------------------------------------------------------------------------- finding kernels
+# ------------------------------------------------------------------------------------------------------ finding kernels
 
 
 @pytest.mark.parametrize(
@@ -300,7 +310,7 @@ def test_entries_are_what_is_launched_or_only_writes(tmp_path: Path) -> None:
     assert found["_functional"].aliases == ("functional",)
 
 
-# ---------------------------------------------------------------------------------------------------- names of triton
+# ------------------------------------------------------------------------------------------------------ names of triton
 
 
 @pytest.mark.parametrize(
@@ -366,7 +376,7 @@ def test_the_tables_of_triton_agree_with_the_installed_one() -> None:
         assert hasattr(importlib.import_module("triton"), name)
 
 
-# ------------------------------------------------------------------------------------------------------------ imports
+# -------------------------------------------------------------------------------------------------------------- imports
 
 
 HELPER = HEAD + "ONE = tl.constexpr(1)\n@triton.jit\ndef act(x):\n    return x + ONE\n"

@@ -89,8 +89,8 @@ def test_folds(text: str, expected: object) -> None:
 
 @pytest.mark.parametrize(
     ("text", "constexpr"),
-    [("tl.constexpr(4)", True), ("tl.constexpr(value=4)", True), ("WIDTH * 2", True), ("WIDTH < 9", True), ("-WIDTH", True)]
-    + [("BLOCK * 2", False), ("WIDTH.value", False), ("(WIDTH, 1)", False)],
+    [("tl.constexpr(4)", True), ("tl.constexpr(value=4)", True), ("WIDTH * 2", True), ("WIDTH < 9", True)]
+    + [("-WIDTH", True), ("BLOCK * 2", False), ("WIDTH.value", False), ("(WIDTH, 1)", False)],
 )
 def test_constexpr_is_kept_as_triton_keeps_it(text: str, constexpr: bool) -> None:
     assert fold_constant(ast.parse(text, mode="eval").body, lookup).constexpr is constexpr

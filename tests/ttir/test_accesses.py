@@ -251,7 +251,8 @@ CASES = [
         "tuples.tuple_loop",
         p("a outs BLOCK", outs=("*fp32", "*fp32")),
         "R a, W outs[0], W outs[1]",
-        {"outs[0]": "KR212", "outs[1]": "KR212"},
+        # one call for both: the plan of the rewrite refuses it (rewrite/stores.py), the proof need not
+        {"outs[0]": "", "outs[1]": ""},
         B,
     ),
     Case("A15", "memory.atomic_then_value", p("a o"), "A o, R a, W o", {"o": "KR202"}),
@@ -267,7 +268,8 @@ CASES = [
     Case("renamed", "branches.renamed_parameters", p("a o o2 n"), "R a|o, W o|o2", {"o": "KR201 KR212"}),
     Case("helper-swap", "helpers.reads_swapped", p("a o"), "R o, W o", {"o": "KR201", "a": "KR210"}),
     Case("helper-read", "helpers.helper_reads_output", p("a o"), "R a, R o, W o", {"o": "KR201"}),
-    Case("helper-two", "helpers.helper_used_for_two", p("a o o2"), "R a, W o, W o2", {"o": "KR212", "o2": "KR212"}),
+    # the rewrite copies the helper
+    Case("helper-two", "helpers.helper_used_for_two", p("a o o2"), "R a, W o, W o2", {"o": "", "o2": ""}),
     Case("helper-early", "helpers.reads_early_returned", p("a o n"), "R a|o, W o", {"o": "KR201"}),
     Case("address", "memory.address_as_integer", p("a o"), "R a, U o, W o", {"o": "KR203"}),
     Case("address-back", "memory.integer_address", p("a o"), "R a, U o, W *", {"o": "KR203 KR204"}),
@@ -423,15 +425,15 @@ def test_calls_that_double_are_not_followed_path_by_path() -> None:
 
 
 def test_the_same_store_call_for_another_buffer_in_another_specialization() -> None:
+    # each is proved; that one call would serve two buffers shows in the locations, by which the rewrite is planned
     signature = p("a o o2 FIRST")
-    pairs = []
+    stores = []
     for first in (True, False):
         text = lower(case_module("plain").same_site_two_buffers, signature, {"FIRST": first})
         s = Specialization(tuple(signature.items()), (("FIRST", first),), f"FIRST={first}")
-        pairs.append((s, memory_accesses(parse(text), s)))
-    assert codes(judge("o", pairs[0])) == ""
-    assert codes(judge("o", *pairs)) == "KR212"
-    assert codes(judge("o", *reversed(pairs))) == "KR212"
+        stores += located(memory_accesses(parse(text), s), MemoryEffect.WRITE)
+    assert [store.roots for store in stores] == [{"o"}, {"o2"}]
+    assert stores[0].location == stores[1].location and not stores[0].call_path
 
 
 def test_split_k_refuses_in_every_order() -> None:  # A11

@@ -77,6 +77,10 @@ STORE = f"    tt.store %o, %f : !tt.ptr<f32> {at(90)}\n    tt.return {at(91)}"
          f"    %p = tt.load %t : !tt.ptr<!tt.ptr<f32>> {at(3)}\n    tt.store %p, %f : !tt.ptr<f32> {at(4)}", "KR204"),
         (f"    %p = vendor.makes %n : i32 -> !tt.ptr<f32> {at(2)}\n    tt.store %p, %f : !tt.ptr<f32> {at(4)}",
          "KR203 KR204"),
+        # an address inside a region that no rule hands one to: it may be any
+        (f'    %x = "tt.map_elementwise"(%a) <{{pack = 1 : i32}}> ({{\n    ^bb0(%p: !tt.ptr<f32> loc(unknown)):\n'
+         f"      %w = tt.load %p : !tt.ptr<f32> {at(3)}\n      tt.map_elementwise.return %w : f32 {at(3)}\n"
+         f"    }}) : (!tt.ptr<f32>) -> f32 {at(2)}", "KR214"),
         # the output's address stored as a value
         (f"    %t = tt.bitcast %a : !tt.ptr<f32> -> !tt.ptr<!tt.ptr<f32>> {at(2)}\n"
          f"    tt.store %t, %o : !tt.ptr<!tt.ptr<f32>> {at(3)}", "KR203"),

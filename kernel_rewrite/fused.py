@@ -1,0 +1,112 @@
+"""The result of a fusion, and what its header says."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from kernel_rewrite import __version__
+from kernel_rewrite.analysis import Analysis
+from kernel_rewrite.checks import OutputRequest, assumptions, element_type_of
+from kernel_rewrite.model import Assumption, WriteOnlyProof
+from kernel_rewrite.rewrite.edits import unified_diff
+from kernel_rewrite.rewrite.header import digest, with_header
+
+EAGER, FUSED = "eager", "fused"
+NUMERICS = (EAGER, FUSED)
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """How to fuse. `constexprs` ("NAME=VALUE") and `dtypes` ("PARAM=fp16") fix what is otherwise inferred; `assumed` are
+    the names of statements taken from the user."""
+
+    numerics: str = EAGER
+    constexprs: tuple[str, ...] = ()
+    dtypes: tuple[str, ...] = ()
+    assumed: frozenset[str] = frozenset()
+
+    @property
+    def command_line(self) -> list[str]:
+        """The options as `kernel-rewrite fuse` takes them."""
+        numerics = [f"--numerics {self.numerics}"] if self.numerics != EAGER else []
+        fixed = [*(f'--set "{text}"' for text in self.constexprs), *(f'--dtype "{text}"' for text in self.dtypes)]
+        return [*numerics, *fixed, *(f"--assume {name}" for name in sorted(self.assumed))]
+
+
+@dataclass(frozen=True, slots=True)
+class Fused:
+    """A fused kernel file.
+
+    `source` is its whole text, `diff` the unified diff from the original (without the header), `proofs` one write-only
+    proof an output, `name` the short name of what was fused ("relu"), `encoding` that of the original file.
+    """
+
+    source: str
+    diff: str
+    kernel: str
+    name: str
+    proofs: tuple[WriteOnlyProof, ...]
+    epilogues: tuple[tuple[str, str], ...]
+    path: str = "<string>"
+    encoding: str = "utf-8"
+
+    @property
+    def proof(self) -> WriteOnlyProof:
+        """The proof of the first output."""
+        return self.proofs[0]
+
+    @property
+    def statements(self) -> tuple[str, ...]:
+        """What was proved, a sentence an output."""
+        return tuple(statement(proof) for proof in self.proofs)
+
+    @property
+    def assumptions(self) -> tuple[Assumption, ...]:
+        return tuple(dict.fromkeys(a for proof in self.proofs for a in proof.assumptions))
+
+
+def fused_file(analysis: Analysis, requests: Sequence[OutputRequest], options: Options, text: str) -> Fused:
+    """The confirmed `text` with its header, diff and proofs."""
+    file, kernel = analysis.kernel.file, analysis.kernel.name
+    proofs = tuple(proof_of(analysis, request) for request in requests)
+    name = os.path.basename(file.path)
+    epilogues = [f'--epilogue "{request.output}={request.text}"' for request in requests]
+    headed = with_header(
+        text,
+        version=__version__,
+        source=f"{name}::{kernel}",
+        source_digest=digest(file.text),
+        command=" ".join(["kernel-rewrite fuse", name, "--kernel", kernel, *epilogues, *options.command_line]),
+        proved=[statement(proof) for proof in proofs],
+        assumptions=dict.fromkeys(assumption for proof in proofs for assumption in proof.assumptions),
+    )
+    return Fused(
+        source=headed,
+        diff=unified_diff(file, text),
+        kernel=kernel,
+        name="_".join(request.pointwise.name for request in requests),
+        proofs=proofs,
+        epilogues=tuple((request.output, request.text) for request in requests),
+        path=file.path,
+        encoding=file.encoding,
+    )
+
+
+def proof_of(analysis: Analysis, request: OutputRequest) -> WriteOnlyProof:
+    return WriteOnlyProof(
+        request.output,
+        tuple(view.specialization for view in analysis.views),
+        analysis.write_only(request.output).stores,
+        assumptions(analysis, request),
+    )
+
+
+def statement(proof: WriteOnlyProof) -> str:
+    """`c_ptr` (fp16) is only written, by 1 store, in 2 specializations."""
+    count, stores = len(proof.specializations), len(proof.stores)
+    ways = "1 specialization" if count == 1 else f"{count} specializations"
+    calls = "1 store" if stores == 1 else f"{stores} stores"
+    types = "/".join(sorted({element_type_of(s, proof.output) for s in proof.specializations} - {""}))
+    return f"`{proof.output}` ({types}) is only written, by {calls}, in {ways}"

@@ -1,0 +1,161 @@
+"""What was asked for: which file, which kernel, which outputs, and whether each may be fused."""
+
+from __future__ import annotations
+
+import difflib
+import os
+import re
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from kernel_rewrite.analysis import Analysis
+from kernel_rewrite.checks import ASSUMPTIONS, OutputRequest, run_checks
+from kernel_rewrite.diagnostics import Diagnostic, FusionRefused, Label
+from kernel_rewrite.model import MemoryEffect
+from kernel_rewrite.pointwise.language import parse_epilogue
+from kernel_rewrite.source.closure import KernelDefinition, kernels
+from kernel_rewrite.source.files import Project, SourceFile, source_from_text
+
+_OUTPUT_AND_OP = re.compile(r"\s*([A-Za-z_]\w*(?:\[\d+\])?)\s*=(?!=)(.*)", re.DOTALL)
+
+
+def requested_epilogues(epilogues: str | Mapping[str, str] | Iterable[str]) -> tuple[tuple[str | None, str], ...]:
+    """(output or None, text of the epilogue) of each request. Raises FusionRefused (KR107, KR108)."""
+    pairs: list[tuple[str | None, str]] = []
+    if isinstance(epilogues, Mapping):
+        pairs += epilogues.items()
+    else:
+        for text in [epilogues] if isinstance(epilogues, str) else epilogues:
+            named = _OUTPUT_AND_OP.fullmatch(text)
+            pairs.append((named[1], named[2].strip()) if named else (None, text.strip()))
+    for _, text in pairs:
+        parse_epilogue(text)
+    return tuple(pairs)
+
+
+def checked_assumptions(names: Iterable[str]) -> frozenset[str]:
+    unknown = [name for name in names if name not in ASSUMPTIONS]
+    if unknown:
+        close = difflib.get_close_matches(unknown[0], ASSUMPTIONS, 1)
+        hint = f"did you mean `{close[0]}`? " if close else ""
+        raise FusionRefused(
+            (Diagnostic("KR115", f"unknown assumption `{unknown[0]}`", help=f"{hint}known: {', '.join(ASSUMPTIONS)}"),)
+        )
+    return frozenset(names)
+
+
+def read_source(source: Any, path: str | None, kernel: str | None) -> tuple[Project, SourceFile, str | None]:
+    """The file behind a path, a text or a JITFunction, in a project of its own."""
+    project = Project()
+    if hasattr(source, "fn"):  # a JITFunction, or an Autotuner or Heuristics around one
+        function = source
+        while not callable(getattr(function, "__code__", None)) and hasattr(function, "fn"):
+            function = function.fn
+        return project, project.read(function.__code__.co_filename), kernel or function.__name__
+    if isinstance(source, Path) or (isinstance(source, str) and "\n" not in source and _is_path(source)):
+        return project, project.read(source), kernel
+    if isinstance(source, str):
+        return project, project.add(source_from_text(source, path or "<string>")), kernel
+    raise TypeError(f"source must be a path, a text or a JITFunction, not {type(source).__name__}")
+
+
+def _is_path(text: str) -> bool:
+    return text.endswith(".py") or os.path.exists(text)
+
+
+def choose_kernel(file: SourceFile, project: Project, name: str | None) -> KernelDefinition:
+    """The kernel called `name`, or the file's only one. Raises FusionRefused (KR102, KR103)."""
+    defined = kernels(file, project)
+    if name is not None:
+        found = [k for k in defined if name == k.name or name in k.aliases]
+        if not found:
+            close = difflib.get_close_matches(name, [k.name for k in defined], 1)
+            names = ", ".join(f"`{k.name}`" for k in defined) or "none"
+            raise FusionRefused(
+                (
+                    Diagnostic(
+                        "KR102",
+                        f"{file.path} has no kernel `{name}`",
+                        notes=(f"kernels of this file: {names}",),
+                        help=f"did you mean `{close[0]}`?" if close else "",
+                    ),
+                )
+            )
+        return found[-1]
+    entries = [k for k in defined if k.entry] or list(defined)
+    if not entries:
+        help_text = "kernels are functions decorated with `@triton.jit`, in any spelling"
+        raise FusionRefused((Diagnostic("KR102", f"{file.path} defines no Triton kernel", help=help_text),))
+    if len(entries) > 1:
+        labels = tuple(Label(k.definition_line, f"`--kernel {k.name}`") for k in entries[:6])
+        raise FusionRefused((Diagnostic("KR103", f"{file.path} defines {len(entries)} kernels", labels, help=_NAME_ONE),))
+    return entries[0]
+
+
+_NAME_ONE = "name the one to rewrite with `--kernel NAME`"
+
+
+def choose_outputs(
+    analysis: Analysis, requested: Iterable[tuple[str | None, str]], assumed: frozenset[str]
+) -> tuple[OutputRequest, ...]:
+    """One checked request for each (output or None, epilogue). Raises FusionRefused with every reason."""
+    requests = [choose_output(analysis, output, text, assumed) for output, text in requested]
+    _each_output_once(requests)
+    return tuple(requests)
+
+
+def choose_output(analysis: Analysis, output: str | None, text: str, assumed: frozenset[str]) -> OutputRequest:
+    """The output meant: the one named, or the only eligible one. Raises FusionRefused with every reason."""
+    pointwise = parse_epilogue(text)
+    if output is not None:
+        if output.split("[")[0] not in analysis.kernel_parameters:
+            raise FusionRefused((_no_such_parameter(analysis, output),))
+        request = OutputRequest(output, text, pointwise, assumed)
+        problems = run_checks(analysis, request)
+        if problems:
+            raise FusionRefused(problems)
+        return request
+    written = analysis.parameters_with(MemoryEffect.WRITE, MemoryEffect.ACCUMULATE, MemoryEffect.UNKNOWN)
+    requests = [OutputRequest(name, text, pointwise, assumed) for name in written]
+    problems_of = {request.output: run_checks(analysis, request) for request in requests}
+    eligible = [request for request in requests if not problems_of[request.output]]
+    if len(eligible) == 1:
+        return eligible[0]
+    if eligible:
+        choices = " or ".join(f"`--epilogue {r.output}={text}`" for r in eligible)
+        message = f"`{analysis.kernel.name}` has {len(eligible)} outputs that can take {text}"
+        raise FusionRefused(
+            (Diagnostic("KR106", message, (Label(analysis.kernel.definition_line),), help=f"choose {choices}"),)
+        )
+    if not written:
+        raise FusionRefused((_writes_nothing(analysis),))
+    raise FusionRefused(tuple(dict.fromkeys(d for problems in problems_of.values() for d in problems)))
+
+
+def _each_output_once(requests: list[OutputRequest]) -> None:
+    seen: dict[str, OutputRequest] = {}
+    for request in requests:
+        first = seen.setdefault(request.output, request)
+        if first is not request:
+            inner = first.text if "(" in first.text else f"{first.text}(x)"
+            hint = f"to apply one after the other, compose them: `{request.output}={request.pointwise.name}({inner})`"
+            message = f"`{request.output}` is given two epilogues, `{first.text}` and `{request.text}`"
+            raise FusionRefused((Diagnostic("KR116", message, help=hint),))
+
+
+def _no_such_parameter(analysis: Analysis, output: str) -> Diagnostic:
+    close = difflib.get_close_matches(output, analysis.kernel_parameters, 1)
+    written = ", ".join(f"`{name}`" for name in analysis.parameters_with(MemoryEffect.WRITE)) or "none"
+    return Diagnostic(
+        "KR105",
+        f"`{analysis.kernel.name}` has no parameter `{output}`",
+        (Label(analysis.kernel.definition_line),),
+        (f"outputs of this kernel: {written}",),
+        f"did you mean `{close[0]}`?" if close else "",
+    )
+
+
+def _writes_nothing(analysis: Analysis) -> Diagnostic:
+    message = f"`{analysis.kernel.name}` stores to none of its parameters"
+    return Diagnostic("KR210", message, (Label(analysis.kernel.definition_line),))

@@ -1,0 +1,80 @@
+"""Keeps the interpreter inside its tensors: a lane that reads or writes outside of every tensor is turned off.
+
+On a GPU such a lane mostly goes unnoticed; in the interpreter it reads another object's memory or corrupts the heap.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+
+Array = Any  # numpy.ndarray
+
+
+@contextlib.contextmanager
+def checked_memory(notes: list[str]) -> Iterator[None]:
+    """Inside, masked-in lanes of loads and stores that point outside of every torch tensor are masked out."""
+    from triton.runtime import interpreter
+
+    memory = interpreter._interpreter
+    checked = _Checked(memory, notes)
+    interpreter._interpreter = checked
+    try:
+        yield
+    finally:
+        interpreter._interpreter = memory
+
+
+class _Checked:
+    """The interpreter's native memory functions, with lanes outside of every tensor masked out."""
+
+    def __init__(self, memory: Any, notes: list[str]) -> None:
+        self._memory = memory
+        self._notes = notes
+        self._starts: Array = np.zeros(0, dtype=np.uint64)
+        self._ends: Array = np.zeros(0, dtype=np.uint64)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._memory, name)
+
+    def load(self, pointers: Array, mask: Array, other: Array, dtype: Any) -> Array:
+        return self._memory.load(pointers, self._inside(pointers, mask, np.dtype(dtype).itemsize, "reads"), other, dtype)
+
+    def store(self, pointers: Array, value: Array, mask: Array) -> Any:
+        return self._memory.store(pointers, value, self._inside(pointers, mask, value.itemsize, "writes"))
+
+    def _inside(self, pointers: Array, mask: Array, size: int, verb: str) -> Array:
+        inside = self._known(pointers, size)
+        if bool((inside | ~mask.astype(bool)).all()):
+            return mask
+        self._refresh()
+        inside = self._known(pointers, size)
+        if bool((inside | ~mask.astype(bool)).all()):
+            return mask
+        note = f"a kernel {verb} outside of its tensors: those lanes were turned off"
+        if note not in self._notes:
+            self._notes.append(note)
+        return mask & inside
+
+    def _known(self, pointers: Array, size: int) -> Array:
+        """Which pointers are inside a storage seen at the last refresh."""
+        place = np.searchsorted(self._starts, pointers, side="right")
+        ends = np.concatenate([np.zeros(1, dtype=np.uint64), self._ends])
+        return pointers + np.uint64(size) <= ends[place]
+
+    def _refresh(self) -> None:
+        import torch
+
+        spans = set()
+        for thing in gc.get_objects():
+            if issubclass(type(thing), torch.Tensor):
+                with contextlib.suppress(Exception):
+                    storage = thing.untyped_storage()
+                    spans.add((storage.data_ptr(), storage.data_ptr() + storage.nbytes()))
+        ordered = sorted(spans)
+        self._starts = np.array([start for start, _ in ordered], dtype=np.uint64)
+        self._ends = np.maximum.accumulate(np.array([end for _, end in ordered], dtype=np.uint64))

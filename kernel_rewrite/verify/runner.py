@@ -1,0 +1,388 @@
+"""The process that executes the user's code: a request as JSON on standard input, events as JSON lines on standard
+output. `python -m kernel_rewrite.verify.runner`."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import sys
+import time
+import traceback
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any, TextIO
+
+from kernel_rewrite.verify.calls import Inputs, evaluate, resized, trial_inputs
+
+MOST_CONFIGURATIONS = 8
+
+
+class Refused(Exception):
+    """The run cannot be made."""
+
+    def __init__(self, message: str, notes: Sequence[str] = (), help: str = "") -> None:
+        super().__init__(message)
+        self.message, self.notes, self.help = message, list(notes), help
+
+
+@dataclass
+class Session:
+    """The request, both modules, and where events go."""
+
+    request: Mapping[str, Any]
+    out: TextIO
+    judge: str
+    started: float
+    original: Any = None
+    fused: Any = None
+    notes: list[str] = field(default_factory=list)
+
+    def say(self, event: str, **fields: Any) -> None:
+        self.out.write(json.dumps({"event": event, **fields}) + "\n")
+        self.out.flush()
+
+    @property
+    def device(self) -> str:
+        return "cuda" if self.judge == "cuda" else "cpu"
+
+    @property
+    def late(self) -> bool:
+        return time.monotonic() - self.started > float(self.request["soft_limit"])
+
+
+def main() -> None:
+    out = os.fdopen(os.dup(1), "w", encoding="utf-8")
+    os.dup2(2, 1)  # what the user's code prints must not mix with the events
+    request = json.loads(sys.stdin.read())
+    started = time.monotonic()
+    session = Session(request, out, _choose_judge(request["judge"]), started)
+    try:
+        _run(session)
+    except Refused as refused:
+        session.say("refused", message=refused.message, notes=refused.notes, help=refused.help)
+    for note in dict.fromkeys(session.notes):
+        session.say("note", text=note)
+    session.say("finished")
+    out.flush()
+    os._exit(0)  # nothing of the user's may hold the process back
+
+
+def _choose_judge(wanted: str) -> str:
+    try:
+        import torch
+    except ImportError:
+        return "none"
+    available = torch.cuda.is_available() and torch.version.hip is None
+    judge = ("cuda" if available else "interpreter") if wanted == "auto" else wanted
+    if judge == "cuda" and not available:
+        return "no cuda"
+    os.environ["TRITON_INTERPRET"] = "1" if judge == "interpreter" else "0"
+    return judge
+
+
+def _run(session: Session) -> None:
+    if session.judge == "none":
+        help = "install it, or `pip install 'kernel-rewrite[verify]'`"
+        raise Refused("torch is not installed for this Python", [sys.executable], help)
+    if session.judge == "no cuda":
+        raise Refused("there is no CUDA device", help="leave `--judge` out to run in Triton's interpreter")
+    session.say("judge", judge=session.judge, device=_device_words(session.judge))
+    with contextlib.ExitStack() as stack:
+        _prepare(session, stack)
+        session.original = _load(session, session.request["original"])
+        session.fused = _load(session, session.request["fused"])
+        if session.judge == "interpreter":
+            from kernel_rewrite.verify.modules import make_interpretable
+
+            session.notes += make_interpretable()
+        for call in session.request["calls"]:
+            _run_call(session, call)
+
+
+def _device_words(judge: str) -> str:
+    import torch
+    import triton
+
+    versions = f"triton {triton.__version__}, torch {torch.__version__}"
+    if judge == "cuda":
+        return f"on {torch.cuda.get_device_name()} ({versions})"
+    return f"in Triton's interpreter ({versions}, CPU)"
+
+
+def _prepare(session: Session, stack: contextlib.ExitStack) -> None:
+    import torch
+
+    from kernel_rewrite.verify.host import cpu_for_cuda, no_benchmarks
+
+    # torch.empty gives NaN (the largest integer) everywhere: both files see the same, and reading it shows.
+    torch.use_deterministic_algorithms(True, warn_only=True)
+    stack.enter_context(no_benchmarks())
+    if session.judge != "interpreter":
+        return
+    from kernel_rewrite.pointwise.interpreter import stand_ins
+    from kernel_rewrite.verify.bounds import checked_memory
+
+    stack.enter_context(stand_ins())
+    stack.enter_context(cpu_for_cuda(session.notes))
+    stack.enter_context(checked_memory(session.notes))
+
+
+def _load(session: Session, path: str) -> Any:
+    from kernel_rewrite.verify.modules import load
+
+    try:
+        return load(path)
+    except BaseException as error:
+        raise Refused(f"importing {os.path.basename(path)} failed: {words(error)}", _where(error, path)) from None
+
+
+# ---------------------------------------------------------------------------------------------------------------- calls
+
+
+def _run_call(session: Session, call: str) -> None:
+    try:
+        compile(call.strip(), "<call>", "eval")
+    except (SyntaxError, ValueError) as error:
+        raise Refused(f"`{call}` is not an expression: {error}") from None
+    count, seed = int(session.request["trials"]), int(session.request["seed"])
+    for number, inputs in enumerate(trial_inputs(count, seed)):
+        sized = resized(call, inputs.resize)
+        if sized is None:
+            continue
+        if session.late and number:
+            session.notes.append(f"{number} of {count} sets of inputs ran before the time limit")
+            return
+        _run_configurations(session, sized, inputs, seed + number, required=number == 0)
+
+
+def _run_configurations(session: Session, call: str, inputs: Inputs, seed: int, *, required: bool) -> None:
+    """The call with every configuration of the autotuner, up to MOST_CONFIGURATIONS."""
+    from kernel_rewrite.verify.host import Configurations, fixed_configuration
+
+    choice = Configurations()
+    while choice.index < min(choice.most, MOST_CONFIGURATIONS):
+        choice.taken.clear()
+        numbered = f"{choice.index + 1}" if choice.index else ""
+        with fixed_configuration(choice):
+            trial = _run_trial(session, call, inputs, seed, numbered, choice, required=required and not choice.index)
+        choice.index += 1
+        if trial and trial.get("skipped"):
+            break
+        if session.late:
+            break
+    session.notes += choice.notes
+    if choice.most > MOST_CONFIGURATIONS:
+        session.notes.append(f"{MOST_CONFIGURATIONS} of {choice.most} autotune configurations ran")
+
+
+def _run_trial(
+    session: Session, call: str, inputs: Inputs, seed: int, configuration: str, choice: Any, *, required: bool
+) -> dict[str, Any] | None:
+    base = {"call": call.strip(), "inputs": inputs.name, "seed": seed, "configuration": configuration}
+    if str(base["call"]) + inputs.name + configuration in session.request.get("done", ()):
+        return None
+    session.say("start", **base, side="original")
+    expected = _evaluate(session, session.original, session.request["original"], call, inputs, seed, with_op=True)
+    session.say("start", **base, side="fused")
+    got = _evaluate(session, session.fused, session.request["fused"], call, inputs, seed, with_op=False)
+    trial = _judged(session, base, expected, got, required=required)
+    session.say("trial", **trial)
+    return trial
+
+
+@dataclass
+class Evaluation:
+    """What one file did with one call."""
+
+    launches: list[Any] = field(default_factory=list)
+    value: Any = None
+    error: str = ""
+    trace: list[str] = field(default_factory=list)
+    cannot: bool = False
+
+
+def _evaluate(
+    session: Session, module: Any, path: str, call: str, inputs: Inputs, seed: int, *, with_op: bool
+) -> Evaluation:
+    from kernel_rewrite.pointwise.language import parse_epilogue
+    from kernel_rewrite.verify.launches import CannotFollow, Recorder, followed
+
+    epilogues = session.request["epilogues"]
+    ops = {output: parse_epilogue(text).evaluate for output, text in epilogues} if with_op else {}
+    recorder = Recorder([output for output, _ in epilogues], ops)
+    result = Evaluation()
+    try:
+        with followed(session.request["kernel"], path, recorder):
+            result.value = evaluate(call, module, session.device, inputs, seed)
+        if session.judge == "cuda":
+            import torch
+
+            torch.cuda.synchronize()
+    except CannotFollow as reason:
+        result.error, result.cannot = str(reason), True
+    except Exception as error:
+        result.error, result.trace = words(error), _where(error, path)
+    session.notes += recorder.notes
+    result.launches = recorder.captures
+    return result
+
+
+def words(error: BaseException) -> str:
+    """The error as one line."""
+    lines = [line for line in str(error).strip().splitlines() if line.strip()]
+    return f"{type(error).__name__}: {lines[0][:300]}" if lines else type(error).__name__
+
+
+def _where(error: BaseException, path: str) -> list[str]:
+    """The innermost lines of the user's file that the error went through."""
+    frames = [
+        f"{os.path.basename(frame.filename)}:{frame.lineno}: {frame.line}"
+        for frame in traceback.extract_tb(error.__traceback__)
+        if os.path.realpath(frame.filename) == os.path.realpath(path)
+    ]
+    return frames[-2:]
+
+
+# ------------------------------------------------------------------------------------------------------------- judgment
+
+
+def _judged(
+    session: Session, base: dict[str, Any], expected: Evaluation, got: Evaluation, *, required: bool
+) -> dict[str, Any]:
+    call = base["call"]
+    if expected.error:
+        if required:
+            message = f"`{call}` fails with the original file: {expected.error}"
+            raise Refused(message, expected.trace)
+        return {**base, "skipped": f"the original fails: {expected.error}"}
+    if got.error:
+        if got.cannot:
+            raise Refused(got.error)
+        return {**base, "failure": f"the fused file fails where the original runs: {got.error}"}
+    if not expected.launches:
+        if required:
+            kernel = session.request["kernel"]
+            raise Refused(f"`{call}` does not launch `{kernel}`", help="call a function that launches it")
+        return {**base, "skipped": "the kernel is not launched"}
+    if len(expected.launches) != len(got.launches):
+        counts = f"{len(got.launches)} times, the original {len(expected.launches)}"
+        return {**base, "failure": f"the fused file launches the kernel {counts}"}
+    outputs = _outputs(session, expected, got)
+    trial = {**base, "outputs": outputs}
+    if not all(_is_identical(output) for output in outputs):
+        return trial
+    trial["returned_compared"] = True
+    if not _same_values(expected.value, got.value):
+        trial["failure"] = "what the call returns differs, though the kernel's outputs do not"
+    return trial
+
+
+def _is_identical(output: dict[str, Any]) -> bool:
+    return not output["differing"] and not output["unwritten_otherwise"]
+
+
+def _outputs(session: Session, expected: Evaluation, got: Evaluation) -> list[dict[str, Any]]:
+    ops = dict(session.request["epilogues"])
+    found = []
+    for number, (left, right) in enumerate(zip(expected.launches, got.launches, strict=True)):
+        for ours, theirs in zip(left, right, strict=True):
+            found.append(_compared(session, ours, theirs, number, ops[ours.output]))
+    return found
+
+
+def _compared(session: Session, ours: Any, theirs: Any, number: int, op: str) -> dict[str, Any]:
+    import torch
+
+    from kernel_rewrite.pointwise.language import parse_epilogue
+    from kernel_rewrite.verify.compare import explained, largest, same_elements
+
+    if ours.dtype != theirs.dtype or ours.after.shape != theirs.after.shape:
+        raise Refused(f"`{ours.output}` is {ours.dtype} in the original and {theirs.dtype} in the fused file")
+    otherwise = int((ours.written != theirs.written).sum())
+    both = (ours.written & theirs.written).nonzero().flatten()
+    value, wanted, got = ours.before[both], ours.after[both], theirs.after[both]
+    different = (~same_elements(wanted, got)).nonzero().flatten()
+    wrong = different
+    if len(different):
+        at = (value[different], wanted[different], got[different])
+        allowed = explained(*at, parse_epilogue(op), session.request["numerics"], session.judge)
+        wrong = different[~allowed]
+    difference, ulp, relative = largest(wanted[different], got[different])
+    mismatch = None
+    if len(wrong):
+        first = int(wrong[0])
+        mismatch = {
+            "index": ours.index_of(int(both[first])),
+            "value": _number(value[first]),
+            "expected": _number(wanted[first]),
+            "got": _number(got[first]),
+        }
+    elements = _elements(ours)
+    written = int(both.numel())
+    result: dict[str, Any] = {
+        "output": ours.output,
+        "op": op,
+        "launch": number,
+        "dtype": ours.dtype,
+        "shape": ours.shape,
+        "elements": max(elements, written),
+        "written": written,
+        "differing": int(different.numel()),
+        "wrong": int(wrong.numel()),
+        "max_difference": difference,
+        "max_ulp": ulp,
+        "max_relative": relative,
+        "unwritten_otherwise": otherwise,
+        "mismatch": mismatch,
+    }
+    assert torch is not None
+    return result
+
+
+def _elements(capture: Any) -> int:
+    count = 1
+    for size in capture.shape:
+        count *= size
+    return count
+
+
+def _number(value: Any) -> str:
+    item = value.item()
+    return repr(item) if isinstance(item, bool | int) else f"{item:.9g}"
+
+
+def _same_values(left: Any, right: Any) -> bool:
+    """Whether two returned values hold the same tensors to the bit; values of other types are not compared."""
+    import torch
+
+    from kernel_rewrite.verify.compare import same_elements
+
+    ours, theirs = list(_tensors(left)), list(_tensors(right))
+    if len(ours) != len(theirs):
+        return False
+    for a, b in zip(ours, theirs, strict=True):
+        if a.shape != b.shape or a.dtype != b.dtype:
+            return False
+        if a.is_complex() or a.is_sparse:
+            continue
+        if not bool(torch.all(same_elements(a.detach().contiguous(), b.detach().contiguous()))):
+            return False
+    return True
+
+
+def _tensors(value: Any) -> Iterator[Any]:
+    import torch
+
+    if isinstance(value, torch.Tensor):
+        yield value
+    elif isinstance(value, Mapping):
+        for item in value.values():
+            yield from _tensors(item)
+    elif isinstance(value, list | tuple):
+        for item in value:
+            yield from _tensors(item)
+
+
+if __name__ == "__main__":
+    main()
