@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 import ast
 import contextlib
+import gc
 import hashlib
 import json
 import os
@@ -464,6 +465,9 @@ def run(
             waiting.put(task)
     lock = threading.Lock()
     results.parent.mkdir(parents=True, exist_ok=True)
+    if results.exists() and not results.read_bytes().endswith(b"\n"):
+        with results.open("a", encoding="utf-8") as stream:
+            stream.write("\n")  # ends the line that an interruption cut short
 
     def work() -> None:
         process = worker()
@@ -679,11 +683,13 @@ def main() -> int:
     chosen = [p for p in PACKAGES if not options.package or p.name in options.package]
     tasks: list[Task] = []
     failures: list[Record] = []
+    gc.disable()  # the syntax trees of a whole package: collecting among them only costs time
     for package in chosen:
         folder = unpack(package, download(package, options.downloads), options.downloads)
         found, failed = tasks_of(package, folder)
         tasks += found
         failures += failed
+    gc.enable()
     tasks = deduplicated(tasks)
     tasks = [t for t in tasks if (options.kernel or "") in t.kernel and (options.file or "") in t.file]
     tasks = tasks[: options.limit]

@@ -49,8 +49,8 @@ class View:
 class Analysis:
     """Everything known about one kernel.
 
-    `complete` says that `views` hold every combination of compile-time values the file can reach; otherwise they cover
-    each branch they can, and the source itself is checked for the rest.
+    `complete` says that `views` take both sides of every compile-time test, in every combination that its values allow;
+    otherwise they cover each branch they can, and the source itself is checked for the rest.
     """
 
     kernel: KernelDefinition
@@ -167,7 +167,8 @@ def analyse(
     views, failures = _lower(closure, project, compiler, plan, target)
     if not views:
         raise FusionRefused((_cannot_lower(kernel, closure, calls, plan, failures[0], compiler),))
-    complete = plan.complete and not failures
+    guessed = failures or plan.undecided or plan.unknown or closure.assumed_names
+    complete = plan.complete and not guessed
     flow = PointerFlow(closure, calls)
     return Analysis(kernel, closure, project, compiler, target, calls, flow, plan, views, failures, complete)
 

@@ -6,13 +6,14 @@ A check yields diagnostics; it never touches syntax trees. What only the caller 
 
 from __future__ import annotations
 
+import ast
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from kernel_rewrite.analysis import Analysis
 from kernel_rewrite.diagnostics import Diagnostic, Label
-from kernel_rewrite.model import Assumption, Evidence, MemoryEffect, Specialization
+from kernel_rewrite.model import Assumption, Evidence, MemoryEffect, Span, Specialization
 from kernel_rewrite.pointwise.language import Input, Pointwise
 from kernel_rewrite.rewrite.stores import unlowered_code
 from kernel_rewrite.source.launches import Allocation, aliases
@@ -145,6 +146,22 @@ def element_types(analysis: Analysis, request: OutputRequest) -> Iterator[Diagno
             )
 
 
+def ambiguous_helpers(analysis: Analysis, request: OutputRequest) -> Iterator[Diagnostic]:
+    """KR117: the output is handed to a helper whose definition is chosen when the module is imported."""
+    ambiguous = {(a.file, a.name): a for a in analysis.closure.assumed_names if a.alternatives}
+    for function in analysis.closure.functions:
+        for call in analysis.calls.calls_of_names(function.ref, ambiguous):
+            arguments = [*call.args, *(keyword.value for keyword in call.keywords)]
+            if any(request.parameter in analysis.flow.roots(a, call, function) for a in arguments):
+                name = ast.unparse(call.func)
+                yield Diagnostic(
+                    "KR117",
+                    f"`{request.parameter}` is handed to `{name}`, which has several definitions",
+                    (Label(Span.of(function.ref.file, call), "which definition this calls is decided at import"),),
+                    help=f"define `{name}` once, or store outside of it",
+                )
+
+
 def used_as_helper(analysis: Analysis, request: OutputRequest) -> Iterator[Diagnostic]:
     """KR114: another kernel of the file calls this one, and would change with it."""
     for call in analysis.kernel.calls_as_helper:
@@ -156,7 +173,7 @@ def used_as_helper(analysis: Analysis, request: OutputRequest) -> Iterator[Diagn
         )
 
 
-CHECKS_WITHOUT_OP: tuple[Check, ...] = (only_written, unlowered, launched_with_alias, used_as_helper)
+CHECKS_WITHOUT_OP: tuple[Check, ...] = (only_written, unlowered, launched_with_alias, ambiguous_helpers, used_as_helper)
 """What holds or fails whatever the op is: the part `inspect` reports."""
 
 CHECKS: tuple[Check, ...] = (*CHECKS_WITHOUT_OP, initial_contents, tuner_resets, element_types)

@@ -36,6 +36,7 @@ CODES: dict[str, str] = {
     "KR114": "the kernel is defined in a way that cannot be rewritten",
     "KR115": "unknown assumption",
     "KR116": "one output is given two epilogues",
+    "KR117": "a helper has several definitions",
     # KR2xx: the write-only proof
     "KR201": "the output is read by the kernel",
     "KR202": "the output is updated atomically",

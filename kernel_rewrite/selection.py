@@ -82,15 +82,23 @@ def choose_kernel(file: SourceFile, project: Project, name: str | None) -> Kerne
                     ),
                 )
             )
-        return found[-1]
+        return _defined_once(found)
     entries = [k for k in defined if k.entry] or list(defined)
     if not entries:
         help_text = "kernels are functions decorated with `@triton.jit`, in any spelling"
         raise FusionRefused((Diagnostic("KR102", f"{file.path} defines no Triton kernel", help=help_text),))
-    if len(entries) > 1:
+    if len({k.name for k in entries}) > 1:
         labels = tuple(Label(k.definition_line, f"`--kernel {k.name}`") for k in entries[:6])
         raise FusionRefused((Diagnostic("KR103", f"{file.path} defines {len(entries)} kernels", labels, help=_NAME_ONE),))
-    return entries[0]
+    return _defined_once([k for k in defined if k.name == entries[0].name])
+
+
+def _defined_once(found: list[KernelDefinition]) -> KernelDefinition:
+    if len(found) > 1:
+        labels = tuple(Label(k.definition_line, "defined here") for k in found)
+        message = f"`{found[0].name}` is defined {len(found)} times, and which one is launched is decided at import"
+        raise FusionRefused((Diagnostic("KR114", message, labels, help="give each definition a name of its own"),))
+    return found[0]
 
 
 _NAME_ONE = "name the one to rewrite with `--kernel NAME`"

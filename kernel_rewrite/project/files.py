@@ -30,7 +30,8 @@ def write_generated(target: str, fused: Fused, *, force: bool = False) -> str:
     try:
         _replace(path, fused.source.encode(fused.encoding))
     except (OSError, UnicodeEncodeError) as error:
-        raise FusionRefused((Diagnostic("KR602", f"{target} cannot be written: {error}"),)) from error
+        why = (error.strerror or str(error)).lower() if isinstance(error, OSError) else str(error)
+        raise FusionRefused((Diagnostic("KR602", f"{target} cannot be written: {why}"),)) from error
     return target
 
 

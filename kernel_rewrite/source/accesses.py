@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ast
-from collections.abc import Iterator, Mapping
+from collections.abc import Container, Iterator, Mapping
 from dataclasses import dataclass
 
 from kernel_rewrite.model import Closure, Function, FunctionRef, Location, MemoryEffect, Span, TritonObject
@@ -154,6 +154,13 @@ class SourceCalls:
 
     def helper_calls_of(self, ref: FunctionRef) -> tuple[HelperCall, ...]:
         return tuple(self._helpers[ref])
+
+    def calls_of_names(self, ref: FunctionRef, names: Container[tuple[str, str]]) -> Iterator[ast.Call]:
+        """The calls in a function whose callee is spelled by one of `names`, each a (file, name)."""
+        function = self.closure.function(ref)
+        for node in calls_in(function) if function else ():
+            if (ref.file, ast.unparse(node.func).split(".")[0]) in names:
+                yield node
 
     def function_at(self, location: Location) -> Function | None:
         """The closure's function whose body holds `location` (the innermost, where definitions nest)."""

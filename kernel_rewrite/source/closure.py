@@ -89,7 +89,8 @@ class KernelDefinition:
     def definition_line(self) -> Span:
         """`def name`, the place to show for the kernel as a whole."""
         node = self.node
-        return Span(self.file.path, node.lineno, node.col_offset, node.lineno, node.col_offset + 4 + len(node.name.encode()))
+        end = node.col_offset + len(f"def {node.name}".encode())
+        return Span(self.file.path, node.lineno, node.col_offset, node.lineno, end)
 
     @property
     def calls_as_helper(self) -> tuple[Span, ...]:

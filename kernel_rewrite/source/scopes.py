@@ -138,8 +138,10 @@ class _Reader:
                         self.names.pop(target.id, None)
             case ast.If():
                 return self.branch(node)
-            case ast.Try() | ast.TryStar():
+            case ast.Try():
                 return self.attempt(node)
+            case _ if type(node).__name__ == "TryStar":  # try: ... except* E: ..., from Python 3.11 on
+                self.loop([*node.body, *(inner for h in node.handlers for inner in h.body)], node.finalbody)
             case ast.With() | ast.AsyncWith():
                 for item in node.items:
                     if item.optional_vars is not None:
@@ -220,7 +222,7 @@ class _Reader:
             bodies.reverse()
         return self.alternatives(bodies)
 
-    def attempt(self, node: ast.Try | ast.TryStar) -> bool:
+    def attempt(self, node: ast.Try) -> bool:
         outcome = self.first_failure(node.body)
         if outcome is True:  # nothing in it can fail, so no handler runs
             leaves = self.block([*node.body, *node.orelse])

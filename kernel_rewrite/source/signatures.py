@@ -507,7 +507,7 @@ class _Inference:
                 if isinstance(literal, bool) or not isinstance(literal, int):
                     continue
                 near = (literal, literal * 2, literal // 2) if blocks else (literal - 1, literal, literal + 1)
-                found += [n for n in near if n > 0 or not blocks]
+                found += [n for n in near if n > 0 or not blocks or n == literal]
             else:
                 found.append(value)
         equal = [v for v in found if isinstance(v, int) and not isinstance(v, bool)]

@@ -260,15 +260,19 @@ def _explore(closure: Closure, axes: _Axes, limit: int) -> tuple[list[tuple[Assi
     stale: deque[Assignment] = deque()  # from assignments that took decisions already seen
     seen: set[str] = {repr(())}
     tracer = Tracer(closure)
-    budget = MAXIMUM_TRACES
+    sides: set[tuple[Site, bool]] = set()
+    budget, extra = MAXIMUM_TRACES, MAXIMUM_EXTRA_TRACES
     while (fresh or stale) and budget > 0:
         budget -= 1
-        if len(found) == limit + 1:  # they will not all be used: what is left to find are new sides
-            budget = min(budget, MAXIMUM_EXTRA_TRACES)
+        if len(found) > limit:  # they will not all be used: what is left to find are new sides
+            extra -= 1
+            if extra < 0 or all((site, not outcome) in sides for site, outcome in sides):
+                break
         assignment = fresh.popleft() if fresh else stale.popleft()
         current = tracer.trace(axes.arguments(assignment))
         queue = stale if current.key in found else fresh
         found.setdefault(current.key, (assignment, current))
+        sides |= current.sides
         for neighbour in _neighbours(assignment, current, axes):
             name = repr(neighbour)
             if name not in seen:

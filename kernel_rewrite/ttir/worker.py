@@ -280,6 +280,7 @@ def _lower(kernel: Any, jitted: Jitted, request: dict[str, Any]) -> dict[str, An
     from triton.compiler import ASTSource
 
     target, backend, options = _backend(request["target"])
+    _set_target(target)
     signature = {name: _signature_type(kind) for name, kind in request["signature"]}
     constexprs = {(kernel.arg_names.index(name),): decode(value, jitted) for name, value in request["constexprs"]}
     source = ASTSource(kernel, signature, constexprs)
@@ -288,6 +289,15 @@ def _lower(kernel: Any, jitted: Jitted, request: dict[str, Any]) -> dict[str, An
     backend.load_dialects(context)
     functions = backend.get_codegen_implementation(options)
     return {"ttir": str(source.make_ir(target, options, functions, backend.get_module_map(), context))}
+
+
+def _set_target(target: Any) -> None:
+    """What `tl.target_info.is_cuda()` and its kind ask: the target named, not the device that is (not) there."""
+    try:
+        from triton.language import target_info
+    except ImportError:
+        return
+    target_info.current_target = lambda: target
 
 
 def _signature_type(kind: Any) -> Any:

@@ -20,7 +20,8 @@ SpanOf = Callable[[Location, str], "Span | None"]
 @dataclass(frozen=True, slots=True)
 class WriteOnlyVerdict:
     """`ok`: in every specialization given, `output` is only stored to, by the calls in `stores`, none of which may store
-    to something else at the same time (another call of the same helper may). Otherwise `diagnostics` has every reason why that is not proved."""
+    elsewhere instead (reached by another call of the same helper, it may). Otherwise `diagnostics` has every reason why
+    that is not proved."""
 
     output: str
     stores: tuple[Span, ...]
@@ -51,7 +52,7 @@ class _Check:
     `{reason}` the access's own reason)."""
 
     code: str
-    applies: Callable[[_Seen, str, frozenset[Span]], bool]
+    applies: Callable[[_Seen, str], bool]
     message: str
     label: str
     help: str
@@ -75,49 +76,49 @@ def _reaches(seen: _Seen, root: str) -> bool:
 CHECKS: tuple[_Check, ...] = (
     _Check(
         "KR201",
-        lambda seen, output, stores: _is_read(seen) and _reaches(seen, output),
+        lambda seen, output: _is_read(seen) and _reaches(seen, output),
         "`{o}` is read by this kernel, so the values it stores cannot be changed",
         "`{o}` is read here",
         "store the result to a buffer that the kernel does not read, or apply the op after the kernel",
     ),
     _Check(
         "KR202",
-        lambda seen, output, stores: _is_atomic(seen) and _reaches(seen, output),
+        lambda seen, output: _is_atomic(seen) and _reaches(seen, output),
         "`{o}` is updated atomically, so no store holds its final value",
         "`{o}` is updated atomically here",
         "apply the op after the kernel, when every update is in, or leave out the configurations that use atomics",
     ),
     _Check(
         "KR203",
-        lambda seen, output, stores: _is_unknown(seen) and (_reaches(seen, output) or _reaches(seen, ANYWHERE)),
+        lambda seen, output: _is_unknown(seen) and (_reaches(seen, output) or _reaches(seen, ANYWHERE)),
         "`{o}` reaches an operation whose effect on memory is not known",
         "{reason}",
         "keep the pointer of `{o}` to loads, stores and pointer arithmetic",
     ),
     _Check(
         "KR204",
-        lambda seen, output, stores: _is_write(seen) and _reaches(seen, ANYWHERE),
+        lambda seen, output: _is_write(seen) and _reaches(seen, ANYWHERE),
         "the kernel writes through a pointer that is not an argument and may point into `{o}`",
         "this pointer does not come from an argument",
         "pass the buffer that is written here as an argument of its own",
     ),
     _Check(
         "KR205",
-        lambda seen, output, stores: _is_store(seen) and _reaches(seen, output) and seen.access.bitcast_pointer,
+        lambda seen, output: _is_store(seen) and _reaches(seen, output) and seen.access.bitcast_pointer,
         "`{o}` is written through a pointer cast to another type, so what it stores are not its values",
         "stored through a cast pointer here",
         "store the value itself to `{o}` and let the store convert it",
     ),
     _Check(
         "KR212",
-        lambda seen, output, stores: _is_store(seen) and _reaches(seen, output) and bool(seen.others - {output}),
+        lambda seen, output: _is_store(seen) and _reaches(seen, output) and bool(seen.others - {output}),
         "the store call that writes `{o}` also writes {others}, which must stay as it is",
         "this call stores to {others} as well",
         "give each buffer a store call of its own",
     ),
     _Check(
         "KR214",
-        lambda seen, output, stores: _is_read(seen) and _reaches(seen, ANYWHERE),
+        lambda seen, output: _is_read(seen) and _reaches(seen, ANYWHERE),
         "the kernel reads through a pointer that is not an argument and may point into `{o}`",
         "this pointer does not come from an argument",
         "pass the buffer that is read here as an argument of its own",
@@ -145,10 +146,9 @@ def write_only(
     accesses = tuple(s.access for s in stores)
     if not any(not _is_read(s) for s in touching):
         return WriteOnlyVerdict(output, (), (), (_never_written(output, touching),))
-    site_set = frozenset(sites)
     diagnostics = []
     for check in CHECKS:
-        found = [s for s in seen if check.applies(s, output, site_set)]
+        found = [s for s in seen if check.applies(s, output)]
         if found:
             diagnostics.append(_diagnostic(check, output, found, stores, len(specializations), span_of))
     if not stores and not diagnostics:
