@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 
 from kernel_rewrite.diagnostics import Diagnostic, FusionRefused, Label
@@ -24,6 +25,7 @@ from kernel_rewrite.source.files import Project
 from kernel_rewrite.source.autotune import Tuning, tuning
 from kernel_rewrite.source.launches import Launch, launches
 from kernel_rewrite.source.pointer_flow import PointerFlow
+from kernel_rewrite.source.repair import repaired_plan
 from kernel_rewrite.source.signatures import NO_OVERRIDES, Overrides
 from kernel_rewrite.source.specializations import SpecializationPlan, dtype_probe, specializations
 from kernel_rewrite.ttir.accesses import memory_accesses
@@ -31,8 +33,8 @@ from kernel_rewrite.ttir.lower import Compiler, Lowered, LoweringFailure
 from kernel_rewrite.ttir.parse import Module, parse
 from kernel_rewrite.ttir.write_only import WriteOnlyVerdict, write_only
 
-REPAIR_LIMIT = 30
-"""How many corrected signatures are tried before a kernel is given up."""
+REPAIR_SECONDS = 4.0
+"""How long corrected signatures are tried before a kernel is given up."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -164,7 +166,10 @@ def analyse(
         tuning(kernel.node, file.tree, file.path),
         overrides(closure.kernel),
     )
-    views, failures = _lower(closure, project, compiler, plan, target)
+    views, failures = _lower(closure, project, compiler, plan.specializations, target)
+    if failures and failures[0].specialization is plan.base:
+        plan = _repaired(closure, project, compiler, plan, failures[0], target) or plan
+        views, failures = _lower(closure, project, compiler, plan.specializations, target)
     if not views:
         raise FusionRefused((_cannot_lower(kernel, closure, calls, plan, failures[0], compiler),))
     guessed = failures or plan.undecided or plan.unknown or closure.assumed_names
@@ -174,17 +179,43 @@ def analyse(
 
 
 def _lower(
-    closure: Closure, project: Project, compiler: Compiler, plan: SpecializationPlan, target: Target
+    closure: Closure,
+    project: Project,
+    compiler: Compiler,
+    specializations: Iterable[Specialization],
+    target: Target,
 ) -> tuple[tuple[View, ...], tuple[LoweringFailure, ...]]:
     """The views of every specialization that lowers, and the failures of the others."""
     views: list[View] = []
     failures: list[LoweringFailure] = []
-    for result in compiler.lower(closure, project.sources(), plan.specializations, target):
+    for result in compiler.lower(closure, project.sources(), specializations, target):
         if isinstance(result, Lowered):
             views.append(_view(result))
         else:
             failures.append(result)
     return tuple(views), tuple(failures)
+
+
+def _repaired(
+    closure: Closure,
+    project: Project,
+    compiler: Compiler,
+    plan: SpecializationPlan,
+    failure: LoweringFailure,
+    target: Target,
+) -> SpecializationPlan | None:
+    """The plan with what was inferred put right by what Triton says about it; None when no near one lowers."""
+    if failure.kind != "rejected" or failure.block_pointers_removed:
+        return None
+    deadline = time.monotonic() + REPAIR_SECONDS
+
+    def lower(specialization: Specialization) -> LoweringFailure | None:
+        if time.monotonic() > deadline:
+            return failure
+        result = next(compiler.lower(closure, project.sources(), [specialization], target))
+        return result if isinstance(result, LoweringFailure) else None
+
+    return repaired_plan(closure, plan, failure, lower)
 
 
 def _view(lowered: Lowered) -> View:

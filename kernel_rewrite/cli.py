@@ -98,6 +98,7 @@ def fuse(
       kernel-rewrite fuse matmul.py --epilogue 'clamp(0, 6)' -o -
     """
     with _reporting(source, output_format):
+        _start_compiler()
         from kernel_rewrite.fuse import fuse as fuse_source
         from kernel_rewrite.project.files import default_output, write_generated
 
@@ -133,6 +134,7 @@ def inspect(
 ) -> None:
     """Show the inputs, outputs, loads and stores of each kernel, and which outputs can take an epilogue."""
     with _reporting(source, output_format):
+        _start_compiler()
         from kernel_rewrite.inspection import inspect as inspect_source
 
         inspection = inspect_source(source, kernel=kernel, constexprs=constexprs, dtypes=dtypes)
@@ -219,6 +221,13 @@ def ops(output_format: str) -> None:
 
 
 # ------------------------------------------------------------------------------------------------------------ reporting
+
+
+def _start_compiler() -> None:
+    """Let the compiler process import triton while this one imports libcst."""
+    from kernel_rewrite.ttir.lower import compiler
+
+    compiler().start()
 
 
 class _reporting:

@@ -124,7 +124,8 @@ def choose_output(analysis: Analysis, output: str | None, text: str, assumed: fr
         if problems:
             raise FusionRefused(problems)
         return request
-    written = analysis.parameters_with(MemoryEffect.WRITE, MemoryEffect.ACCUMULATE, MemoryEffect.UNKNOWN)
+    changed = analysis.parameters_with(MemoryEffect.WRITE, MemoryEffect.ACCUMULATE)
+    written = changed or analysis.parameters_with(MemoryEffect.UNKNOWN)
     requests = [OutputRequest(name, text, pointwise, assumed) for name in written]
     problems_of = {request.output: run_checks(analysis, request) for request in requests}
     eligible = [request for request in requests if not problems_of[request.output]]

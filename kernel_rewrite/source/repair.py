@@ -233,6 +233,8 @@ class _Repairer:
                 if word in _TYPE_WORDS:
                     yield from self.all_floats(_TYPE_WORDS[word])
                     yield from self.elements(_TYPE_WORDS[word])
+        if re.search(r"initial type <?\[?.*int32>? but is re-?assigned to .*fp", message) or "acc" in message and "int32" in message:
+            yield self.dot_operands("i8")  # acc = tl.zeros(..., tl.int32); acc += tl.dot(a, b)
         if found := re.search(r"initial type <?\[?.*?(\w+)>? but is re-?assigned to <?\[?.*?(\w+)>? in", message):
             word = _TYPE_WORDS.get(found[2])
             if word:
@@ -341,6 +343,10 @@ class _Repairer:
         if dtypes:
             yield (*changes, *dtypes)
             yield tuple(dtypes)
+
+    def dot_operands(self, element: str) -> tuple[_Change, ...]:
+        usage = self.signature.usage
+        return tuple(self.typed(p, element) for p in self.movable("pointer", "descriptor") if usage.of(p.name).dot)
 
     def _element(self, parameter: Parameter) -> str:
         kind = str(self.types[parameter.name])

@@ -16,7 +16,7 @@ from kernel_rewrite.model import Closure, Constant, Dtype, Evidence, Function, F
 from kernel_rewrite.source.autotune import HeuristicKind, Tuning
 from kernel_rewrite.source.launches import Allocation, Fact, Launch
 from kernel_rewrite.source.symbolic import HostFunction
-from kernel_rewrite.source.usage import Usage, Value, Votes, binding_of, looks_like_pointer, usage
+from kernel_rewrite.source.usage import OPTIONS, Usage, Value, Votes, binding_of, looks_like_pointer, usage
 
 # ---------------------------------------------------------------------------------------------------------------- tables
 
@@ -43,8 +43,7 @@ _FLOAT_NAME = re.compile(
 _INT_ELEMENT_NAME = re.compile(
     r"(^|_)(idx|idxs|index|indices|ids|id|offsets?|lens?|lengths?|seqlens?|cu_seqlens|seqlen|block_tables?|table|"
     r"page_table|start|starts|end|ends|loc|locs|counts?|indptr|slot_mapping|mapping|positions?|pos|labels?|target|targets|"
-    r"y_true|token|tokens|lut|perm|cnt|num|splits?|crow|col_indices|row_indices|sorted_token_ids|expert_ids|steps?)"
-    r"(_|$|ptr)",
+    r"y_true|tokens?|lut|perm|cnt|num|num_[a-z_]+|splits?|steps?|seeds?)(_[a-z0-9]{1,2})?(_?ptrs?|_pointer)?$",
     re.IGNORECASE,
 )
 _MASK_NAME = re.compile(r"(^|_)(mask|is_[a-z]+)(_|$|ptr)", re.IGNORECASE)
@@ -402,6 +401,8 @@ class _Inference:
 
     def block_of(self, offset: Value) -> object:
         """The block size along one axis, from an offset such as `pid_m * BLOCK_M`."""
+        if offset.step in self.constexprs:
+            return offset.step
         names = [s.parameter for s in offset.sources if s.parameter in self.constexprs]
         blocks = [n for n in names if "block" in self.usage.of(n).roles] or [n for n in names if "BLOCK" in n.upper()]
         return (blocks or names or [BLOCK_GUESS])[-1]
@@ -434,12 +435,18 @@ class _Inference:
         facts = self.facts(name)
         launched = _distinct(self.launched(value) for f in facts for value in f.values)
         launched = tuple(v for v in launched if v is not _UNUSABLE)
+        launched = (*(v for v in launched if v is not None), *(v for v in launched if v is None))
         heuristic = self.tuning.heuristic(name)
         boolean = (
             any(f.kind == "bool" for f in facts)
             or (heuristic is not None and heuristic.kind in (HeuristicKind.BOOLEAN, HeuristicKind.PRESENCE))
             or bool(launched and all(isinstance(v, bool) for v in launched))
         )
+        needed = votes.roles & {"block", "range", "static range"} or ("int", 2) in votes.classes
+        if launched and set(launched) == {None} and (needed or any(f.kind not in ("", "none") for f in facts)):
+            # `W=weight.shape[1] if weight is not None else None`
+            guessed, evidence, detail = self.guess(name, votes, facts)
+            return _distinct((*guessed, None)), evidence, detail
         if launched:
             return self.widened(name, launched, votes, boolean), Evidence.LAUNCH, ""
         if heuristic is not None and heuristic.kind is HeuristicKind.VALUES:
@@ -528,6 +535,11 @@ class _Inference:
         if strings:
             other = None if "none" in roles or "bool" in roles else OTHER_STRING
             return _distinct((*strings, other)), Evidence.BRANCH, ""
+        options = [role.split()[1] for role in sorted(roles) if role.startswith("option ")]
+        if options:
+            return (OPTIONS[options[0]],), Evidence.USE, f"an {options[0]}"
+        if "tuple" in roles and not roles & {"block", "range"} and ("int", 2) not in votes.classes:
+            return ((1,) * max(2, votes.tuple_length),), Evidence.USE, "a tuple"
         if dtypes or "dtype" in roles or "dtype" in kinds:
             return _distinct((*dtypes, Dtype("float32"))), Evidence.USE if roles else Evidence.GUESS, ""
         size = roles & {"block", "range", "static range"} or any(kind == "int" for kind, _ in votes.classes)
@@ -541,12 +553,12 @@ class _Inference:
             return _distinct((BLOCK_GUESS, *self._powers(compared))), Evidence.USE, "a block size"
         if "static range" in roles:
             return _distinct((STATIC_RANGE_GUESS, *compared)), Evidence.USE, "the length of a static loop"
-        if _DTYPE_NAME.search(name):
+        ints = [v for v in compared if isinstance(v, int)]
+        if _DTYPE_NAME.search(name) and not ints and not size:
             return (Dtype("float32"),), Evidence.NAME, ""
         floats = any(kind == "float" for kind, _ in votes.classes) and not any(k == "int" for k, _ in votes.classes)
         if (floats and "int" not in kinds) or (_FLOAT_NAME.search(name) and not size and "int" not in kinds) or "float" in kinds:
             return _distinct((0.5, *compared)), Evidence.USE if floats else Evidence.NAME, ""
-        ints = [v for v in compared if isinstance(v, int)]
         if ints and not roles & {"range"}:
             return _distinct((*ints, *self._some(name, votes))), Evidence.BRANCH, ""
         return _distinct((*self._some(name, votes), *compared)), Evidence.USE if size else Evidence.GUESS, ""
@@ -589,6 +601,9 @@ def element_of(votes: Votes) -> tuple[str, int]:
     for kind, weight in votes.elements:
         kinds[kind] = max(weight, kinds.get(kind, 0))
     width = next((kind.split()[1] for kind in kinds if kind.startswith("width ")), "")
+    exact = [dtype for dtype in TRITON_TYPES if kinds.get(dtype) == 2 and dtype != "int64"]
+    if exact:
+        return TRITON_TYPES[exact[0]], 2
     if kinds.get("int64") == 2:
         return "i64", 2
     if kinds.get("int") == 2 and kinds.get("float", 0) < 2:

@@ -42,6 +42,7 @@ class Value:
     items: tuple[Value, ...] | None = None
     dtype: str = ""
     others: tuple[tuple[Source, ...], ...] = ()  # the sources on other paths: `p = a if c else b`
+    step: str = ""  # the parameter it is a multiple of: `pid * BLOCK_M`
 
     def scaled(self) -> Value:
         every = (*self.sources, *(s for path in self.others for s in path))
@@ -122,6 +123,14 @@ INT_DTYPES = frozenset("int8 int16 int32 int64 uint8 uint16 uint32 uint64".split
 FLOAT_DTYPES = frozenset(
     "float16 bfloat16 float32 float64 float8e5 float8e4nv float8e4b15 float8e4b8 float8e5b16".split()
 )
+SCALED_FORMATS: Mapping[str, str] = {
+    "e4m3": "float8e4nv", "e5m2": "float8e5", "e2m1": "uint8", "bf16": "bfloat16", "fp16": "float16"
+}  # fmt: skip
+OPTIONS: Mapping[str, str] = {
+    "eviction_policy": "", "cache_modifier": "", "padding_option": "zero", "input_precision": "ieee", "sem": "relaxed",
+    "scope": "gpu",
+}  # fmt: skip
+"""Keyword arguments of operations that take a string, and one they accept."""
 DTYPES = INT_DTYPES | FLOAT_DTYPES | {"int1"}
 SHAPED = frozenset("zeros full empty arange zeros_like full_like".split())
 ITERATIONS = frozenset(("range", "static_range"))
@@ -331,13 +340,15 @@ class _Body:
 
     def iteration(self, node: ast.expr, environment: Environment) -> Value:
         if isinstance(node, ast.Call) and _last_name(node.func) in ITERATIONS:
-            for argument in node.args:
+            step = ""
+            for position, argument in enumerate(node.args):
                 value = self.value(argument, environment)
+                step = _alone(value) if position == 2 else step
                 self.facts.vote(value, "int", 2)
                 self.facts.role(value, "static range" if _last_name(node.func) == "static_range" else "range")
             for keyword in node.keywords:
                 self.value(keyword.value, environment)
-            return INDEX
+            return Value(kind="index", step=step)
         value = self.value(node, environment)
         if value.items:
             result = value.items[0]
@@ -433,14 +444,15 @@ class _Body:
                 return FLOAT
             others = tuple(_merged(path, right.sources) for path in left.others)
             others += tuple(_merged(left.sources, path) for path in right.others)
-            return Value(_merged(left.sources, right.sources), kind, others=others[:MAXIMUM_PATHS])
+            step = left.step or right.step
+            return Value(_merged(left.sources, right.sources), kind, others=others[:MAXIMUM_PATHS], step=step)
         if isinstance(op, (ast.Mult, ast.Pow)):
             self.facts.mix(left, right)
             for one, other in ((left, right), (right, left)):
                 if one.kind == "float":
                     self.facts.vote(other, "float", 1)
             sources = () if kind == "float" else _merged(left.scaled().sources, right.scaled().sources)
-            return Value(sources, kind)
+            return Value(sources, kind, step=_alone(right) or _alone(left))
         if isinstance(op, ast.Div):
             for one, other in ((left, right), (right, left)):
                 if one.kind == "float":
@@ -607,6 +619,13 @@ class _Body:
         """A call of Triton's `name`, as `tl.name(...)` or as the method of a value."""
         positional = [self.value(argument, environment) for argument in node.args]
         keywords = {k.arg: self.value(k.value, environment) for k in node.keywords if k.arg is not None}
+        for keyword, value in keywords.items():
+            if keyword in OPTIONS:
+                self.facts.role(value, f"option {keyword}")
+            elif keyword in ("allow_tf32", "propagate_nan", "keep_dims", "volatile", "can_reorder", "is_pure", "descending"):
+                self.facts.role(value, "bool")
+            elif keyword == "out_dtype":
+                self.facts.role(value, "dtype")
         if receiver is not None:
             if name in ("load", "store", "gather", "scatter", "scatter_add") or name.startswith("atomic"):
                 return self.descriptor_access(name, receiver, positional, keywords)
@@ -839,7 +858,19 @@ class _Body:
             for source in value.sources:
                 if source.element:
                     self.facts.votes[source.parameter].dot = True
+        if name == "dot_scaled":  # (lhs, lhs_scale, lhs_format, rhs, rhs_scale, rhs_format)
+            given = dict(zip(("lhs", "lhs_scale", "lhs_format", "rhs", "rhs_scale", "rhs_format"), positional)) | dict(keywords)
+            for side in ("lhs", "rhs"):
+                self._elements(given.get(f"{side}_scale"), "uint8")
+                form = given.get(f"{side}_format", UNKNOWN).literal
+                if form in SCALED_FORMATS:
+                    self._elements(given.get(side), SCALED_FORMATS[str(form)])
         return FLOAT
+
+    def _elements(self, value: Value | None, dtype: str) -> None:
+        for source in value.sources if value is not None else ():
+            if source.element:
+                self.facts.votes[source.parameter].elements.add((dtype, 2))
 
     def block_pointer(self, argument: object, kind: str = "block pointer") -> Value:
         take = argument
@@ -885,7 +916,7 @@ class _Body:
         if not root:
             return UNKNOWN
         votes = self.facts.votes[root]
-        if offsets.items is not None and receiver.kind != "descriptor":
+        if name in ("load", "store") and offsets.items is not None and receiver.kind != "descriptor":
             votes.descriptor_rank = max(votes.descriptor_rank, len(offsets.items))
             votes.descriptor_block = votes.descriptor_block or offsets.items
         if name == "load":
@@ -919,6 +950,12 @@ def join(left: Value, right: Value) -> Value:
         return Value(left.sources, kind, literal, items, dtype, paths)
     others = tuple(dict.fromkeys((*left.others, *right.others)))[:MAXIMUM_PATHS]
     return Value(_merged(left.sources, right.sources), kind, literal, items, dtype, others)
+
+
+def _alone(value: Value) -> str:
+    """The parameter that `value` is; "" for anything computed."""
+    single = len(value.sources) == 1 and not value.sources[0].element and not value.sources[0].scaled
+    return value.sources[0].parameter if single else ""
 
 
 def _pointer_candidate(value: Value) -> str:

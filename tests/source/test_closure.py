@@ -1,4 +1,5 @@
 """What a kernel needs, found without running anything."""
+# ruff: noqa: E501 (a row of a table is one line)
 
 from __future__ import annotations
 
@@ -620,6 +621,39 @@ def kernel(p, n, act):
     assert {name for _, name, _ in unresolved(closure)} == {"late", "w"}  # Triton reads the global first
     calls = [node for node in ast.walk(closure.kernel.node) if isinstance(node, ast.Call)]
     assert callee(next(c for c in calls if ast.unparse(c.func) == "act"), closure.kernel, closure) is None
+
+
+def test_a_local_hides_the_global_that_another_function_uses(tmp_path: Path) -> None:
+    source = HEAD + """
+@triton.jit
+def act(x): return x
+@triton.jit
+def other(x): return act(x)
+@triton.jit
+def kernel(p, act):
+    tl.store(p, act(other(1)))
+"""
+    closure = Tree(tmp_path, {"main.py": source}).closure()
+    kernel, other = closure.functions[:2]
+    (in_other,) = (node for node in ast.walk(other.node) if isinstance(node, ast.Call))
+    assert callee(in_other, other, closure) == FunctionRef(other.ref.file, "act")
+    (in_kernel,) = (n for n in ast.walk(kernel.node) if isinstance(n, ast.Call) and ast.unparse(n.func) == "act")
+    assert callee(in_kernel, kernel, closure) is None
+
+
+def test_annotations_that_triton_never_evaluates_are_not_unresolved(tmp_path: Path) -> None:
+    source = HEAD + "Kind = compute()\n@triton.jit\ndef kernel(p: Kind, q: Kind = None) -> Kind:\n    tl.store(p, 1)\n"
+    tree = Tree(tmp_path, {"main.py": source})
+    places = unresolved(tree.closure())
+    assert [tree.file.text.splitlines()[span.line - 1][: span.column].count("Kind") for span, _, _ in places] == [1]
+
+
+def test_two_functions_of_one_name_are_refused(tmp_path: Path) -> None:
+    source = HEAD + "@triton.jit\ndef act(x):\n    return x\nfirst = act\n@triton.jit\ndef act(x):\n    return first(x)\n"
+    with pytest.raises(FusionRefused) as refused:
+        Tree(tmp_path, {"main.py": source + kernel_storing("act(n)")}).closure()
+    (diagnostic,) = refused.value.diagnostics
+    assert diagnostic.code == "KR104" and len(diagnostic.labels) == 2
 
 
 def test_builtins_need_no_binding(tmp_path: Path) -> None:

@@ -214,8 +214,12 @@ def test_none_arguments() -> None:
         ("for i in tl.static_range(C):\n    tl.store(q + i, 0.0)", (4,)),
         ("for i in range(C):\n    tl.store(q + i, 0.0)", (64,)),
         ("if C is not None:\n    tl.store(q, C)", (None, 64)),
+        ("tl.store(q, 0.0, eviction_policy=C)", ("",)),
+        ("i = tl.arange(0, 16)[:, None] + tl.arange(0, 16)[None, :]\na = tl.load(q + i)\n"
+         "tl.store(q + i, tl.dot(a, a, input_precision=C))", ("ieee",)),
+        ("for i in tl.static_range(len(C)):\n    tl.store(q + C[i], 0.0)", ((1, 1),)),
     ],
-)
+)  # fmt: skip
 def test_constexpr_values_from_use(body: str, expected: tuple[object, ...]) -> None:
     assert values(inferred("q, C: tl.constexpr", body), "C") == expected
 

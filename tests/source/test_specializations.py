@@ -251,8 +251,6 @@ REPAIRS = [
     ("x, y, M: tl.constexpr", "tl.static_assert(M % 48 == 0 and M > 64)\ntl.store(x, M)", ("M", None)),
     ("x, y, n", "a = tl.load(y)\na = a & 0xFFFFFFFF0\ntl.store(x, a)", ("y", "*i64")),
     ("x, y, n", "for i in range(4):\n    n = n * tl.load(y).to(tl.int64)\ntl.store(x, n)", ("n", "i64")),
-    ("x, y, P: tl.constexpr", "i = tl.arange(0, 16)[:, None] * 16 + tl.arange(0, 16)[None, :]\na = tl.load(y + i)\n"
-     "tl.store(x + i, tl.dot(a, a, input_precision=P))", ("P", "ieee")),
     ("x, y, A: tl.constexpr, B: tl.constexpr", "tl.store(x + tl.arange(A, B), 0.0)", ("B", None)),
 ]  # fmt: skip
 
