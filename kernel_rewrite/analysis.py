@@ -28,6 +28,7 @@ from kernel_rewrite.source.pointer_flow import PointerFlow
 from kernel_rewrite.source.repair import repaired_plan
 from kernel_rewrite.source.signatures import NO_OVERRIDES, Overrides
 from kernel_rewrite.source.specializations import SpecializationPlan, dtype_probe, specializations
+from kernel_rewrite.source.symbolic import ProjectNames
 from kernel_rewrite.ttir.accesses import memory_accesses
 from kernel_rewrite.ttir.lower import Compiler, Lowered, LoweringFailure
 from kernel_rewrite.ttir.parse import Module, parse
@@ -160,10 +161,11 @@ def analyse(
     closure = close(kernel, project)
     calls = SourceCalls(closure)
     file = kernel.file
+    names = ProjectNames(file, project)
     plan = specializations(
         closure,
-        launches(kernel.node, file.tree, file.path),
-        tuning(kernel.node, file.tree, file.path),
+        launches(kernel.node, file.tree, file.path, names),
+        tuning(kernel.node, file.tree, file.path, names),
         overrides(closure.kernel),
     )
     views, failures = _lower(closure, project, compiler, plan.specializations, target)

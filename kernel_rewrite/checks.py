@@ -213,7 +213,7 @@ def assumptions(analysis: Analysis, request: OutputRequest) -> tuple[Assumption,
         and (fact.allocations <= {Allocation.EMPTY, Allocation.FILL} and FULLY_WRITTEN not in request.assumed)
         for fact in facts
     )
-    if not settled:
+    if not settled or analysis.tuning.hooked:
         names.append(FULLY_WRITTEN)
     if request.pointwise.commutes_with_rounding and not _is_certain(analysis, request.parameter):
         names.append(FLOAT_ELEMENTS)

@@ -59,9 +59,9 @@ def fuse_outputs(
     """What `fuse` does once the kernel is analysed: check, plan, rewrite and confirm each (output, op) of `requested`."""
     requests = choose_outputs(analysis, requested, options.assumed)
     plans = [(plan_output(analysis, request), request.pointwise) for request in requests]
-    edits = epilogue_edits(plans, analysis, options.numerics)
-    text = apply_edits(analysis.kernel.file, edits)
-    confirm(text, analysis, requests, options.numerics)
+    rewrite = epilogue_edits(plans, analysis, options.numerics)
+    text = apply_edits(analysis.kernel.file, rewrite.edits)
+    confirm(text, rewrite, analysis, requests, options.numerics)
     return fused_file(analysis, requests, options, text)
 
 

@@ -9,6 +9,8 @@ from kernel_rewrite.analysis import Analysis, View
 from kernel_rewrite.checks import OutputRequest, element_type_of
 from kernel_rewrite.model import InternalError, Location, MemoryEffect, Specialization
 from kernel_rewrite.pointwise.reference import reference_source
+from kernel_rewrite.rewrite.epilogue import Rewrite
+from kernel_rewrite.rewrite.unchanged import check_clone, check_unchanged
 from kernel_rewrite.source.closure import close, kernels
 from kernel_rewrite.source.files import Project, source_from_text
 from kernel_rewrite.ttir.lower import LoweringFailure
@@ -16,8 +18,11 @@ from kernel_rewrite.ttir.parse import Module, Operation, parse, split_tensor
 from kernel_rewrite.ttir.validate import Difference, Expression, StoredValue, Terms, function_terms, validate
 
 
-def confirm(text: str, analysis: Analysis, requests: Sequence[OutputRequest], numerics: str) -> None:
-    """Prove that the kernel of `text` is the analysed one, except that each store to an output stores E(value).
+def confirm(
+    text: str, rewrite: Rewrite, analysis: Analysis, requests: Sequence[OutputRequest], numerics: str
+) -> None:
+    """Prove that the kernel of `text` is the analysed one, except that each store to an output stores E(value), and
+    that nothing else of the file changed.
 
     Raises InternalError (KR902): whatever is wrong here is a bug of the rewriter, and nothing may be written.
     """
@@ -26,6 +31,11 @@ def confirm(text: str, analysis: Analysis, requests: Sequence[OutputRequest], nu
         rewritten = source_from_text(text, file.path, encoding=file.encoding, location=file.location)
     except Exception as error:
         raise InternalError(f"KR902: the rewritten file is not valid Python: {error}") from error
+    check_unchanged(file.tree, rewritten.tree, rewrite.plans)
+    for clone in rewrite.clones:
+        helper = analysis.closure.function(clone.helper)
+        assert helper is not None
+        check_clone(clone, helper.node, rewritten.tree)
     project = Project((rewritten,))
     kernel = next(k for k in kernels(rewritten, project) if k.name == analysis.kernel.name)
     closure = close(kernel, project)

@@ -16,6 +16,7 @@ from kernel_rewrite.model import Closure, Edit, Function, FunctionRef, Span, Tri
 from kernel_rewrite.pointwise.language import Emission, Pointwise, emit
 from kernel_rewrite.rewrite.edits import apply_edits, insertion
 from kernel_rewrite.rewrite.stores import StorePlan, StoreSite
+from kernel_rewrite.rewrite.unchanged import Clone
 from kernel_rewrite.source.accesses import HelperCall
 from kernel_rewrite.source.expressions import grouped, replace_argument, substitute
 from kernel_rewrite.source.files import Project, SourceFile
@@ -73,6 +74,15 @@ def names_in(file: SourceFile) -> frozenset[str]:
     return frozenset(found)
 
 
+@dataclass(frozen=True, slots=True)
+class Rewrite:
+    """The edits that carry out `plans`, and the copies of helpers among them."""
+
+    plans: tuple[StorePlan, ...]
+    edits: tuple[Edit, ...]
+    clones: tuple[Clone, ...]
+
+
 def references(file: SourceFile, closure: Closure) -> frozenset[tuple[FunctionRef, int, int]]:
     """Where the kernel's file names a helper that it defines itself: (helper, line, column of the name)."""
     helpers = {f.name: f.ref for f in closure.functions[1:] if f.ref.file == file.path}
@@ -91,7 +101,7 @@ def references(file: SourceFile, closure: Closure) -> frozenset[tuple[FunctionRe
 
 def epilogue_edits(
     plans: Iterable[tuple[StorePlan, Pointwise]], analysis: Analysis, numerics: str
-) -> tuple[Edit, ...]:
+) -> Rewrite:
     """The edits of the kernel's file that make each plan's stores store E(value).
 
     Raises FusionRefused(KR213) for a store that cannot be edited, or a helper of another file that cannot be copied here.
@@ -102,6 +112,7 @@ def epilogue_edits(
     spelling = Spelling.of(file, project, jit, any(p.needs_libdevice for _, p in plans))
     taken = set(names_in(file))
     edits: list[Edit] = []
+    clones: list[Clone] = []
     above_kernel: dict[str, str] = {}
     imports = list(spelling.imports)
     for plan, pointwise in plans:
@@ -118,6 +129,7 @@ def epilogue_edits(
         rewriter = _Rewriter(plan, pointwise, emission, closure, flow, file, project, numerics, names)
         edits += rewriter.in_place()
         for helper_ref, name in names.items():
+            clones.append(Clone(plan, helper_ref, name))
             clone = rewriter.clone(helper_ref)
             if helper_ref.file == file.path:
                 edits.append(_after(file, closure.function(helper_ref), clone))
@@ -126,7 +138,7 @@ def epilogue_edits(
                 imports += rewriter.imports_for(helper_ref)
     edits += _above(file, closure.kernel, above_kernel.values())
     edits += _import_edits(file, dict.fromkeys(imports))
-    return tuple(edits)
+    return Rewrite(tuple(plan for plan, _ in plans), tuple(edits), tuple(clones))
 
 
 class _Rewriter:
@@ -376,9 +388,10 @@ def _after(file: SourceFile, function: Function | None, text: str) -> Edit:
     assert function is not None
     node = function.node
     assert node.end_lineno is not None and node.end_col_offset is not None
-    indented = _indented("\n\n" + text.rstrip("\n"), function.nesting)
-    gap = "\n" if not function.nesting else ""
-    edit_text = (gap + indented).replace("\n", _newline(file))
+    blank = "\n" if function.nesting else "\n\n"
+    crowded = _line(file, node.end_lineno + 1).strip() != ""  # code follows without an empty line
+    edit_text = "\n" + blank + _indented(text.rstrip("\n"), function.nesting) + (blank if crowded else "")
+    edit_text = edit_text.replace("\n", _newline(file))
     return insertion(file.path, node.end_lineno, node.end_col_offset, edit_text, "a copy for this output")
 
 
@@ -394,15 +407,24 @@ def _above(file: SourceFile, kernel: Function, texts: Iterable[str]) -> Iterator
     statement = next(s for s in file.tree.body if s.lineno <= kernel.node.lineno <= (s.end_lineno or s.lineno))
     decorators = getattr(statement, "decorator_list", [])
     line = _above_comments(file, min([statement.lineno, *(d.lineno for d in decorators)]))
+    if line > 1 and _line(file, line - 1).strip():
+        block = "\n\n" + block
     yield insertion(file.path, line, 0, block.replace("\n", _newline(file)), "helpers of the epilogue")
 
 
 def _above_comments(file: SourceFile, line: int) -> int:
     """The first line of the comment block that stands directly above `line`."""
-    lines = file.text.splitlines()
-    while line > 1 and lines[line - 2].startswith("#") and "kernel-rewrite" not in lines[line - 2]:
+    while line > 1 and _line(file, line - 1).startswith("#") and "kernel-rewrite" not in _line(file, line - 1):
         line -= 1
     return line
+
+
+def _line(file: SourceFile, line: int) -> str:
+    """A line's text; "" past the end of the file. Lines end where `ast` ends them."""
+    if line > len(file.line_starts):
+        return ""
+    end = file.line_starts[line] if line < len(file.line_starts) else len(file.text)
+    return file.text[file.line_starts[line - 1] : end]
 
 
 def _import_edits(file: SourceFile, imports: Iterable[str]) -> Iterator[Edit]:

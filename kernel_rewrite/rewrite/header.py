@@ -58,7 +58,8 @@ def read_header(text: str) -> Header | None:
 
 def is_generated(text: str) -> bool:
     """Whether `text` carries this tool's mark near its start."""
-    return f"# {MARK}" in text[:1000]
+    leading = _LEADING.match(text)
+    return text.startswith(f"# {MARK}", leading.end() if leading else 0)
 
 
 def digest(text: str) -> str:
@@ -82,10 +83,10 @@ def with_header(
     lines += [line for a in assumptions for line in _wrapped(f"assumed ({a.name}): {a.statement}")]
     newline = "\r\n" if "\r\n" in text else "\n"
     header = "".join(f"# {line}{newline}" for line in [*lines, "end of header"])
-    body = _HEADER.sub("", text, count=1)
-    leading = _LEADING.match(body)
+    leading = _LEADING.match(text)
     split = leading.end() if leading else 0
-    return body[:split] + header + newline + body[split:]
+    earlier = _HEADER.match(text, split)
+    return text[:split] + header + newline + text[earlier.end() if earlier else split :]
 
 
 def _wrapped(text: str) -> list[str]:

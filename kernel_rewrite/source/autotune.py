@@ -113,9 +113,10 @@ def _applied(kernel: str, module: ast.Module) -> Iterable[ast.expr]:
 def _autotune(node: ast.Call, names: Mapping[str, object], into: _Collected) -> None:
     into.autotuned = True
     given = {k.arg: k.value for k in node.keywords if k.arg is not None}
-    if any(k.arg is None for k in node.keywords):  # @triton.autotune(**options)
-        into.complete = False
-        into.unreadable_resets = True
+    for keyword in node.keywords:
+        if keyword.arg is None and not _is_harmless(keyword.value, names):  # @triton.autotune(configs=..., **options)
+            into.complete = into.complete and "configs" in given
+            into.unreadable_resets = True
     configs = given.get("configs") or (node.args[0] if node.args else None)
     for option, target in (("reset_to_zero", into.reset_to_zero), ("restore_value", into.restore_value)):
         if option not in given:
@@ -135,6 +136,18 @@ def _autotune(node: ast.Call, names: Mapping[str, object], into: _Collected) -> 
     into.complete = into.complete and complete
     into.configs += found_configs
     into.hooked = into.hooked or any(config.pre_hook for config in found_configs)
+
+
+def _is_harmless(options: ast.expr, names: Mapping[str, object]) -> bool:
+    """Whether the dict behind `**options` can be read, and says nothing of configurations or resets."""
+    for guess in (False, True):  # a condition on the machine may go either way
+        try:
+            found = Evaluator(names, guess).value(options)
+        except Unknown:
+            return False
+        if not isinstance(found, dict) or found.keys() & {"configs", "reset_to_zero", "restore_value", "pre_hook"}:
+            return False
+    return True
 
 
 def read_configs(node: ast.expr, names: Mapping[str, object]) -> tuple[list[Config], bool]:

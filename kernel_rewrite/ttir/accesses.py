@@ -85,7 +85,7 @@ class _Origin:
 
 @dataclass(frozen=True, slots=True)
 class _Access:
-    """A `MemoryAccess` of one function under one combination of argument roots, its way not yet joined to a caller's."""
+    """A `MemoryAccess` of one function under one combination of argument roots, not yet joined to a caller's way."""
 
     effect: MemoryEffect
     operation: str
@@ -515,7 +515,7 @@ def source_name(symbol: str) -> str:
     return symbol
 
 
-# ------------------------------------------------------------------------------------------------ parameters and the door
+# ---------------------------------------------------------------------------------------------- parameters and the door
 
 
 def _flattened(name: str, path: str, kind: object) -> Iterator[tuple[str, str, object]]:

@@ -142,7 +142,7 @@ def is_bool_representation(operation: Operation) -> bool:
     )
 
 
-# ----------------------------------------------------------------------------------------- code that is not read in full
+# ---------------------------------------------------------------------------------------- code that is not read in full
 
 _REGISTER_INSTRUCTIONS = frozenset(
     {

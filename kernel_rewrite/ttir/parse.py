@@ -12,13 +12,13 @@ import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
-from kernel_rewrite.model import Location
+from kernel_rewrite.model import InternalError, Location
 
 UNKNOWN_TYPE = "?"
 """The type of a result whose operation prints none we know how to read."""
 
 
-class TtirSyntaxError(Exception):
+class TtirSyntaxError(InternalError):
     """TTIR text that this parser does not understand; `line` is its 1-based line in the text."""
 
     def __init__(self, message: str, line: int, text: str) -> None:
@@ -298,10 +298,11 @@ def _until_separator(text: str, start: int) -> str:
 
 def _split_types(body: str, masked: str) -> tuple[str, str]:
     """A body split at its last ` : ` outside brackets: (`%x, %y `, ` tensor<64xf32>`)."""
-    if " : " not in masked:
-        # `-> (T)` without a colon: `scf.if %c -> (T)`
-        return body, ""
     depth, cut = 0, -1
+    if " : " not in masked:
+        # without operands there is no colon: tt.elementwise_inline_asm "mov.u32 $0, %smid;" {...} -> i32
+        before, arrow, after = masked.partition(" -> ")
+        return (body[: len(before)], body[len(before) + 1 :].strip()) if arrow else (body, "")
     for match in _BRACKET.finditer(masked):
         token = match[0]
         if token in "([{<":
@@ -749,7 +750,7 @@ _REGION_OPERATIONS: dict[str, Callable[[_Reader, _RawOperation, str], _RawOperat
 }
 
 
-# ------------------------------------------------------------------------------------------- the second pass: SSA values
+# ------------------------------------------------------------------------------------------ the second pass: SSA values
 
 
 class _Resolver:
@@ -914,7 +915,7 @@ def _result_list(text: str) -> list[str]:
     return _top_level(text[1:-1] if text.startswith("(") and text.endswith(")") else text)
 
 
-# -------------------------------------------------------------------------------------------------------------- the door
+# ------------------------------------------------------------------------------------------------------------- the door
 
 
 def parse(text: str) -> Module:

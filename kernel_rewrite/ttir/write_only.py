@@ -1,7 +1,7 @@
 """The write-only verdict: the output is only ever stored to, in every specialization, or why that is not proved.
 
-Pure: it judges the accesses that `ttir.accesses` found. A caller supplies `span_of`, because only the source knows which
-call a location belongs to.
+Pure: it judges the accesses that `ttir.accesses` found. A caller supplies `span_of`, because only the source knows
+which call a location belongs to.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ SpanOf = Callable[[Location, str], "Span | None"]
 
 @dataclass(frozen=True, slots=True)
 class WriteOnlyVerdict:
-    """`ok`: in every specialization given, `output` is only stored to, by the calls in `stores`, none of which may store
-    elsewhere instead (reached by another call of the same helper, it may). Otherwise `diagnostics` has every reason why
-    that is not proved."""
+    """`ok`: in every specialization given, `output` is only stored to, by the calls in `stores`, none of which may
+    store elsewhere instead (reached by another call of the same helper, it may). Otherwise `diagnostics` has every
+    reason why that is not proved."""
 
     output: str
     stores: tuple[Span, ...]

@@ -44,7 +44,7 @@ def operations(body: str) -> list[Operation]:
     return list(parse(wrapped(body)).kernel.walk())
 
 
-# ---------------------------------------------------------------------------------- what Triton prints, read and rewritten
+# ------------------------------------------------------------------------------- what Triton prints, read and rewritten
 
 
 def text_of(case: Case) -> str:
@@ -68,7 +68,8 @@ def printed(operation: Operation) -> str:
         last = mark.end()
     body = "".join(pieces) + operation.attributes[last:]
     assert next(names, None) is None
-    types = f" : {operation.types}" if operation.types else ""
+    colon = "" if operation.types.startswith("->") and not operation.operands else " : "
+    types = f"{colon}{operation.types}" if operation.types else ""
     return re.sub(r"\s+", "", f"{results + ' = ' if results else ''}{operation.name}{body}{types}")
 
 
@@ -96,6 +97,9 @@ def test_every_type_is_derived_and_agrees_with_its_uses(case: Case) -> None:
                 assert value.type == type_, operation.text
 
 
+LISTS_EVERY_OPERAND = ("tt.call", "scf.yield", "tt.return", "tt.addptr", "tt.splat", "tt.broadcast", "tt.atomic_rmw")
+
+
 def printed_operand_types(operation: Operation) -> list[tuple[Value, str]]:
     """The operands whose types the text repeats: those left of an arrow, or of a same-type operation."""
     if operation.regions or operation.successors:
@@ -104,7 +108,7 @@ def printed_operand_types(operation: Operation) -> list[tuple[Value, str]]:
     left = left[1:-1] if left.startswith("(") else left
     types = re.findall(r"(?:[^,<]|<(?:[^<>]|<(?:[^<>]|<[^<>]*>)*>)*>)+", left)
     types = [type_.strip() for type_ in types]
-    if operation.name in ("tt.call", "scf.yield", "tt.return", "tt.addptr", "tt.splat", "tt.broadcast", "tt.atomic_rmw"):
+    if operation.name in LISTS_EVERY_OPERAND:
         assert len(types) == len(operation.operands), operation.text
         return list(zip(operation.operands, types, strict=True))
     if operation.name in ("tt.load", "tt.store"):
@@ -137,7 +141,7 @@ def _seconds(text: str) -> float:
     return time.perf_counter() - start
 
 
-# -------------------------------------------------------------------------------------------------------------- structure
+# ------------------------------------------------------------------------------------------------------------ structure
 
 
 def test_loop_values() -> None:
@@ -271,7 +275,8 @@ def test_print_has_operands_after_its_first_colon() -> None:
         ("%r = tt.load %a {cachePolicy = #tt.cache_policy<cache_modifier = cg>} : !tt.ptr<f32>", "f32"),
         ("%r = tt.load %a {boundaryCheck = array<i32: 0>} : !tt.ptr<tensor<16x16xf16>>", "tensor<16x16xf16>"),
         ("%r = tt.splat %a : !tt.ptr<f32> -> tensor<4x!tt.ptr<f32>>", "tensor<4x!tt.ptr<f32>>"),
-        ("%r = tt.make_tensor_ptr %a, [%n], [%n], [%n] {order = array<i32: 0>} : <tensor<16xf16>>", "!tt.ptr<tensor<16xf16>>"),
+        ("%r = tt.make_tensor_ptr %a, [%n], [%n], [%n] {order = array<i32: 0>} : <tensor<16xf16>>",
+         "!tt.ptr<tensor<16xf16>>"),
         ("%r = tt.make_tensor_descriptor %a, [%n], [%n] : <f16>, <tensor<8x8xf16>>", "!tt.tensordesc<tensor<8x8xf16>>"),
         ("%r = tt.make_tensor_descriptor %a, [%n], [%n] : <f16>, <8x8xf16>", "!tt.tensordesc<8x8xf16>"),
         ("%r = tt.dot %n, %n, %n, inputPrecision = tf32 : tensor<16x16xf16> * tensor<16x16xf16> -> tensor<16x16xf32>",
@@ -280,6 +285,7 @@ def test_print_has_operands_after_its_first_colon() -> None:
         ("%r = tt.unsplat %n : tensor<1xi32>", "i32"),
         ("%r = math.exp %n : tensor<4xf32>", "tensor<4xf32>"),
         ("%r = arith.sitofp %n : i32 to f32", "f32"),
+        ('%r = tt.elementwise_inline_asm "mov.u32 $0, %smid; // -> x" {pure = false} -> i32', "i32"),
         ("%r = some.new_operation %n : i32", UNKNOWN_TYPE),
     ],
 )  # fmt: skip
@@ -293,7 +299,7 @@ def test_split_has_two_results_of_one_type() -> None:
     assert split.result_types == ("tensor<4xf32>", "tensor<4xf32>")
 
 
-# -------------------------------------------------------------------------------------------------------------- locations
+# ------------------------------------------------------------------------------------------------------------ locations
 
 
 @pytest.mark.parametrize(
@@ -346,7 +352,7 @@ def test_parameters_keep_their_source_names() -> None:
     assert first.value.name == "%q" and second.name == "x-1.0"
 
 
-# ----------------------------------------------------------------------------------------------------------------- errors
+# --------------------------------------------------------------------------------------------------------------- errors
 
 
 @pytest.mark.parametrize(
@@ -395,7 +401,7 @@ def test_a_module_has_one_kernel() -> None:
         module.kernel
 
 
-# ------------------------------------------------------------------------------------------------------------------ types
+# ---------------------------------------------------------------------------------------------------------------- types
 
 
 @pytest.mark.parametrize(

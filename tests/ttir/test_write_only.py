@@ -42,7 +42,7 @@ def verdict(body: str, functions: str = "", output: str = "o") -> WriteOnlyVerdi
 STORE = f"    tt.store %o, %f : !tt.ptr<f32> {at(90)}\n    tt.return {at(91)}"
 
 
-# ------------------------------------------------------------------------------------- what Triton does not emit, or not yet
+# -------------------------------------------------------------------------------- what Triton does not emit, or not yet
 
 
 @pytest.mark.parametrize(
@@ -60,7 +60,8 @@ STORE = f"    tt.store %o, %f : !tt.ptr<f32> {at(90)}\n    tt.return {at(91)}"
         (f"    %x = vendor.reads %n : i32 -> f32 {at(2)}", "KR203"),
         (f"    %x = arith.addi %o, %n : !tt.ptr<f32> {at(2)}", "KR203"),
         (f'    %x = "tt.reduce"(%o) <{{axis = 0 : i32}}> ({{\n    ^bb0(%y: !tt.ptr<f32> loc(unknown), %z: !tt.ptr<f32> '
-         f"loc(unknown)):\n      tt.reduce.return %y : !tt.ptr<f32> {at(3)}\n    }}) : (!tt.ptr<f32>) -> !tt.ptr<f32> {at(2)}",
+         f"loc(unknown)):\n      tt.reduce.return %y : !tt.ptr<f32> {at(3)}\n"
+         f"    }}) : (!tt.ptr<f32>) -> !tt.ptr<f32> {at(2)}",
          "KR203"),
         # a memory operation inside a region that computes
         (f'    %x = "tt.reduce"(%f) <{{axis = 0 : i32}}> ({{\n    ^bb0(%y: f32 loc(unknown), %z: f32 loc(unknown)):\n'
@@ -89,12 +90,12 @@ STORE = f"    tt.store %o, %f : !tt.ptr<f32> {at(90)}\n    tt.return {at(91)}"
          f"{at(2)}", ""),
         (f'    %x = tt.extern_elementwise %f {{libname = "", libpath = "", pure = false, symbol = "f"}} : (f32) -> f32 '
          f"{at(2)}", "KR203"),
-        (f'    %x = tt.extern_elementwise %o {{libname = "", libpath = "", pure = true, symbol = "f"}} : (!tt.ptr<f32>) '
-         f"-> f32 {at(2)}", "KR203"),
+        (f'    %x = tt.extern_elementwise %o {{libname = "", libpath = "", pure = true, symbol = "f"}} : '
+         f"(!tt.ptr<f32>) -> f32 {at(2)}", "KR203"),
         # tt.atomic_poll (3.9) waits on a value
         (f"    tt.atomic_poll acquire, gpu, %o, %n : !tt.ptr<f32>, i32 {at(2)}", "KR201"),
-        (f"    %x = tt.load %a : !tt.ptr<f32> {at(2)}\n    %y = tt.load %o : !tt.ptr<f32> {at(3)}\n    %z = tt.ptr_to_int "
-         f"%o : !tt.ptr<f32> -> i64 {at(4)}", "KR201 KR203"),
+        (f"    %x = tt.load %a : !tt.ptr<f32> {at(2)}\n    %y = tt.load %o : !tt.ptr<f32> {at(3)}\n"
+         f"    %z = tt.ptr_to_int %o : !tt.ptr<f32> -> i64 {at(4)}", "KR201 KR203"),
     ],
 )  # fmt: skip
 def test_hand_written(body: str, expected: str) -> None:
@@ -110,8 +111,10 @@ def test_hand_written(body: str, expected: str) -> None:
 def test_code_that_control_never_reaches_does_not_count() -> None:
     # every jit function that returns a value ends in such a block, with a poison to return
     body = (
-        f"    %p = tt.call @pick(%o) : (!tt.ptr<f32>) -> !tt.ptr<f32> {at(2)}\n    tt.store %p, %f : !tt.ptr<f32> {at(3)}\n"
-        f"    tt.return {at(4)}\n  ^bb1:  // no predecessors\n    %x = tt.load %o : !tt.ptr<f32> {at(5)}\n    tt.return {at(6)}"
+        f"    %p = tt.call @pick(%o) : (!tt.ptr<f32>) -> !tt.ptr<f32> {at(2)}\n"
+        f"    tt.store %p, %f : !tt.ptr<f32> {at(3)}\n"
+        f"    tt.return {at(4)}\n  ^bb1:  // no predecessors\n    %x = tt.load %o : !tt.ptr<f32> {at(5)}\n"
+        f"    tt.return {at(6)}"
     )
     functions = (
         f'  tt.func private @pick(%q: !tt.ptr<f32> loc("q"(#loc))) -> !tt.ptr<f32> {{\n    tt.return %q : !tt.ptr<f32> '
@@ -124,8 +127,8 @@ def test_code_that_control_never_reaches_does_not_count() -> None:
 def test_pure_assembly_is_read_for_memory_instructions() -> None:
     def asm(code: str) -> str:
         line = (
-            f'    %x = tt.elementwise_inline_asm "{code}" {{constraints = "=r,r", packed_element = 1 : i32, pure = true}} '
-            f"%f : f32 -> f32 {at(2)}"
+            f'    %x = tt.elementwise_inline_asm "{code}" {{constraints = "=r,r", packed_element = 1 : i32, '
+            f"pure = true}} %f : f32 -> f32 {at(2)}"
         )
         return codes(verdict(f"{line}\n{STORE}"))
 
@@ -165,7 +168,7 @@ def _pointer(i: int) -> str:
     return "%o" if i == 0 else f"%q{i - 1}"
 
 
-# ----------------------------------------------------------------------------------------------------------------- tables
+# --------------------------------------------------------------------------------------------------------------- tables
 
 
 def test_tables_do_not_contradict_each_other() -> None:
@@ -186,7 +189,7 @@ def test_every_check_has_been_seen() -> None:
     assert {check.code for check in CHECKS} == {"KR201", "KR202", "KR203", "KR204", "KR205", "KR212", "KR214"}
 
 
-# ------------------------------------------------------------------------------------------------------ the words of a verdict
+# ----------------------------------------------------------------------------------------------- the words of a verdict
 
 
 def test_all_reasons_are_reported_at_once_with_the_way_in_words() -> None:
@@ -257,7 +260,7 @@ def test_escape_of_an_unknown_pointer_refuses() -> None:
     assert codes(judge("o", (ANY, (store, _access(MemoryEffect.UNKNOWN, 3, "a"))))) == ""
 
 
-# ---------------------------------------------------------------------------------------------- random modules, run and judged
+# --------------------------------------------------------------------------------------- random modules, run and judged
 
 
 @dataclass(slots=True)
@@ -425,7 +428,8 @@ class Program:
         extra = '%n: i32 loc("n"(#loc)), %c: i1 loc("c"(#loc)), %f: f32 loc("f"(#loc))'
         result = f" -> ({', '.join([P] * returns)})" if returns else ""
         body = "\n".join(self.printer.lines)
-        self.printer.functions.append(f"  tt.func private @{name}({listed}, {extra}){result} {{\n{body}\n  }} {at(5)}\n")
+        head = f"  tt.func private @{name}({listed}, {extra}){result}"
+        self.printer.functions.append(f"{head} {{\n{body}\n  }} {at(5)}\n")
 
         def run(machine: Machine, given: list[Pointer]) -> list[Pointer]:
             values = dict(zip(arguments, given, strict=True))

@@ -39,8 +39,9 @@ def check(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, forking_runner: Forki
         (tmp_path / "kernels.py").write_text(source)
         fused = fuse(tmp_path / "kernels.py", epilogues, **(options or {})).source
         if mutate is not None:
-            assert mutate[0] in fused, fused
-            fused = fused.replace(*mutate)
+            header, end, body = fused.partition("# end of header\n")
+            assert mutate[0] in body, body
+            fused = header + end + body.replace(*mutate)
         (tmp_path / "kernels_fused.py").write_text(fused)
         return verify(tmp_path / "kernels_fused.py", [call], judge="interpreter", **arguments)
 

@@ -167,7 +167,7 @@ WRONG = {
     "a wrong constant": (HEAD + ADD, "leaky_relu(0.01)", ADD_CALL, ("0.01", "0.011")),
     "a constant barely wrong": (HEAD + ADD, "leaky_relu(0.01)", ADD_CALL, ("0.01", "0.010001")),
     "gelu by tanh for gelu": (HEAD + ADD, "gelu", ADD_CALL, ("libdevice.erf(", "libdevice.tanh(1.128379 * ")),
-    "sigmoid applied twice": (HEAD + ADD, "sigmoid", ADD_CALL, ("sigmoid(x + y)", "sigmoid(sigmoid(x + y))")),
+    "sigmoid applied twice": (HEAD + ADD, "sigmoid", ADD_CALL, ("sigmoid((x + y).to(out_ptr.dtype.element_ty))", "sigmoid(sigmoid((x + y).to(out_ptr.dtype.element_ty)))")),
     "a mask that writes too little": (HEAD + ADD, "relu", ADD_CALL, ("offs < n", "offs < n - 1")),
     "a mask that writes too much": (HEAD + PARTIAL, "relu", ADD_CALL, (" & (offs % 3 != 1)", "")),
     "a store skipped in a branch": (

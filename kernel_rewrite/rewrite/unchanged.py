@@ -1,0 +1,121 @@
+"""Everything outside the planned edits is the user's, to the last node of the syntax tree.
+
+TTIR shows only what a specialization compiles: decorators, configurations, launchers and branches that were not lowered
+are held here. The two trees are walked side by side; they may part only at the value of a planned store, at the callee
+of a planned redirection, and where a definition or an import under a new name was added.
+"""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+
+from kernel_rewrite.model import FunctionRef, InternalError
+from kernel_rewrite.rewrite.stores import StorePlan
+
+
+@dataclass(frozen=True, slots=True)
+class Clone:
+    """A copy of `helper` called `name`, made for the output of `plan`."""
+
+    plan: StorePlan
+    helper: FunctionRef
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class _Allowed:
+    """Where the trees may part: the identities of original nodes, and the names already taken at the top level."""
+
+    nodes: frozenset[int]
+    taken: frozenset[str]
+
+
+def check_unchanged(original: ast.Module, rewritten: ast.Module, plans: Iterable[StorePlan]) -> None:
+    """Raise InternalError (KR902) if `rewritten` differs from `original` outside what `plans` name."""
+    allowed = _Allowed(frozenset(_planned(plans, in_clones=False)), frozenset(_bound_names(original)))
+    difference = _difference(original, rewritten, allowed)
+    if difference is not None:
+        raise InternalError(f"KR902: {difference} is not what was planned")
+
+
+def check_clone(clone: Clone, helper: ast.FunctionDef, rewritten: ast.Module) -> None:
+    """Raise InternalError (KR902) if the copy is not the helper under another name, but for what its plan names."""
+    copies = [n for n in ast.walk(rewritten) if isinstance(n, ast.FunctionDef) and n.name == clone.name]
+    if len(copies) != 1:
+        raise InternalError(f"KR902: `{clone.name}` is defined {len(copies)} times in the rewritten file")
+    allowed = _Allowed(frozenset(_planned([clone.plan], in_clones=True)), frozenset())
+    fields = [name for name in helper._fields if name != "name"]
+    for name in fields:
+        difference = _difference(getattr(helper, name), getattr(copies[0], name), allowed)
+        if difference is not None:
+            raise InternalError(f"KR902: {difference} of `{clone.helper.name}` is not kept in its copy `{clone.name}`")
+
+
+def _planned(plans: Iterable[StorePlan], *, in_clones: bool) -> Iterator[int]:
+    """The identities of the nodes that the plans change, in copies of helpers or in place."""
+    for plan in plans:
+        for site in plan.sites:
+            if (site.call.function in plan.clones) is in_clones:
+                yield id(site.call.value(site.form))
+        for call in plan.redirected:
+            if (call.function in plan.clones) is in_clones:
+                yield id(call.node.func)
+
+
+def _bound_names(module: ast.Module) -> Iterator[str]:
+    """The names that the top level of `module` binds, and every function and class of it."""
+    for node in ast.walk(module):
+        if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)):
+            yield node.name
+        elif isinstance(node, ast.alias):
+            yield (node.asname or node.name).split(".")[0]
+    for statement in module.body:
+        if not isinstance(statement, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)):
+            names = (n for n in ast.walk(statement) if isinstance(n, ast.Name))
+            yield from (name.id for name in names if isinstance(name.ctx, ast.Store))
+
+
+def _is_addition(node: object, allowed: _Allowed) -> bool:
+    """An import or a function that binds only new names."""
+    if isinstance(node, (ast.Import, ast.ImportFrom)):
+        return all((alias.asname or alias.name).split(".")[0] not in allowed.taken for alias in node.names)
+    return isinstance(node, ast.FunctionDef) and node.name not in allowed.taken
+
+
+def _difference(one: object, other: object, allowed: _Allowed) -> str | None:
+    """The first place where the trees part and may not, in words; None when there is none."""
+    if isinstance(one, ast.AST):
+        if id(one) in allowed.nodes:
+            return None
+        if type(one) is not type(other):
+            return _place(one)
+        for name, value in ast.iter_fields(one):
+            found = _difference(value, getattr(other, name), allowed)
+            if found is not None:
+                return found or _place(one)
+        return None
+    if isinstance(one, list) and isinstance(other, list):
+        return _list_difference(one, other, allowed)
+    return None if type(one) is type(other) and one == other else ""
+
+
+def _list_difference(one: list[object], other: list[object], allowed: _Allowed) -> str | None:
+    remaining = list(other)
+    for item in one:
+        found: str | None = ""
+        while remaining:
+            candidate = remaining.pop(0)
+            found = _difference(item, candidate, allowed)
+            if found is None or not _is_addition(candidate, allowed):
+                break
+        if found is not None:
+            return found or _place(item)
+    extra = next((item for item in remaining if not _is_addition(item, allowed)), None)
+    return None if extra is None else _place(extra)
+
+
+def _place(node: object) -> str:
+    line = getattr(node, "lineno", None)
+    return f"the {type(node).__name__} at line {line}" if line else ""
