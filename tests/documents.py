@@ -28,10 +28,13 @@ class Command:
     end: int
 
 
+def blocks_of(text: str, language: str) -> list[str]:
+    return [match[2] for match in _FENCE.finditer(text) if match[1] == language]
+
+
 def files_of(text: str) -> dict[str, str]:
     """The python blocks whose first line is `# name.py`, by name."""
-    blocks = [match[2] for match in _FENCE.finditer(text) if match[1] == "python"]
-    return {name[1]: block for block in blocks if (name := _FILE_NAME.match(block))}
+    return {name[1]: block for block in blocks_of(text, "python") if (name := _FILE_NAME.match(block))}
 
 
 def commands_of(text: str) -> list[Command]:

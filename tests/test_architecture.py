@@ -136,6 +136,17 @@ def test_what_an_import_loads(statement: str, absent: list[str]) -> None:
     assert loaded == []
 
 
+def test_public_names_stay_what_they_are() -> None:
+    """A submodule of the same name would take the place of a public function once it is imported."""
+    code = (
+        "import kernel_rewrite, types\n"
+        "for name in kernel_rewrite.__all__ * 2:\n"
+        "    assert not isinstance(getattr(kernel_rewrite, name), types.ModuleType), name\n"
+    )
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert run.returncode == 0, run.stderr
+
+
 def test_fusing_loads_neither_triton_nor_torch(tmp_path: Path) -> None:
     """Triton runs in a process of its own, and no code of the user is run at all."""
     (tmp_path / "scale.py").write_text(

@@ -165,6 +165,7 @@ class _Rewriter:
         self._project = project
         self._numerics = numerics
         self._clone_names = clone_names
+        self._tl = Spelling.of(file, project, "", False).tl
 
     def in_place(self) -> list[Edit]:
         """Edits of the kernel and of the helpers that need no copy."""
@@ -233,14 +234,14 @@ class _Rewriter:
 
     def _cast(self, site: StoreSite, value: ast.expr, function: Function) -> str:
         """The expression that brings the stored value to the buffer's type first, as the unfused pair does."""
-        if self._numerics == "fused" or not site.rounds:
-            return ""
-        if self._pointwise.commutes_with_rounding and site.only_narrows_floats:
+        commutes = self._pointwise.commutes_with_rounding and site.only_narrows_floats
+        literal = self._is_compile_time(value, function)
+        commutes = commutes and not (literal and self._emission.helpers)
+        if commutes or (not literal and (self._numerics == "fused" or not site.rounds)):
             return ""
         element_type = site.form.element_type.format(self._pointer_name(site, function))
-        if self._is_compile_time(value, function):
-            tl = Spelling.of(self._file, self._project, "", False).tl
-            return f"{tl}.cast({_VALUE}, {element_type})"
+        if literal:  # a Python number has no .to, and no dtype for a helper to ask
+            return f"{self._tl}.cast({_VALUE}, {element_type})"
         return f"{_VALUE}.to({element_type})"
 
     def _pointer_name(self, site: StoreSite, function: Function) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
+from functools import lru_cache
 from typing import Protocol
 
 from kernel_rewrite.diagnostics import FusionRefused
@@ -763,6 +764,7 @@ def resolve_in_closure(expression: ast.expr, scope: ClosureScope) -> Binding | N
     return None
 
 
+@lru_cache(maxsize=1024)  # asked for at every call of a function
 def locals_of(node: ast.FunctionDef) -> frozenset[str]:
     """The names that are local to `node`, or to a function or comprehension inside it: parameters and all that is
     assigned."""

@@ -538,7 +538,8 @@ class _Inference:
         options = [role.split()[1] for role in sorted(roles) if role.startswith("option ")]
         if options:
             return (OPTIONS[options[0]],), Evidence.USE, f"an {options[0]}"
-        if "tuple" in roles and not roles & {"block", "range"} and ("int", 2) not in votes.classes:
+        number = roles & {"block", "range"} or ("int", 2) in votes.classes
+        if "length" in roles or ("tuple" in roles and not number):
             return ((1,) * max(2, votes.tuple_length),), Evidence.USE, "a tuple"
         if dtypes or "dtype" in roles or "dtype" in kinds:
             return _distinct((*dtypes, Dtype("float32"))), Evidence.USE if roles else Evidence.GUESS, ""

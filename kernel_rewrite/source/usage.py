@@ -719,7 +719,7 @@ class _Body:
                 return INDEX
             case "len":
                 for source in first.sources:
-                    facts.votes[source.parameter].roles.add("tuple")
+                    facts.votes[source.parameter].roles |= {"tuple", "length"}
                 return Value(kind="int")
             case "constexpr" | "int" | "to_tensor":
                 return first

@@ -10,11 +10,22 @@ The proof holds for all inputs of the specialization. Nothing here knows how the
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from kernel_rewrite.model import InternalError, Location
-from kernel_rewrite.ttir.parse import Block, Function, Module, Operation, Region, Value
+from kernel_rewrite.ttir.parse import (
+    Block,
+    Function,
+    Module,
+    Operation,
+    Region,
+    Value,
+    element_type,
+    split_tensor,
+    with_shape_of,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,14 +74,63 @@ _TERMINATORS = frozenset({RETURN, "scf.yield", "scf.condition", "cf.br", "cf.con
 _INLINE_ASM = "tt.elementwise_inline_asm"
 
 
+ELEMENTWISE_PREFIXES = ("arith.", "math.")
+ELEMENTWISE = frozenset({"tt.fp_to_fp", "tt.precise_divf", "tt.precise_sqrt", "tt.mulhiui", "tt.clampf", "tt.extern_elementwise"})
+_SPREADING = frozenset({"tt.splat", "tt.broadcast"})
+_DENSE = re.compile(r"dense<([^\[\]\"]+)>")
+
+
 class Terms:
-    """The table that makes equal expressions one object."""
+    """The table that makes equal expressions one object, and brings a term to its one normal form.
+
+    Spreading a value over a block and computing on it element by element commute, so `splat` and `broadcast` are moved
+    outwards: f(splat(a), splat(b)) is splat(f(a, b)), and a constant block is the splat of its scalar.
+    """
 
     def __init__(self) -> None:
         self._known: dict[Expression, Expression] = {}
 
     def term(self, operation: str, attributes: str = "", type_: str = "", operands: Iterable[Expression] = ()) -> Expression:
         operands = tuple(operands)
+        if operation in _SPREADING:
+            attributes = ""
+        if operation == "arith.constant":
+            dense = _DENSE.fullmatch(attributes.strip())
+            if dense is not None:
+                scalar = self._term(operation, dense[1], element_type(type_), ())
+                return self._term("tt.splat", "", type_, (scalar,))
+            return self._term(operation, attributes.strip(), type_, operands)
+        if operation in ("tt.broadcast", "tt.expand_dims", "tt.reshape") and operands[0].operation == "tt.splat":
+            return self._term("tt.splat", "", type_, operands[0].operands)
+        if operation == "tt.broadcast" and operands[0].operation == "tt.broadcast":
+            return self._term(operation, attributes, type_, operands[0].operands)
+        if operation.startswith(ELEMENTWISE_PREFIXES) or operation in ELEMENTWISE:
+            return self._elementwise(operation, attributes, type_, operands)
+        return self._term(operation, attributes, type_, operands)
+
+    def _elementwise(self, operation: str, attributes: str, type_: str, operands: tuple[Expression, ...]) -> Expression:
+        spread = [operand for operand in operands if operand.operation in _SPREADING]
+        if not operands or len(spread) != len(operands):
+            return self._term(operation, attributes, type_, operands)
+        element = element_type(type_)
+        broadcast = [operand.operands[0] for operand in operands if operand.operation == "tt.broadcast"]
+        shapes = {split_tensor(operand.type)[0] for operand in broadcast}
+        if not broadcast:  # f(splat(a), splat(b)) -> splat(f(a, b))
+            inner = self._elementwise(operation, attributes, element, tuple(o.operands[0] for o in operands))
+            return self._term("tt.splat", "", type_, (inner,))
+        if len(shapes) > 1:
+            return self._term(operation, attributes, type_, operands)
+        # f(broadcast(a), splat(b)) -> broadcast(f(a, splat(b)))
+        smaller = tuple(
+            operand.operands[0]
+            if operand.operation == "tt.broadcast"
+            else self._term("tt.splat", "", with_shape_of(broadcast[0].type, element_type(operand.type)), operand.operands)
+            for operand in operands
+        )
+        inner = self._elementwise(operation, attributes, with_shape_of(broadcast[0].type, element), smaller)
+        return self.term("tt.broadcast", "", type_, (inner,))
+
+    def _term(self, operation: str, attributes: str, type_: str, operands: tuple[Expression, ...]) -> Expression:
         if operation in COMMUTATIVE:
             operands = tuple(sorted(operands, key=lambda operand: operand.identity))
         fresh = Expression(operation, attributes, type_, operands, len(self._known))

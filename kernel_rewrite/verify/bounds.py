@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import gc
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import numpy as np
@@ -17,16 +17,22 @@ Array = Any  # numpy.ndarray
 
 @contextlib.contextmanager
 def checked_memory(notes: list[str]) -> Iterator[None]:
-    """Inside, masked-in lanes of loads and stores that point outside of every torch tensor are masked out."""
+    """Inside, lanes of loads and stores that point outside of every torch tensor are masked out."""
     from triton.runtime import interpreter
 
-    memory = interpreter._interpreter
+    memory, take_arguments = interpreter._interpreter, interpreter.GridExecutor._init_args_hst
     checked = _Checked(memory, notes)
-    interpreter._interpreter = checked
+
+    def noted_arguments(self: Any, arguments: Any, options: dict[str, Any]) -> Any:
+        taken = take_arguments(self, arguments, options)
+        checked.expect([*taken[0], *taken[1].values()])
+        return taken
+
+    interpreter._interpreter, interpreter.GridExecutor._init_args_hst = checked, noted_arguments
     try:
         yield
     finally:
-        interpreter._interpreter = memory
+        interpreter._interpreter, interpreter.GridExecutor._init_args_hst = memory, take_arguments
 
 
 class _Checked:
@@ -37,6 +43,12 @@ class _Checked:
         self._notes = notes
         self._starts: Array = np.zeros(0, dtype=np.uint64)
         self._ends: Array = np.zeros(0, dtype=np.uint64)
+
+    def expect(self, arguments: list[Any]) -> None:
+        """Starts a launch with these arguments: their tensors are what it mostly touches."""
+        import torch
+
+        self._know(value for value in arguments if isinstance(value, torch.Tensor))
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._memory, name)
@@ -67,14 +79,17 @@ class _Checked:
         return pointers + np.uint64(size) <= ends[place]
 
     def _refresh(self) -> None:
+        """Knows every live tensor: pointers may come from a table in memory."""
         import torch
 
+        self._know(thing for thing in gc.get_objects() if issubclass(type(thing), torch.Tensor))
+
+    def _know(self, tensors: Iterable[Any]) -> None:
         spans = set()
-        for thing in gc.get_objects():
-            if issubclass(type(thing), torch.Tensor):
-                with contextlib.suppress(Exception):
-                    storage = thing.untyped_storage()
-                    spans.add((storage.data_ptr(), storage.data_ptr() + storage.nbytes()))
+        for tensor in tensors:
+            with contextlib.suppress(Exception):  # a tensor without memory of its own (meta, sparse)
+                storage = tensor.untyped_storage()
+                spans.add((storage.data_ptr(), storage.data_ptr() + storage.nbytes()))
         ordered = sorted(spans)
         self._starts = np.array([start for start, _ in ordered], dtype=np.uint64)
         self._ends = np.maximum.accumulate(np.array([end for _, end in ordered], dtype=np.uint64))

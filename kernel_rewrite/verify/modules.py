@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import importlib.util
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -104,3 +105,27 @@ def _member(value: Any) -> tuple[ModuleType, str] | None:
 
 def _late_bound(module: ModuleType, name: str) -> Callable[..., Any]:
     return lambda *arguments, **options: getattr(module, name)(*arguments, **options)
+
+
+@contextlib.contextmanager
+def understood_annotations() -> Iterator[None]:
+    """Inside, the interpreter takes `BLOCK: T.constexpr` for what it is; by itself it knows `tl.constexpr` by name."""
+    import triton.language as tl
+    from triton.runtime.interpreter import InterpretedFunction
+
+    rewrite = InterpretedFunction.rewrite
+
+    def understood(self: Any) -> Any:
+        function = rewrite(self)
+        for name, annotation in list(getattr(function, "__annotations__", {}).items()):
+            if isinstance(annotation, str):
+                with contextlib.suppress(Exception):
+                    if eval(annotation, function.__globals__) is tl.constexpr:
+                        function.__annotations__[name] = "constexpr"
+        return function
+
+    InterpretedFunction.rewrite = understood
+    try:
+        yield
+    finally:
+        InterpretedFunction.rewrite = rewrite

@@ -168,7 +168,12 @@ def verdict(v: Verification) -> str:
     if v.bit_equal:
         return f"{compared}, bit-identical"
     differing = sum(output.differing for trial in v.trials for output in trial.outputs)
-    return f"{compared}, {differing:,} not bit-identical (max difference {v.max_difference:.3g}, {v.max_ulp:,} ulp)"
+    return f"{compared}, {differing:,} not bit-identical ({_size(v.max_difference, v.max_ulp)})"
+
+
+def _size(difference: float, ulp: int) -> str:
+    # Next to zero a distance in ulp says nothing.
+    return f"max difference {difference:.3g}" + (f", {ulp:,} ulp" if ulp < 100_000 else "")
 
 
 def _grouped(trials: tuple[Trial, ...]) -> list[list[Trial]]:
@@ -224,8 +229,7 @@ def _outcome(outputs: list[OutputComparison]) -> str:
     differing = sum(output.differing for output in outputs)
     if not differing:
         return f"bit-identical{tail}"
-    difference, ulp = max(o.max_difference for o in outputs), max(o.max_ulp for o in outputs)
-    size = f"max difference {difference:.3g}, {ulp:,} ulp"
+    size = _size(max(o.max_difference for o in outputs), max(o.max_ulp for o in outputs))
     if wrong:
         return f"DIFFERS in {wrong:,} of {total:,} elements ({size}){tail}"
     return f"{differing:,} of {total:,} elements not bit-identical ({size}){tail}"

@@ -116,13 +116,15 @@ def _prepare(session: Session, stack: contextlib.ExitStack) -> None:
     from kernel_rewrite.verify.host import cpu_for_cuda, no_benchmarks
 
     # torch.empty gives NaN (the largest integer) everywhere: both files see the same, and reading it shows.
-    torch.use_deterministic_algorithms(True, warn_only=True)
+    torch.set_deterministic_debug_mode("warn")
     stack.enter_context(no_benchmarks())
     if session.judge != "interpreter":
         return
     from kernel_rewrite.pointwise.interpreter import stand_ins
     from kernel_rewrite.verify.bounds import checked_memory
+    from kernel_rewrite.verify.modules import understood_annotations
 
+    stack.enter_context(understood_annotations())
     stack.enter_context(stand_ins())
     stack.enter_context(cpu_for_cuda(session.notes))
     stack.enter_context(checked_memory(session.notes))
@@ -292,8 +294,6 @@ def _outputs(session: Session, expected: Evaluation, got: Evaluation) -> list[di
 
 
 def _compared(session: Session, ours: Any, theirs: Any, number: int, op: str) -> dict[str, Any]:
-    import torch
-
     from kernel_rewrite.pointwise.language import parse_epilogue
     from kernel_rewrite.verify.compare import explained, largest, same_elements
 
@@ -320,7 +320,7 @@ def _compared(session: Session, ours: Any, theirs: Any, number: int, op: str) ->
         }
     elements = _elements(ours)
     written = int(both.numel())
-    result: dict[str, Any] = {
+    return {
         "output": ours.output,
         "op": op,
         "launch": number,
@@ -336,8 +336,6 @@ def _compared(session: Session, ours: Any, theirs: Any, number: int, op: str) ->
         "unwritten_otherwise": otherwise,
         "mismatch": mismatch,
     }
-    assert torch is not None
-    return result
 
 
 def _elements(capture: Any) -> int:
