@@ -13,9 +13,9 @@ from dataclasses import dataclass
 
 from kernel_rewrite.analysis import Analysis
 from kernel_rewrite.diagnostics import Diagnostic, Label
-from kernel_rewrite.model import Assumption, Evidence, MemoryEffect, Span, Specialization
+from kernel_rewrite.model import Assumption, Evidence, FunctionRef, MemoryEffect, Span, Specialization
 from kernel_rewrite.pointwise.language import Input, Pointwise
-from kernel_rewrite.rewrite.stores import unlowered_code
+from kernel_rewrite.rewrite.stores import pointer_casts, unlowered_code
 from kernel_rewrite.source.launches import Allocation, aliases
 
 NO_ALIAS = "no-alias"
@@ -148,7 +148,9 @@ def element_types(analysis: Analysis, request: OutputRequest) -> Iterator[Diagno
 
 def ambiguous_helpers(analysis: Analysis, request: OutputRequest) -> Iterator[Diagnostic]:
     """KR117: the output is handed to a helper whose definition is chosen when the module is imported."""
-    ambiguous = {(a.file, a.name): a for a in analysis.closure.assumed_names if a.alternatives}
+    assumed = {(a.file, a.name) for a in analysis.closure.assumed_names}
+    bindings = analysis.closure.bindings
+    ambiguous = {(file, name) for file, name in assumed if isinstance(bindings[file].get(name), FunctionRef)}
     for function in analysis.closure.functions:
         for call in analysis.calls.calls_of_names(function.ref, ambiguous):
             arguments = [*call.args, *(keyword.value for keyword in call.keywords)]
@@ -162,6 +164,19 @@ def ambiguous_helpers(analysis: Analysis, request: OutputRequest) -> Iterator[Di
                 )
 
 
+def cast_pointer(analysis: Analysis, request: OutputRequest) -> Iterator[Diagnostic]:
+    """KR205: the source casts the output's pointer, and only the cast itself says what the elements are."""
+    if _is_certain(analysis, request.parameter):
+        return  # TTIR shows whether the cast changes the type
+    for span in pointer_casts(request.parameter, analysis.calls, analysis.flow):
+        yield Diagnostic(
+            "KR205",
+            f"the pointer `{request.parameter}` is cast, and nothing says whether to the type of its elements",
+            (Label(span, "cast here"),),
+            help=f"say what the elements are: `--dtype {request.parameter}=fp32`",
+        )
+
+
 def used_as_helper(analysis: Analysis, request: OutputRequest) -> Iterator[Diagnostic]:
     """KR114: another kernel of the file calls this one, and would change with it."""
     for call in analysis.kernel.calls_as_helper:
@@ -173,7 +188,7 @@ def used_as_helper(analysis: Analysis, request: OutputRequest) -> Iterator[Diagn
         )
 
 
-CHECKS_WITHOUT_OP: tuple[Check, ...] = (only_written, unlowered, launched_with_alias, ambiguous_helpers, used_as_helper)
+CHECKS_WITHOUT_OP: tuple[Check, ...] = (only_written, unlowered, launched_with_alias, ambiguous_helpers, cast_pointer, used_as_helper)
 """What holds or fails whatever the op is: the part `inspect` reports."""
 
 CHECKS: tuple[Check, ...] = (*CHECKS_WITHOUT_OP, initial_contents, tuner_resets, element_types)

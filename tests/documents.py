@@ -80,6 +80,8 @@ def check(
     finally:
         os.chdir(before)
     results = [(command, exit_code, settled(output)) for command, exit_code, output in ran]
+    for command, exit_code, output in results:
+        assert exit_code in (0, 1), f"$ {command.line}\n{output}"
     if accept:
         for command, _, output in reversed(results):
             text = text[: command.start] + output + text[command.end :]

@@ -236,11 +236,10 @@ class _Rewriter:
         """The expression that brings the stored value to the buffer's type first, as the unfused pair does."""
         commutes = self._pointwise.commutes_with_rounding and site.only_narrows_floats
         literal = self._is_compile_time(value, function)
-        commutes = commutes and not (literal and self._emission.helpers)
-        if commutes or (not literal and (self._numerics == "fused" or not site.rounds)):
+        if not literal and (commutes or self._numerics == "fused" or not site.rounds):
             return ""
         element_type = site.form.element_type.format(self._pointer_name(site, function))
-        if literal:  # a Python number has no .to, and no dtype for a helper to ask
+        if literal:  # a Python number has no .to and no dtype, and Python would compute with it
             return f"{self._tl}.cast({_VALUE}, {element_type})"
         return f"{_VALUE}.to({element_type})"
 

@@ -11,7 +11,16 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from kernel_rewrite.diagnostics import Diagnostic, Label
-from kernel_rewrite.model import Closure, Function, FunctionRef, Location, MemoryAccess, MemoryEffect, Span, Unresolved
+from kernel_rewrite.model import (
+    Function,
+    FunctionRef,
+    Location,
+    MemoryAccess,
+    MemoryEffect,
+    Span,
+    TritonObject,
+    Unresolved,
+)
 from kernel_rewrite.source.accesses import AccessForm, HelperCall, MemoryCall, SourceCalls, calls_in
 from kernel_rewrite.source.names import callee
 from kernel_rewrite.source.pointer_flow import PointerFlow
@@ -190,6 +199,20 @@ def _possible_escapes(output: str, function: Function, calls: SourceCalls, flow:
             continue
         if any(output in flow.roots(argument, node, function) for argument in node.args):
             yield _possible_read(Span.of(function.ref.file, node), output)
+
+
+def pointer_casts(output: str, calls: SourceCalls, flow: PointerFlow) -> Iterator[Span]:
+    """`out.to(tl.pointer_type(...))`, `tl.cast(out, tl.pointer_type(...))`: the casts of the output's pointer."""
+    for function in calls.closure.functions:
+        for node in calls_in(function):
+            inner = [a for a in (*node.args, *(k.value for k in node.keywords)) if isinstance(a, ast.Call)]
+            bound = [callee(call, function, calls.closure) for call in inner]
+            if not any(isinstance(b, TritonObject) and b.attribute == "pointer_type" for b in bound):
+                continue
+            if output in flow.roots(node.func, node, function) or (
+                node.args and output in flow.roots(node.args[0], node, function)
+            ):
+                yield Span.of(function.ref.file, node)
 
 
 _OPAQUE = {"inline_asm_elementwise", "map_elementwise"}

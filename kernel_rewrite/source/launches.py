@@ -352,8 +352,8 @@ class _Scope:
         if depth > MAXIMUM_DEPTH:
             return Fact()
         match node:
-            case ast.Constant(value=value):
-                return _constant_fact(value)
+            case ast.Constant(value=constant):
+                return _constant_fact(constant)
             case ast.Name(id=name):
                 return self.name(name, depth)
             case ast.Attribute():

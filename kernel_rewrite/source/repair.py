@@ -408,7 +408,7 @@ class _Repairer:
             names = [n for n in dict.fromkeys(n.id for n in ast.walk(call.args[0]) if isinstance(n, ast.Name))]
             movable = {p.name: p for p in self.movable("constexpr")}
             chosen = [n for n in names if n in movable][:4]
-            literals = [n.value for n in ast.walk(call.args[0]) if isinstance(n, ast.Constant)]
+            literals: list[object] = [n.value for n in ast.walk(call.args[0]) if isinstance(n, ast.Constant)]
             near = [v for n in literals if isinstance(n, int) and not isinstance(n, bool) for v in (n * 2, n + 1, n - 1)]
             pool: list[object] = list(dict.fromkeys([*literals, *near, *_SIZES[:8], True, False, None]))[:18]
             found = 0
@@ -434,7 +434,7 @@ def _holds(condition: ast.expr, values: dict[str, object]) -> bool:
     from kernel_rewrite.source.symbolic import Evaluator, Unknown
 
     try:
-        return bool(Evaluator(values).value(condition, values))
+        return bool(Evaluator({}).value(condition, values))
     except Unknown:
         return False
 

@@ -254,7 +254,7 @@ class _Inference:
         if votes.descriptor_rank or any(f.kind == "descriptor" for f in present):
             return self.descriptor(name, votes, present)
         if "tuple" in votes.roles or any(f.kind == "tuple" for f in present):
-            return self.tuple(name, votes, present)
+            return self.packed(name, votes, present)
         tensor = any(f.kind == "tensor" or f.dtype for f in present)
         if votes.pointer or tensor or (not present and looks_like_pointer(name) and not votes.classes):
             return replace(self.pointer(name, votes, present), optional=optional)
@@ -407,7 +407,7 @@ class _Inference:
         blocks = [n for n in names if "block" in self.usage.of(n).roles] or [n for n in names if "BLOCK" in n.upper()]
         return (blocks or names or [BLOCK_GUESS])[-1]
 
-    def tuple(self, name: str, votes: Votes, facts: list[Fact]) -> Parameter:
+    def packed(self, name: str, votes: Votes, facts: list[Fact]) -> Parameter:
         items = next((f.items for f in facts if f.items), ())
         length = len(items) or votes.tuple_length or 2
         default = "*fp32" if votes.pointer else "i32"
@@ -446,7 +446,7 @@ class _Inference:
         if launched and set(launched) == {None} and (needed or any(f.kind not in ("", "none") for f in facts)):
             # `W=weight.shape[1] if weight is not None else None`
             guessed, evidence, detail = self.guess(name, votes, facts)
-            return _distinct((*guessed, None)), evidence, detail
+            return _distinct((*guessed, *(() if needed else (None,)))), evidence, detail
         if launched:
             return self.widened(name, launched, votes, boolean), Evidence.LAUNCH, ""
         if heuristic is not None and heuristic.kind is HeuristicKind.VALUES:
@@ -490,7 +490,7 @@ class _Inference:
     ) -> tuple[object, ...]:
         """`values` with the alternatives that the branches of the kernel distinguish."""
         base = values[0]
-        result = list(values)
+        result: list[object] = list(values)
         if boolean or isinstance(base, bool) or ("bool" in votes.roles and not isinstance(base, (str, Dtype, FunctionRef))):
             if isinstance(base, bool) or boolean:
                 result += [True, False]

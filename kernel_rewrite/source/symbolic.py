@@ -12,6 +12,7 @@ import math
 import operator
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 from kernel_rewrite.model import Dtype
 from kernel_rewrite.source.files import Project, SourceFile
@@ -67,7 +68,7 @@ class _Continue(Exception):
 
 Scope = dict[str, object]
 
-BINARY: Mapping[type[ast.operator], Callable[[object, object], object]] = {
+BINARY: Mapping[type[ast.operator], Callable[[Any, Any], object]] = {
     ast.Add: operator.add,
     ast.Sub: operator.sub,
     ast.Mult: operator.mul,
@@ -80,7 +81,7 @@ BINARY: Mapping[type[ast.operator], Callable[[object, object], object]] = {
     ast.BitOr: operator.or_,
     ast.BitXor: operator.xor,
 }
-COMPARE: Mapping[type[ast.cmpop], Callable[[object, object], bool]] = {
+COMPARE: Mapping[type[ast.cmpop], Callable[[Any, Any], bool]] = {
     ast.Eq: operator.eq,
     ast.NotEq: operator.ne,
     ast.Lt: operator.lt,
@@ -89,8 +90,8 @@ COMPARE: Mapping[type[ast.cmpop], Callable[[object, object], bool]] = {
     ast.GtE: operator.ge,
     ast.Is: operator.is_,
     ast.IsNot: operator.is_not,
-    ast.In: lambda a, b: a in b,  # type: ignore[operator]
-    ast.NotIn: lambda a, b: a not in b,  # type: ignore[operator]
+    ast.In: lambda a, b: a in b,
+    ast.NotIn: lambda a, b: a not in b,
 }
 
 
@@ -163,8 +164,8 @@ class Evaluator:
         if self.steps > MAXIMUM_STEPS:
             raise Unknown("too long")
         match node:
-            case ast.Constant(value=value):
-                return value
+            case ast.Constant(value=constant):
+                return constant
             case ast.Name(id=name):
                 return self.name(name, scope)
             case ast.Tuple(elts=elements):
