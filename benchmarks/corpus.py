@@ -297,8 +297,23 @@ def examine(task: Task) -> Record:
     return record
 
 
+_projects: dict[str, Project] = {}
+"""The files of the package in hand, so that what its kernels share is parsed once."""
+
+
+def _project(folder: str) -> Project:
+    project = _projects.get(folder)
+    if project is None or len(project.files()) > _MOST_FILES:
+        _projects.clear()
+        project = _projects[folder] = Project()
+    return project
+
+
+_MOST_FILES = 300
+
+
 def _analysis(task: Task) -> Analysis:
-    project = Project()
+    project = _project(task.folder)
     file = project.read(os.path.join(task.folder, task.file))
     definition = next(k for k in kernels(file, project) if (k.name, k.node.lineno) == (task.kernel, task.line))
     return analyse(definition, project, compiler())

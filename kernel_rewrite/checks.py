@@ -150,7 +150,7 @@ def ambiguous_helpers(analysis: Analysis, request: OutputRequest) -> Iterator[Di
     """KR117: the output is handed to a helper whose definition is chosen when the module is imported."""
     assumed = {(a.file, a.name) for a in analysis.closure.assumed_names}
     bindings = analysis.closure.bindings
-    ambiguous = {(file, name) for file, name in assumed if isinstance(bindings[file].get(name), FunctionRef)}
+    ambiguous = {(file, name) for file, name in assumed if isinstance(bindings.get(file, {}).get(name), FunctionRef)}
     for function in analysis.closure.functions:
         for call in analysis.calls.calls_of_names(function.ref, ambiguous):
             arguments = [*call.args, *(keyword.value for keyword in call.keywords)]

@@ -876,6 +876,43 @@ kernel(
     kernel="k",
 )
 
+COPY = "tl.store(out + i, tl.load(a + i, mask=m), mask=m)"
+TO_FLOAT32 = """
+def launch(a):
+    out = torch.empty(a.numel(), dtype=torch.float32)
+    k[(3,)](a, out, a.numel(), B=128)
+    return out
+"""
+
+# The type of `a` is nowhere in the file: the op must see the value as the buffer holds it, whatever it is.
+kernel(
+    "W-input_narrower_than_guessed",
+    COPY,
+    A_OUT,
+    "square",
+    after=TO_FLOAT32,
+    call="result = {'out': launch((torch.randn(300) * 1000).half())}",
+)
+kernel(
+    "W-input_of_integers",
+    COPY,
+    A_OUT,
+    "neg",
+    after=TO_FLOAT32,
+    call="result = {'out': launch(torch.randint(0, 200, (300,), dtype=torch.uint8))}",
+)
+kernel(
+    "W-integer_scalar_stored_as_float",
+    "tl.store(out + i, value, mask=m)",
+    "value, out, n, B: tl.constexpr",
+    "hardswish",
+    after=TO_FLOAT32.replace("def launch(a):", "def launch(a, value):").replace("(a, out", "(value, out"),
+    call="""
+    result = {"float": launch(torch.empty(300), 2.5), "int": launch(torch.empty(300), 2), "one": launch(torch.empty(300), 1)}
+    """,
+    outputs=("float", "int", "one"),
+)
+
 FUSED_CASES = [c for c in CASES if not c.codes]
 REFUSED_CASES = [c for c in CASES if c.codes]
 NAMES = [c.name for c in CASES]

@@ -84,6 +84,9 @@ def plan_stores(
         forms[call] = form
         if access.implicit_cast:
             sites[call].add(access.implicit_cast)
+        elif access.element_type.startswith("i"):
+            # TTIR's integers have no sign: storing uint8 to an int8 buffer shows no cast, and yet changes the value
+            sites[call].add("change of sign")
         paths.add(path)
         keys.add((path, call))
     for access in stores:

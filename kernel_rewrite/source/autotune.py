@@ -203,10 +203,10 @@ def _heuristics(node: ast.Call, names: Mapping[str, object], into: _Collected) -
     if isinstance(values, ast.Call) and _last_name(values.func) == "dict":
         pairs = [(k.arg, k.value) for k in values.keywords if k.arg is not None]
     elif isinstance(values, ast.Dict):
-        pairs = [(k.value, v) for k, v in zip(values.keys, values.values) if isinstance(k, ast.Constant)]
+        pairs = [(str(k.value), v) for k, v in zip(values.keys, values.values) if isinstance(k, ast.Constant)]
     else:
         return
-    into.heuristics += [_heuristic(str(name), value, names) for name, value in pairs]
+    into.heuristics += [_heuristic(name, value, names) for name, value in pairs]
 
 
 def _heuristic(name: str, node: ast.expr, names: Mapping[str, object]) -> Heuristic:

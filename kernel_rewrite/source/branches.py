@@ -7,23 +7,27 @@ A partial evaluation of the `ast`, helpers included: what depends on constexpr v
 from __future__ import annotations
 
 import ast
+import enum
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 from kernel_rewrite.model import Binding, Closure, Constant, Dtype, Function, FunctionRef, TritonObject
 from kernel_rewrite.source.symbolic import BINARY, COMPARE, next_power_of_2
-from kernel_rewrite.source.usage import DTYPES, binding_of
+from kernel_rewrite.source.usage import ATOMICS, DTYPES, ELEMENTWISE, FLOAT_MATH, SAME, binding_of
 
 MAXIMUM_CALLS = 400
 
 
-class _Runtime:
-    def __repr__(self) -> str:
-        return "RUNTIME"
+class _Sentinel(enum.Enum):
+    RUNTIME = "runtime"
+    UNKNOWN = "unknown"
 
 
-RUNTIME = _Runtime()
-"""A value that exists only when the kernel runs."""
+RUNTIME = _Sentinel.RUNTIME
+"""A value that exists only when the kernel runs: a tensor, or a number computed from one."""
+
+UNKNOWN = _Sentinel.UNKNOWN
+"""A value that may exist at compile time, but that this evaluation cannot find."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,13 +40,14 @@ class Pointer:
 
 @dataclass(frozen=True, slots=True)
 class Known:
-    """A compile-time value (or RUNTIME) and the parameters it was computed from."""
+    """A compile-time value (or RUNTIME, or UNKNOWN) and the parameters it was computed from."""
 
-    value: object = RUNTIME
+    value: object = UNKNOWN
     dependencies: frozenset[str] = frozenset()
 
 
 NOTHING = Known()
+TENSOR = Known(RUNTIME)
 Environment = dict[str, Known]
 
 Site = tuple[str, int, int, str]
@@ -51,10 +56,12 @@ Site = tuple[str, int, int, str]
 
 @dataclass(slots=True)
 class Trace:
-    """The decisions of one assignment, in order, and the parameters they depend on."""
+    """The decisions of one assignment, in order, and the parameters they depend on. `opaque` are tests that may be
+    decided at compile time, in a way that this evaluation cannot follow."""
 
     decisions: list[tuple[Site, bool]] = field(default_factory=list)
     consulted: set[str] = field(default_factory=set)
+    opaque: set[Site] = field(default_factory=set)
 
     @property
     def key(self) -> tuple[tuple[Site, bool], ...]:
@@ -111,14 +118,14 @@ class Tracer:
             self.sites[node] = (file, node.lineno, node.col_offset, ast.unparse(node))
         return self.sites[node]
 
-    def forget(self, loop: ast.For | ast.While, environment: Environment) -> None:
-        """What a loop assigns may change between its rounds."""
+    def forget(self, loop: ast.For | ast.While, environment: Environment, known: Known) -> None:
+        """What a loop assigns may change between its rounds: `known` is what is left to say about it."""
         if id(loop) not in self.stored:
             names = (n for s in loop.body for n in ast.walk(s) if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Store))
             self.stored[id(loop)] = tuple(dict.fromkeys(n.id for n in names))
         for name in self.stored[id(loop)]:
             if name in environment:
-                environment[name] = NOTHING
+                environment[name] = known
 
 
 def trace(closure: Closure, arguments: Mapping[str, object]) -> Trace:
@@ -127,6 +134,14 @@ def trace(closure: Closure, arguments: Mapping[str, object]) -> Trace:
 
 
 _BUILTINS = {"min": min, "max": max, "cdiv": lambda a, b: -(-a // b), "next_power_of_2": next_power_of_2, "abs": abs, "int": int, "len": len}
+
+
+TENSOR_OPERATIONS = (ELEMENTWISE | FLOAT_MATH | SAME | ATOMICS | frozenset(
+    "load arange zeros full zeros_like full_like program_id num_programs dot dot_scaled cast make_block_ptr advance argmax "
+    "argmin make_tensor_descriptor load_tensor_descriptor rand randn randint rand4x randint4x philox inline_asm_elementwise "
+    "join cat split histogram umulhi mul_rn to_tensor".split()
+)) - frozenset(("max", "min", "pow", "floor", "ceil", "round"))  # fmt: skip
+"""Operations that give a tensor even when their arguments are compile-time values."""
 
 
 class _Run:
@@ -178,16 +193,18 @@ class _Frame:
                 environment.update(_joined(one, other))
             case ast.For(target=target, iter=iterator, body=body, orelse=orelse):
                 self.value(iterator, environment)
-                self.run.tracer.forget(node, environment)
-                _bind(target, NOTHING, environment)
+                # A loop at run time carries tensors; an unrolled one has compile-time values in each round.
+                carried = TENSOR if _is_range(iterator) else NOTHING
+                self.run.tracer.forget(node, environment, carried)
+                _bind(target, carried, environment)
                 self.block(body, environment)
                 self.block(orelse, environment)
-                self.run.tracer.forget(node, environment)
+                self.run.tracer.forget(node, environment, carried)
             case ast.While(test=test, body=body):
-                self.run.tracer.forget(node, environment)
+                self.run.tracer.forget(node, environment, TENSOR)
                 self.decide(test, environment)
                 self.block(body, environment)
-                self.run.tracer.forget(node, environment)
+                self.run.tracer.forget(node, environment, TENSOR)
             case ast.With(items=items, body=body):
                 for item in items:
                     self.value(item.context_expr, environment)
@@ -216,7 +233,10 @@ class _Frame:
                 decided = self.decide(operand, environment)
                 return None if decided is None else not decided
         known = self.value(node, environment)
-        if known.value is RUNTIME or isinstance(known.value, Pointer):
+        if known.value is UNKNOWN:
+            self.run.trace.opaque.add(self.run.tracer.site(self.function.ref.file, node))
+            return None
+        if _runtime(known):
             return None
         outcome = bool(known.value)
         if known.dependencies:
@@ -245,16 +265,18 @@ class _Frame:
                 return _binary(op, self.value(left, environment), self.value(right, environment))
             case ast.UnaryOp(op=ast.Not() | ast.USub() as op, operand=operand):
                 known = self.value(operand, environment)
-                if known.value is RUNTIME or isinstance(known.value, Pointer):
-                    return NOTHING
+                if _runtime(known) or known.value is UNKNOWN:
+                    return TENSOR if _runtime(known) else NOTHING
                 value = not known.value if isinstance(op, ast.Not) else -known.value  # type: ignore[operator]
                 return Known(value, known.dependencies)
+            case ast.UnaryOp(operand=operand):
+                return TENSOR if _runtime(self.value(operand, environment)) else NOTHING
             case ast.Compare():
                 return self.comparison(node, environment)
             case ast.BoolOp():
                 decided = self.decide(node, environment)
-                if decided is None:
-                    return NOTHING
+                if decided is None:  # at run time, or noted as opaque
+                    return TENSOR
                 consulted = frozenset(n.id for n in ast.walk(node) if isinstance(n, ast.Name))
                 dependencies: frozenset[str] = frozenset().union(
                     *(environment[n].dependencies for n in consulted if n in environment)
@@ -264,7 +286,7 @@ class _Frame:
                 taken = self.decide(test, environment)
                 if taken is None:
                     one, other = self.value(body, environment), self.value(orelse, environment)
-                    return one if one == other else NOTHING
+                    return one if one == other else TENSOR
                 return self.value(body if taken else orelse, environment)
             case ast.Tuple(elts=elements) | ast.List(elts=elements):
                 items = [self.value(element, environment) for element in elements]
@@ -274,7 +296,7 @@ class _Frame:
                 if isinstance(holder.value, tuple) and isinstance(key.value, int):
                     item = holder.value[key.value]
                     return item if isinstance(item, Known) else Known(item, holder.dependencies)
-                return NOTHING
+                return TENSOR if _runtime(holder) else NOTHING
             case ast.Call():
                 return self.call(node, environment)
         for child in ast.iter_child_nodes(node):
@@ -305,8 +327,10 @@ class _Frame:
                 return Known(Dtype(owner.value.dtype), owner.dependencies) if owner.value.dtype else NOTHING
             if node.attr == "element_ty" and owner.value.dtype:
                 return Known(Dtype(owner.value.dtype), owner.dependencies)
-        if node.attr == "value":
+        if node.attr in ("value", "T"):
             return owner
+        if node.attr in ("dtype", "type") and isinstance(owner.value, (bool, int, float)):
+            return NOTHING
         if isinstance(owner.value, Dtype) and node.attr == "primitive_bitwidth":
             digits = "".join(c for c in owner.value.name.removeprefix("float8").removeprefix("bfloat") if c.isdigit())
             return Known(8 if "float8" in owner.value.name else int(digits or 0), owner.dependencies)
@@ -317,16 +341,16 @@ class _Frame:
         dependencies: frozenset[str] = frozenset().union(*(o.dependencies for o in operands))
         for op, left, right in zip(node.ops, operands, operands[1:]):
             if isinstance(op, (ast.Is, ast.IsNot)):
-                if right.value is not None:
+                if right.value is not None or left.value is UNKNOWN:
                     return NOTHING
                 outcome = (left.value is None) == isinstance(op, ast.Is)
-                if left.value is RUNTIME and not left.dependencies:
-                    return Known(isinstance(op, ast.IsNot))
-            elif any(o.value is RUNTIME or isinstance(o.value, Pointer) for o in (left, right)):
+            elif UNKNOWN in (left.value, right.value):
+                return TENSOR if _runtime(left) or _runtime(right) else NOTHING
+            elif _runtime(left) or _runtime(right):
                 if None in (left.value, right.value) and isinstance(op, (ast.Eq, ast.NotEq)):
                     outcome = isinstance(op, ast.NotEq)
                 else:
-                    return NOTHING
+                    return TENSOR
             else:
                 outcome = bool(COMPARE[type(op)](_plain(left.value), _plain(right.value)))
             if not outcome:
@@ -349,16 +373,16 @@ class _Frame:
         values = [self.value(a, environment) for a in node.args]
         values += [self.value(k.value, environment) for k in node.keywords]
         if isinstance(function, ast.Attribute) and is_local:
-            self.value(function.value, environment)
-            return NOTHING
+            receiver = self.value(function.value, environment)
+            return TENSOR if _runtime(receiver) else NOTHING
         name = function.attr if isinstance(function, ast.Attribute) else function.id if isinstance(function, ast.Name) else ""
         if name == "constexpr" and values:
             return values[0]
-        if name in ("static_assert", "device_assert", "static_print"):
-            return NOTHING
         if name in _BUILTINS and values and all(isinstance(v.value, (int, float, tuple)) for v in values):
             result = _BUILTINS[name](*(_plain(v.value) for v in values))  # type: ignore[operator]
             return Known(result, frozenset().union(*(v.dependencies for v in values)))
+        if name in TENSOR_OPERATIONS or any(_runtime(v) for v in values):
+            return TENSOR
         return NOTHING
 
     def helper(self, node: ast.Call, function: Function, environment: Environment) -> Known:
@@ -394,7 +418,21 @@ def _plain(value: object) -> object:
     return value
 
 
+def _runtime(known: Known) -> bool:
+    return known.value is RUNTIME or isinstance(known.value, Pointer)
+
+
+def _is_range(node: ast.expr) -> bool:
+    """Whether a loop over `node` runs at run time: `range(...)` or `tl.range(...)`."""
+    function = node.func if isinstance(node, ast.Call) else None
+    return (isinstance(function, ast.Attribute) and function.attr == "range") or (
+        isinstance(function, ast.Name) and function.id == "range"
+    )
+
+
 def _binary(op: ast.operator, left: Known, right: Known) -> Known:
+    if _runtime(left) or _runtime(right):
+        return TENSOR
     if type(op) not in BINARY or any(not isinstance(k.value, (int, float, str)) for k in (left, right)):
         return NOTHING
     try:
@@ -416,7 +454,7 @@ def _bind(target: ast.expr, known: Known, environment: Environment) -> None:
 def _joined(one: Environment, other: Environment) -> Environment:
     names = {**one, **other}
     return {
-        name: value if one.get(name) == other.get(name) else NOTHING if name in one and name in other else value
+        name: value if one.get(name) == other.get(name) else TENSOR if name in one and name in other else value
         for name, value in names.items()
     }
 

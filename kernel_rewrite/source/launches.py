@@ -257,6 +257,10 @@ SAME_DTYPE = frozenset(
 )
 
 
+_A_SIZE = ast.parse("len(x)", mode="eval").body
+"""Stands for one part of an unpacked shape."""
+
+
 class _Scope:
     """The names of one launching function."""
 
@@ -305,8 +309,8 @@ class _Scope:
             if isinstance(value, (ast.Tuple, ast.List)) and len(value.elts) == len(target.elts):
                 elements = list(value.elts)
             elif value is not None and self._is_shape(value):  # M, N = x.shape
-                elements = [ast.Call(ast.Name("len", ast.Load()), [], [])] * len(target.elts)
-            for element, part in zip(target.elts, elements):
+                elements = [None if t is None else _A_SIZE for t in target.elts]
+            for element, part in zip(target.elts, elements, strict=True):
                 self._assign(element.value if isinstance(element, ast.Starred) else element, part)
 
     @staticmethod

@@ -40,14 +40,15 @@ class SpecializationPlan:
     """The specializations to prove and validate, the base first.
 
     `complete` says that they take every combination of compile-time decisions that the known values allow. `undecided`
-    are the sides of compile-time tests (with the outcome) that none of them takes. `unknown` are constexpr parameters
-    without any value.
+    are the sides of compile-time tests (with the outcome) that none of them takes. `opaque` are tests that may be
+    decided at compile time in a way that could not be followed. `unknown` are constexpr parameters without any value.
     """
 
     specializations: tuple[Specialization, ...]
     complete: bool
     signature: Signature
     undecided: tuple[tuple[Site, bool], ...] = ()
+    opaque: tuple[Site, ...] = ()
     unknown: tuple[str, ...] = ()
 
     @property
@@ -89,7 +90,9 @@ def plan(closure: Closure, signature: Signature, limit: int = LIMIT) -> Speciali
         specialization = axes.specialization(((AUTOTUNE, index),))
         result.setdefault(_identity(specialization), specialization)
     unknown = tuple(p.name for p in signature.parameters if p.kind == "constexpr" and not p.values)
-    return SpecializationPlan(tuple(result.values()), exhausted and whole, signature, undecided, unknown)
+    opaque = tuple(sorted({site for _, t in found for site in t.opaque}))
+    complete = exhausted and whole and not opaque
+    return SpecializationPlan(tuple(result.values()), complete, signature, undecided, opaque, unknown)
 
 
 def _identity(specialization: Specialization) -> str:

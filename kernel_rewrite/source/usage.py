@@ -319,8 +319,8 @@ class _Body:
                 result = self.value(value, environment)
                 self.returned = result if self.returned is None else join(self.returned, result)
             case ast.With(items=items, body=body):
-                for item in items:
-                    self.value(item.context_expr, environment)
+                for with_item in items:
+                    self.value(with_item.context_expr, environment)
                 self.block(body, environment)
             case ast.Assert(test=test):
                 self.truth(test, environment)
@@ -369,9 +369,9 @@ class _Body:
             case ast.UnaryOp(op=ast.Not(), operand=operand):
                 self.truth(operand, environment)
             case _:
-                value = self.value(node, environment)
+                tested = self.value(node, environment)
                 if isinstance(node, (ast.Name, ast.Attribute)):
-                    self.facts.role(value, "bool")
+                    self.facts.role(tested, "bool")
 
     # expressions ------------------------------------------------------------------------------------------------------
 

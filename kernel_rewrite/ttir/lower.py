@@ -64,7 +64,7 @@ class LoweringFailure:
     @property
     def block_pointers_removed(self) -> bool:
         """Whether this Triton refuses the kernel because it has no block pointers any more (3.9 and later)."""
-        return self.error == "NotImplementedError" and ("block_ptr" in self.message or "advance" in self.message)
+        return self.error == "NotImplementedError" and "block pointers have been removed" in self.message.lower()
 
 
 class Compiler:

@@ -5,6 +5,6 @@ triton.
 """
 
 from kernel_rewrite.verify.equivalence import verify
-from kernel_rewrite.verify.results import Mismatch, OutputComparison, Trial, Verification, render
+from kernel_rewrite.verify.results import Mismatch, OutputComparison, Trial, Verification, render, to_json
 
-__all__ = ["Mismatch", "OutputComparison", "Trial", "Verification", "render", "verify"]
+__all__ = ["Mismatch", "OutputComparison", "Trial", "Verification", "render", "to_json", "verify"]

@@ -54,7 +54,9 @@ class _Checked:
         return getattr(self._memory, name)
 
     def load(self, pointers: Array, mask: Array, other: Array, dtype: Any) -> Array:
-        return self._memory.load(pointers, self._inside(pointers, mask, np.dtype(dtype).itemsize, "reads"), other, dtype)
+        return self._memory.load(
+            pointers, self._inside(pointers, mask, np.dtype(dtype).itemsize, "reads"), other, dtype
+        )
 
     def store(self, pointers: Array, value: Array, mask: Array) -> Any:
         return self._memory.store(pointers, value, self._inside(pointers, mask, value.itemsize, "writes"))

@@ -1,6 +1,6 @@
 """The call expression: its evaluation over a module's names, its sizes, and how inputs are drawn.
 
-    add(randn(1000), randn(1000))        matmul(randn(96, 64, dtype=float16), randn(64, 80, dtype=float16))
+add(randn(1000), randn(1000))        matmul(randn(96, 64, dtype=float16), randn(64, 80, dtype=float16))
 """
 
 from __future__ import annotations
@@ -11,7 +11,20 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-FACTORIES = ("randn", "rand", "randint", "randperm", "empty", "zeros", "ones", "full", "arange", "linspace", "eye", "tensor")
+FACTORIES = (
+    "randn",
+    "rand",
+    "randint",
+    "randperm",
+    "empty",
+    "zeros",
+    "ones",
+    "full",
+    "arange",
+    "linspace",
+    "eye",
+    "tensor",
+)
 """torch's factories as a call expression may use them: `device` is filled in."""
 
 DTYPES = (
@@ -180,7 +193,9 @@ class _Draws:
         values = [specials[i % len(specials)] for i in range(len(places))]
         draw.shuffle(values)
         flat = value.reshape(-1)
-        flat[torch.tensor(places, device=value.device)] = torch.tensor(values, dtype=torch.float64).to(value.dtype).to(value.device)
+        flat[torch.tensor(places, device=value.device)] = (
+            torch.tensor(values, dtype=torch.float64).to(value.dtype).to(value.device)
+        )
         return flat.reshape(value.shape)
 
 

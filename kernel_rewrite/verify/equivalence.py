@@ -254,12 +254,15 @@ def _differences(trials: Sequence[Trial], fused: Path, text: str, header: Header
                 continue
             message = f"`{output.output}` of `{header.kernel}` is not {output.op} of what the original stores"
             notes = [f"{output.wrong:,} of {output.written:,} elements differ {where}"]
+            if output.missed and not output.wrong:
+                notes = [f"{output.missed:,} elements that the kernel does not write miss the op {where}"]
             if output.unwritten_otherwise:
-                notes = [f"{output.unwritten_otherwise:,} elements are written by only one of the two, {where}"]
+                notes = [f"{output.unwritten_otherwise:,} elements are written by only one of the two {where}"]
             if output.mismatch is not None:
                 m = output.mismatch
                 at = ", ".join(map(str, m.index))
-                notes.append(f"{output.output}[{at}]: the original stores {m.value}, {output.op} of it is {m.expected}, got {m.got}")
+                name = f"{output.output}[{at}]"
+                notes.append(f"{name}: the original stores {m.value}, {output.op} of it is {m.expected}, got {m.got}")
             found.setdefault(output.output, Diagnostic("KR501", message, label, tuple(notes), _HELP))
         if trial.failure and trial.ok is False:
             found.setdefault(trial.failure, Diagnostic("KR501", trial.failure, label, (where,), _HELP))

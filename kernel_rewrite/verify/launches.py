@@ -27,7 +27,11 @@ class CannotFollow(Exception):
 
 @dataclass
 class Capture:
-    """One output of one launch. `before`: the kernel's own values (flat); `after`: with the op, for the original."""
+    """One output of one launch, all its elements in a row.
+
+    `prior`: what the buffer held before the launch; `before`: the kernel's own values; `after`: with the op, for the
+    original. `inside` tells the tensor's elements from others of its storage; `memory` is the storage's address.
+    """
 
     output: str
     dtype: str
@@ -36,6 +40,8 @@ class Capture:
     after: Any
     written: Any
     prior: Any
+    inside: Any
+    memory: int
     index_of: Callable[[int], tuple[int, ...]]
 
 
@@ -134,6 +140,8 @@ def _follow(
                 after=region.data.clone(),
                 written=written[name],
                 prior=prior[name],
+                inside=region.inside(),
+                memory=outputs[name].untyped_storage().data_ptr(),
                 index_of=region.index_of,
             )
         )
@@ -190,7 +198,6 @@ def _plain_tensor(value: Any) -> Any:
 
 def _other_tensors(bound: dict[str, Any], outputs: dict[str, Any]) -> list[Any]:
     found = []
-    taken = [_address(tensor) for tensor in outputs.values()]
     for name, value in bound.items():
         values = value if isinstance(value, list | tuple) else [value]
         for position, item in enumerate(values):
@@ -200,7 +207,6 @@ def _other_tensors(bound: dict[str, Any], outputs: dict[str, Any]) -> list[Any]:
             if name in outputs or f"{name}[{position}]" in outputs:
                 continue
             found.append(tensor)
-    del taken
     return found
 
 
@@ -246,6 +252,16 @@ class _Region:
     def data(self) -> Any:
         """The region's elements in a row (a copy when it is not the whole storage)."""
         return self.memory if self.whole else self.memory.reshape(-1)
+
+    def inside(self) -> Any:
+        """Which elements of `data` are the tensor's own."""
+        import torch
+
+        if not self.whole:
+            return _ones(self.data)
+        mask = torch.zeros_like(self.memory, dtype=torch.bool)
+        mask.as_strided(self.tensor.shape, self.tensor.stride(), self.tensor.storage_offset()).fill_(True)
+        return mask
 
     def write(self, where: Any, values: Any) -> None:
         import torch

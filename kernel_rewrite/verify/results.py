@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
 
 from kernel_rewrite.diagnostics import Diagnostic
+from kernel_rewrite.diagnostics import render as render_diagnostic
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,7 +28,8 @@ class OutputComparison:
     `differing` counts written elements that are not the same bits (two NaNs are the same), `wrong` those of them that
     float arithmetic does not explain. `max_*` are over the elements where both are finite. `unwritten` elements kept
     what the buffer held before the launch; `unwritten_otherwise` counts those that only one of the two kernels wrote;
-    `missed` counts unwritten elements that held a value which the op changes.
+    `missed` counts unwritten elements that held a value which the op changes: wrong unless `missed_assumed`, when the
+    fused file says that such elements are not used.
     """
 
     output: str
@@ -43,6 +46,7 @@ class OutputComparison:
     max_relative: float
     unwritten_otherwise: int = 0
     missed: int = 0
+    missed_assumed: bool = False
     mismatch: Mismatch | None = None
 
     @property
@@ -55,7 +59,7 @@ class OutputComparison:
 
     @property
     def ok(self) -> bool:
-        return not self.wrong and not self.unwritten_otherwise
+        return not self.wrong and not self.unwritten_otherwise and (not self.missed or self.missed_assumed)
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,6 +125,19 @@ class Verification:
         return max((output.max_ulp for trial in self.trials for output in trial.outputs), default=0)
 
 
+def to_json(verification: Verification) -> dict[str, Any]:
+    """The run as JSON values: every field, and what follows from them."""
+    v = verification
+    derived = ("ok", "bit_equal", "elements", "max_difference", "max_ulp")
+    data = {name: getattr(v, name) for name in derived} | asdict(v)
+    data["diagnostics"] = [{"code": d.code, "message": d.message, "notes": list(d.notes)} for d in v.diagnostics]
+    for trial, fields in zip(v.trials, data["trials"], strict=True):
+        fields["ok"] = trial.ok
+        for output, inner in zip(trial.outputs, fields["outputs"], strict=True):
+            inner |= {"ok": output.ok, "bit_equal": output.bit_equal, "unwritten": output.unwritten}
+    return data
+
+
 def trial_from_json(data: Mapping[str, Any]) -> Trial:
     """The trial that the runner reported."""
     fields = dict(data)
@@ -141,7 +158,7 @@ def _output_from_json(data: Mapping[str, Any]) -> OutputComparison:
 
 
 def render(verification: Verification) -> str:
-    """The run as text: one line an input set, the examples of every difference, and the verdict last."""
+    """The run as text: a line for each output and set of inputs, every difference as a diagnostic, the verdict last."""
     v = verification
     ops = ", ".join(f"{op} on `{output}`" for output, op in v.epilogues)
     lines = [f"{v.fused} against {v.original}::{v.kernel} + {ops}", f"  {v.device}, seed {v.seed}"]
@@ -152,6 +169,9 @@ def render(verification: Verification) -> str:
             lines.append(f"  {call}")
         lines += _trial_lines(trials)
     lines += [f"  note: {note}" for note in v.notes]
+    if v.diagnostics:
+        sources = {v.fused: Path(v.fused).read_text(encoding="utf-8", errors="replace")}
+        lines += ["", *(render_diagnostic(diagnostic, sources) + "\n" for diagnostic in v.diagnostics)]
     return "\n".join([*lines, verdict(v)])
 
 
@@ -200,31 +220,18 @@ def _trial_lines(trials: list[Trial]) -> list[str]:
         shape = f"{first.dtype} [{', '.join(map(str, first.shape))}]"
         lines.append(f"    {trials[0].inputs:<28} {name} {shape}{configurations}: {_outcome(outputs)}")
     lines += [f"    {trials[0].inputs:<28} {trial.failure}" for trial in ran if trial.failure]
-    for output in _first_wrong(ran):
-        m = output.mismatch
-        if m is not None:
-            at = ", ".join(map(str, m.index))
-            lines.append(f"      {output.output}[{at}]: the kernel's value {m.value}, expected {m.expected}, got {m.got}")
     return lines
-
-
-def _first_wrong(trials: list[Trial]) -> list[OutputComparison]:
-    """The first wrong comparison of each output."""
-    found: dict[str, OutputComparison] = {}
-    for trial in trials:
-        for output in trial.outputs:
-            if not output.ok:
-                found.setdefault(output.output, output)
-    return list(found.values())
 
 
 def _outcome(outputs: list[OutputComparison]) -> str:
     total = sum(output.written for output in outputs)
     unwritten = sum(output.unwritten for output in outputs)
     tail = f", {unwritten:,} elements left unwritten by both" if unwritten else ""
-    otherwise = sum(output.unwritten_otherwise for output in outputs)
+    otherwise, missed = sum(o.unwritten_otherwise for o in outputs), sum(o.missed for o in outputs)
     if otherwise:
-        tail = f", {otherwise:,} elements written by only one of the two"
+        tail = f", {otherwise:,} elements WRITTEN BY ONLY ONE of the two"
+    elif missed:
+        tail += f", {missed:,} of which the op changes"
     wrong = sum(output.wrong for output in outputs)
     differing = sum(output.differing for output in outputs)
     if not differing:

@@ -16,6 +16,7 @@ from typing import Any, TextIO
 from kernel_rewrite.verify.calls import Inputs, evaluate, resized, trial_inputs
 
 MOST_CONFIGURATIONS = 8
+FULLY_WRITTEN = "fully-written"  # the assumption's name in a header
 
 
 class Refused(Exception):
@@ -286,10 +287,15 @@ def _is_identical(output: dict[str, Any]) -> bool:
 
 def _outputs(session: Session, expected: Evaluation, got: Evaluation) -> list[dict[str, Any]]:
     ops = dict(session.request["epilogues"])
+    launched = [capture.memory for launch in expected.launches for capture in launch]
     found = []
     for number, (left, right) in enumerate(zip(expected.launches, got.launches, strict=True)):
         for ours, theirs in zip(left, right, strict=True):
-            found.append(_compared(session, ours, theirs, number, ops[ours.output]))
+            output = _compared(session, ours, theirs, number, ops[ours.output])
+            if launched.count(ours.memory) == 1:  # else another launch may write what this one does not
+                output["missed"] = _missed(ours, ops[ours.output])
+                output["missed_assumed"] = FULLY_WRITTEN in session.request["assumptions"]
+            found.append(output)
     return found
 
 
@@ -336,6 +342,21 @@ def _compared(session: Session, ours: Any, theirs: Any, number: int, op: str) ->
         "unwritten_otherwise": otherwise,
         "mismatch": mismatch,
     }
+
+
+def _missed(capture: Any, op: str) -> int:
+    """How many unwritten elements of the output held a value, not an uninitialised one, that the op changes."""
+    import torch
+
+    from kernel_rewrite.pointwise.language import parse_epilogue
+    from kernel_rewrite.verify.compare import same_elements
+
+    prior = capture.prior[~capture.written & capture.inside]
+    if prior.dtype == torch.bool or not prior.numel():
+        return 0
+    filled = prior != prior if prior.dtype.is_floating_point else prior == torch.iinfo(prior.dtype).max
+    after = parse_epilogue(op).evaluate(prior)
+    return int((~same_elements(after, prior) & ~filled).sum())
 
 
 def _elements(capture: Any) -> int:

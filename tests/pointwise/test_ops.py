@@ -282,15 +282,20 @@ def test_equals_torch_in_the_interpreter(name: str) -> None:
             assert count["zero_signs"] == 0 or name in ZERO_SIGNS, (op, dtype, count)
             allowed = CLOSE.get(op, CLOSE.get(name, {})).get(dtype, 0)
             if name in LOOSE:
-                assert count["mismatches"] <= LOOSE[name] * count["total"], (op, dtype, count)
+                assert count["mismatches"] <= LOOSE[name].get(dtype, 0) * count["total"], (op, dtype, count)
             else:
                 assert count["max_ulp"] <= allowed, (op, dtype, count)
 
 
 # torch's CPU kernels for these are themselves far from the true value (an erf with an absolute error of 1e-7, infinity
-# to NaN in gelu, an exp that overflows early in mish): the share of elements that may differ.
-LOOSE = {"gelu": 0.1, "gelu_tanh": 0.1, "erf": 0.5, "mish": 0.05, "tanhshrink": 0.05}
-
+# to NaN in gelu, a float32 exp that overflows early in mish): the share of elements that may differ, at any distance.
+LOOSE: dict[str, dict[str, float]] = {
+    "gelu": {"float16": 0.015, "bfloat16": 0.04, "float32": 0.06, "float64": 0.01},
+    "gelu_tanh": {"float16": 0.002, "bfloat16": 0.001, "float32": 0.004, "float64": 0.2},
+    "erf": {"float16": 0.3, "bfloat16": 0.6, "float32": 0.04, "float64": 0.1},
+    "mish": {"float16": 0.001, "bfloat16": 0.001, "float32": 0.03, "float64": 0.06},
+    "tanhshrink": {"float64": 0.04},
+}
 
 # max(-0.0, 0.0) is +0.0 in the kernels here and -0.0 in torch's CPU kernels; log_sigmoid underflows to either zero.
 ZERO_SIGNS = {"relu", "relu6", "hardtanh", "clamp", "logsigmoid"}

@@ -33,6 +33,7 @@ def check(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, forking_runner: Forki
         call: str,
         *,
         mutate: tuple[str, str] | None = None,
+        mutate_header: tuple[str, str] | None = None,
         options: dict[str, Any] | None = None,
         **arguments: Any,
     ) -> Verification:
@@ -42,6 +43,9 @@ def check(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, forking_runner: Forki
             header, end, body = fused.partition("# end of header\n")
             assert mutate[0] in body, body
             fused = header + end + body.replace(*mutate)
+        if mutate_header is not None:
+            assert mutate_header[0] in fused, fused
+            fused = fused.replace(*mutate_header)
         (tmp_path / "kernels_fused.py").write_text(fused)
         return verify(tmp_path / "kernels_fused.py", [call], judge="interpreter", **arguments)
 

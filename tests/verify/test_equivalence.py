@@ -10,7 +10,7 @@ from .conftest import Check
 
 HEAD = "import torch\nimport triton\nimport triton.language as tl\n\n\n"
 
-ADD = '''
+ADD = """
 @triton.jit
 def add_kernel(x_ptr, y_ptr, out_ptr, n, BLOCK: tl.constexpr):
     offs = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
@@ -25,9 +25,9 @@ def add(x, y):
     n = out.numel()
     add_kernel[(triton.cdiv(n, 64),)](x, y, out, n, BLOCK=64)
     return out
-'''
+"""
 
-MATMUL = '''
+MATMUL = """
 @triton.jit
 def matmul_kernel(a_ptr, b_ptr, c_ptr, M, N, K, sam, sak, sbk, sbn, scm, scn,
                   BM: tl.constexpr, BN: tl.constexpr, BK: tl.constexpr):
@@ -51,39 +51,47 @@ def matmul(a, b):
     grid = (triton.cdiv(M, 16), triton.cdiv(N, 16))
     matmul_kernel[grid](a, b, c, M, N, K, *a.stride(), *b.stride(), *c.stride(), BM=16, BN=16, BK=16)
     return c
-'''
+"""
 
-AUTOTUNED = ADD.replace(
-    "\n@triton.jit",
-    '\n@triton.autotune(configs=[triton.Config({"BLOCK": 32}), triton.Config({"BLOCK": 128})], key=["n"])\n@triton.jit',
-).replace("add_kernel[(triton.cdiv(n, 64),)]", 'add_kernel[lambda meta: (triton.cdiv(n, meta["BLOCK"]),)]').replace(
-    ", BLOCK=64", ""
+AUTOTUNED = (
+    ADD.replace(
+        "\n@triton.jit",
+        '\n@triton.autotune(configs=[triton.Config({"BLOCK": 32}), triton.Config({"BLOCK": 128})], key=["n"])\n@triton.jit',
+    )
+    .replace("add_kernel[(triton.cdiv(n, 64),)]", 'add_kernel[lambda meta: (triton.cdiv(n, meta["BLOCK"]),)]')
+    .replace(", BLOCK=64", "")
 )
 
-HEURISTICS = ADD.replace(
-    "\n@triton.jit", '\n@triton.heuristics({"BLOCK": lambda args: triton.next_power_of_2(args["n"])})\n@triton.jit'
-).replace(", BLOCK=64", "").replace("triton.cdiv(n, 64)", "1")
+HEURISTICS = (
+    ADD.replace(
+        "\n@triton.jit", '\n@triton.heuristics({"BLOCK": lambda args: triton.next_power_of_2(args["n"])})\n@triton.jit'
+    )
+    .replace(", BLOCK=64", "")
+    .replace("triton.cdiv(n, 64)", "1")
+)
 
-BY_NAME_HEAD = "import torch\nimport triton\nfrom triton.language import arange, constexpr, load, program_id, store\n\n\n"
+BY_NAME_HEAD = (
+    "import torch\nimport triton\nfrom triton.language import arange, constexpr, load, program_id, store\n\n\n"
+)
 BY_NAME = ADD.replace("tl.", "")
 
 ALIASED_HEAD = "import torch\nimport triton\nimport triton.language as T\n\n\n"
 ALIASED = ADD.replace("tl.", "T.")
 
-CUDA_ONLY = '''
+CUDA_ONLY = """
 DEVICE = triton.runtime.driver.active.get_active_torch_device()
-''' + ADD.replace(
+""" + ADD.replace(
     "    out = torch.empty_like(x)\n",
-    '''    assert x.is_cuda and y.device == DEVICE
+    """    assert x.is_cuda and y.device == DEVICE
     out = torch.empty(x.shape, dtype=x.dtype, device="cuda")
     with torch.cuda.device(x.device):
         torch.cuda.synchronize()
-''',
+""",
 )
 
 PARTIAL = ADD.replace("mask = offs < n", "mask = (offs < n) & (offs % 3 != 1)")
 
-TWO_OUTPUTS = '''
+TWO_OUTPUTS = """
 @triton.jit
 def both_kernel(x_ptr, sum_ptr, product_ptr, n, BLOCK: tl.constexpr):
     offs = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
@@ -97,9 +105,9 @@ def both(x):
     total, product = torch.empty_like(x), torch.empty_like(x)
     both_kernel[(triton.cdiv(x.numel(), 64),)](x, total, product, x.numel(), BLOCK=64)
     return total, product
-'''
+"""
 
-BRANCHES = '''
+BRANCHES = """
 @triton.jit
 def branch_kernel(x_ptr, out_ptr, n, BLOCK: tl.constexpr):
     offs = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
@@ -115,7 +123,7 @@ def branch(x):
     out = torch.empty_like(x)
     branch_kernel[(triton.cdiv(x.numel(), 64),)](x, out, x.numel(), BLOCK=64)
     return out
-'''
+"""
 
 ADD_CALL = "add(randn(100), randn(100))"
 
@@ -167,7 +175,12 @@ WRONG = {
     "a wrong constant": (HEAD + ADD, "leaky_relu(0.01)", ADD_CALL, ("0.01", "0.011")),
     "a constant barely wrong": (HEAD + ADD, "leaky_relu(0.01)", ADD_CALL, ("0.01", "0.010001")),
     "gelu by tanh for gelu": (HEAD + ADD, "gelu", ADD_CALL, ("libdevice.erf(", "libdevice.tanh(1.128379 * ")),
-    "sigmoid applied twice": (HEAD + ADD, "sigmoid", ADD_CALL, ("sigmoid((x + y).to(out_ptr.dtype.element_ty))", "sigmoid(sigmoid((x + y).to(out_ptr.dtype.element_ty)))")),
+    "sigmoid applied twice": (
+        HEAD + ADD,
+        "sigmoid",
+        ADD_CALL,
+        ("sigmoid((x + y).to(out_ptr.dtype.element_ty))", "sigmoid(sigmoid((x + y).to(out_ptr.dtype.element_ty)))"),
+    ),
     "a mask that writes too little": (HEAD + ADD, "relu", ADD_CALL, ("offs < n", "offs < n - 1")),
     "a mask that writes too much": (HEAD + PARTIAL, "relu", ADD_CALL, (" & (offs % 3 != 1)", "")),
     "a store skipped in a branch": (
@@ -201,3 +214,34 @@ def test_unwritten_elements_are_counted(check: Check) -> None:
     first = result.trials[0].outputs[0]
     assert (first.elements, first.written, first.unwritten) == (100, 67, 33)
     assert "33 elements left unwritten by both" in render(result)
+
+
+ZEROED = PARTIAL.replace("torch.empty_like(x)", "torch.zeros_like(x)")
+
+
+def test_an_initialised_element_that_misses_the_op_is_a_difference(check: Check) -> None:
+    # The unfused pair applies sigmoid to the zeros that the kernel leaves; nothing but an assumption allows this.
+    assumed = {"assume": ["fully-written"]}
+    result = check(HEAD + ZEROED, "sigmoid", ADD_CALL, options=assumed)
+    assert result.ok, render(result)
+    assert result.trials[0].outputs[0].missed == 33
+    without = ("assumed (fully-written)", "assumed (nothing)")
+    result = check(HEAD + ZEROED, "sigmoid", ADD_CALL, options=assumed, mutate_header=without)
+    assert not result.ok
+    assert "miss the op" in render(result)
+
+
+def test_fused_numerics_are_not_bit_identical_and_pass(check: Check) -> None:
+    call = "matmul(randn(18, 20, dtype=bfloat16), randn(20, 17, dtype=bfloat16))"
+    source = HEAD + MATMUL.replace("acc.to(c_ptr.dtype.element_ty)", "acc")
+    result = check(source, "silu", call, options={"numerics": "fused"})
+    assert result.ok, render(result)
+    assert not result.bit_equal
+
+
+def test_fused_numerics_with_a_wrong_op_are_found(check: Check) -> None:
+    call = "matmul(randn(18, 20, dtype=bfloat16), randn(20, 17, dtype=bfloat16))"
+    source = HEAD + MATMUL.replace("acc.to(c_ptr.dtype.element_ty)", "acc")
+    wrong = ("-wide", "-1.03 * wide")
+    result = check(source, "silu", call, options={"numerics": "fused"}, mutate=wrong)
+    assert not result.ok, render(result)
