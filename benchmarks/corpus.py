@@ -65,9 +65,7 @@ class Package:
 PACKAGES = (
     Package("liger-kernel", "0.8.5"),
     Package("fla-core", "0.6.0"),
-    Package(
-        "flag-gems", "5.0.2", r"runtime/backend/_(?!nvidia\b)", "flag-gems, backends of other vendors"
-    ),
+    Package("flag-gems", "5.0.2", r"runtime/backend/_(?!nvidia\b)", "flag-gems, backends of other vendors"),
     Package("xformers", "0.0.35"),
     Package("torchao", "0.18.0"),
     Package("bitsandbytes", "0.50.2"),
@@ -94,7 +92,9 @@ def download(package: Package, folder: Path) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     command = [sys.executable, "-m", "pip", "download", "--no-deps", "--quiet", "--dest", str(folder)]
     requirement = f"{package.name}=={package.version}"
-    wheel = subprocess.run([*command, "--only-binary", ":all:", requirement], capture_output=True, text=True, check=False)
+    wheel = subprocess.run(
+        [*command, "--only-binary", ":all:", requirement], capture_output=True, text=True, check=False
+    )
     if wheel.returncode:
         # A source archive only. pip asks its setup.py for the name and version, which needs what it imports.
         tools = folder / "build-tools"
@@ -320,8 +320,11 @@ def _analysis(task: Task) -> Analysis:
 
 
 def outputs(analysis: Analysis) -> tuple[str, ...]:
-    """The parameters that the kernel writes, updates atomically, or gives to an operation of unknown effect."""
-    return analysis.parameters_with(MemoryEffect.WRITE, MemoryEffect.ACCUMULATE, MemoryEffect.UNKNOWN)
+    """The parameters that the kernel stores to or updates atomically.
+
+    An operation of unknown effect might write every buffer; it is a reason to refuse these, not an output more.
+    """
+    return analysis.parameters_with(MemoryEffect.WRITE, MemoryEffect.ACCUMULATE)
 
 
 def _fused(analysis: Analysis, output: str) -> Record:
@@ -649,8 +652,8 @@ def report(records: Sequence[Record], titles: Sequence[str], facts: dict[str, An
         "once (the first of those with the same parameters and body).",
         "",
         table(result),
-        f"kernel-rewrite {facts['version']}, Triton {facts['triton']}, Python {facts['python']}, {facts['cores']} cores, "
-        f"{facts['date']}; {facts['wall']} s in all with {facts['jobs']} jobs (finding the kernels included); "
+        f"kernel-rewrite {facts['version']}, Triton {facts['triton']}, Python {facts['python']}, {facts['cores']} "
+        f"cores, {facts['date']}; {facts['wall']} s in all with {facts['jobs']} jobs (finding the kernels included); "
         f"{middle:.2f} s for the middle kernel, {slowest[0]:.1f} s for the slowest.",
         "",
         "Packages: " + ", ".join(f"{p.name} {p.version}" for p in PACKAGES) + ".",

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import importlib
+import sys
+import types
 from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
@@ -27,10 +30,28 @@ _HOMES = {
 }
 
 
-def __getattr__(name: str) -> Any:
-    """Public names are imported on first use: `import kernel_rewrite` stays instant."""
-    if name not in _HOMES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    import importlib
+class _Package(types.ModuleType):
+    """The package: public names are imported on first use, so that `import kernel_rewrite` stays instant.
 
+    `fuse` and `verify` are also the names of the modules that define them: as attributes, the functions win.
+    """
+
+    def __getattr__(self, name: str) -> Any:
+        if name not in _HOMES:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        return _public(name)
+
+
+def _public(name: str) -> Any:
     return getattr(importlib.import_module(_HOMES[name]), name)
+
+
+def _function(name: str) -> property:
+    # The import system binds the module of this name to the package; the setter lets it, without effect.
+    return property(lambda self: _public(name), lambda self, module: None)
+
+
+for _name in ("fuse", "verify"):
+    setattr(_Package, _name, _function(_name))
+
+sys.modules[__name__].__class__ = _Package

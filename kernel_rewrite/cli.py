@@ -217,7 +217,7 @@ def ops(output_format: str) -> None:
     for op in OPS.values():
         call = f"{op.name}({', '.join(p.name for p in op.parameters)})" if op.parameters else op.name
         table.add_row(call, op.torch, op.formula)
-    Console(soft_wrap=True).print(table)
+    Console(width=None if sys.stdout.isatty() else 200).print(table)
 
 
 # ------------------------------------------------------------------------------------------------------------ reporting
@@ -265,9 +265,16 @@ class _reporting:
         import traceback
 
         lines = "".join(traceback.format_exception(error)).rstrip()
-        click.echo(f"error[KR901]: internal error of kernel-rewrite {__version__}: {error}\n\n{lines}\n", err=True)
+        code, message = _code_and_message(error)
+        click.echo(f"error[{code}]: internal error of kernel-rewrite {__version__}: {message}\n\n{lines}\n", err=True)
         click.echo("Nothing was written. Please report this, with the source file and the lines above.", err=True)
         sys.exit(ERROR)
+
+
+def _code_and_message(error: Exception) -> tuple[str, str]:
+    """KR902 for a rewrite that was not confirmed, KR901 for any other bug."""
+    text = str(error) or type(error).__name__
+    return ("KR902", text.removeprefix("KR902: ")) if text.startswith("KR902: ") else ("KR901", text)
 
 
 def _texts(source: str, diagnostics: Iterable[Diagnostic]) -> dict[str, str]:

@@ -18,7 +18,7 @@ _FILE_NAME = re.compile(r"# (\S+\.py)\n")
 _COMMAND = re.compile(r"^\$ (.*)\n", re.MULTILINE)
 
 
-_VERSION = re.compile(r"\b(triton|torch|kernel-rewrite) \d+\.\d+[\w.+]*")
+_VERSION = re.compile(r"\b(triton|torch|kernel-rewrite) \d+\.\d+[\w.+]*", re.IGNORECASE)
 
 
 @dataclass(frozen=True)

@@ -7,17 +7,13 @@ original and the torch op against the fused file, in Triton's interpreter, all c
 
 from __future__ import annotations
 
-import json
-import os
-import subprocess
-import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 from textwrap import dedent, indent
 from typing import Any
 
 import pytest
+from interpreted import Run, run_all
 
 from kernel_rewrite.diagnostics import FusionRefused
 from kernel_rewrite.fuse import Fused, fuse
@@ -923,58 +919,7 @@ def requested(case: Case) -> Fused:
     return fuse(case.text, case.request, kernel=case.kernel, **options)  # type: ignore[arg-type]
 
 
-# ------------------------------------------------------------------------------------------------------ the interpreter
-
-RUNNER = '''\
-import json, linecache, sys, types
-import torch
-
-from kernel_rewrite.pointwise.interpreter import stand_ins
-from kernel_rewrite.pointwise.language import parse_epilogue
-
-
-def load(text, path):
-    open(path, "w").write(text)
-    linecache.checkcache(path)
-    module = types.ModuleType("case")
-    module.__file__ = path
-    sys.modules["case"] = module
-    exec(compile(text, path, "exec"), module.__dict__)
-    return module
-
-
-def outputs(module, call):
-    torch.manual_seed(0)
-    names = dict(module.__dict__)
-    exec(call, names)
-    return names["result"]
-
-
-def verdict(number, case):
-    before = outputs(load(case["original"], f"{number}_original.py"), case["call"])
-    after = outputs(load(case["fused"], f"{number}_fused.py"), case["call"])
-    for name, value in before.items():
-        if name not in case["outputs"]:
-            if not torch.equal(value, after[name]):
-                return f"`{name}`, which gets no op, changed"
-            continue
-        expected = parse_epilogue(case["op"].split("=")[-1]).evaluate(value)
-        if torch.equal(expected, value):
-            return f"the op changes nothing in `{name}`: the case tests nothing"
-        if not torch.allclose(expected, after[name], rtol=1e-3 if value.dtype == torch.float16 else 1e-5, atol=1e-6):
-            return f"`{name}` differs: {expected.flatten()[:4]} expected, {after[name].flatten()[:4]} found"
-    return ""
-
-
-results = {}
-for number, case in enumerate(json.load(open("cases.json"))):
-    try:
-        with stand_ins():
-            results[case["name"]] = verdict(number, case)
-    except Exception as error:
-        results[case["name"]] = f"{type(error).__name__}: {error}"
-json.dump(results, open("results.json", "w"))
-'''
+# ------------------------------------------------------------------------------------------------------------ the tests
 
 
 @dataclass(frozen=True)
@@ -1003,33 +948,14 @@ def outcomes(installed_triton: tuple[int, ...]) -> dict[str, Outcome]:
 @pytest.fixture(scope="session")
 def runs(outcomes: dict[str, Outcome], tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     """Why each fused case that has a call computes something else in the interpreter; "" when it does not."""
-    return run_cases(
+    return run_all(
         [
-            {
-                "name": each.name,
-                "original": each.text,
-                "fused": outcomes[each.name].fused.source,  # type: ignore[union-attr]
-                "call": dedent(each.call),
-                "op": each.request,
-                "outputs": each.outputs,
-            }
+            Run(each.name, each.text, fused.source, dedent(each.call), each.request.split("=")[-1], each.outputs)
             for each in FUSED_CASES
-            if each.call and each.name in outcomes and outcomes[each.name].fused is not None
+            if each.call and each.name in outcomes and (fused := outcomes[each.name].fused) is not None
         ],
         tmp_path_factory.mktemp("runs"),
     )
-
-
-def run_cases(cases: list[dict[str, object]], folder: Path) -> dict[str, str]:
-    (folder / "cases.json").write_text(json.dumps(cases))
-    (folder / "run.py").write_text(RUNNER)
-    root = str(Path(__file__).parent.parent)
-    environment = {**os.environ, "TRITON_INTERPRET": "1", "OMP_NUM_THREADS": "1"}
-    environment["PYTHONPATH"] = os.pathsep.join(filter(None, [root, os.environ.get("PYTHONPATH", "")]))
-    done = subprocess.run([sys.executable, "run.py"], cwd=folder, env=environment, capture_output=True, text=True, timeout=500)
-    assert done.returncode == 0, done.stderr[-3000:]
-    found: dict[str, str] = json.loads((folder / "results.json").read_text())
-    return found
 
 
 def outcome_of(case: Case, outcomes: dict[str, Outcome]) -> Outcome:

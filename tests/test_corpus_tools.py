@@ -241,4 +241,3 @@ def test_latency_runs_both_in_turn_and_stops_when_one_fails() -> None:
     assert len(timing.command) == len(timing.floor) == 2 and all(t > 0 for t in timing.command + timing.floor)
     with pytest.raises(SystemExit, match="failed"):
         latency.measure(latency.Case("c", "f", (sys.executable, "-S", "-c", "raise ValueError"), passing, 9.0), 1)
-

@@ -203,7 +203,9 @@ def _heuristics(node: ast.Call, names: Mapping[str, object], into: _Collected) -
     if isinstance(values, ast.Call) and _last_name(values.func) == "dict":
         pairs = [(k.arg, k.value) for k in values.keywords if k.arg is not None]
     elif isinstance(values, ast.Dict):
-        pairs = [(str(k.value), v) for k, v in zip(values.keys, values.values) if isinstance(k, ast.Constant)]
+        pairs = [
+            (str(k.value), v) for k, v in zip(values.keys, values.values, strict=False) if isinstance(k, ast.Constant)
+        ]
     else:
         return
     into.heuristics += [_heuristic(name, value, names) for name, value in pairs]
@@ -239,7 +241,10 @@ def _classified(name: str, bodies: list[ast.expr], names: Mapping[str, object]) 
             try:
                 value = Evaluator(names).value(leaf)
             except Unknown:
-                blocks = any(isinstance(p, ast.Call) and _last_name(p.func) in ("next_power_of_2", "min", "max") for p in ast.walk(leaf))
+                blocks = any(
+                    isinstance(p, ast.Call) and _last_name(p.func) in ("next_power_of_2", "min", "max")
+                    for p in ast.walk(leaf)
+                )
                 kinds.add(HeuristicKind.BLOCK if blocks else HeuristicKind.UNKNOWN)
                 continue
             if not isinstance(value, HostFunction):

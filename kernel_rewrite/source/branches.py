@@ -16,6 +16,7 @@ from kernel_rewrite.source.symbolic import BINARY, COMPARE, next_power_of_2
 from kernel_rewrite.source.usage import ATOMICS, DTYPES, ELEMENTWISE, FLOAT_MATH, SAME, binding_of
 
 MAXIMUM_CALLS = 400
+MAXIMUM_ROUNDS = 16
 
 
 class _Sentinel(enum.Enum):
@@ -96,13 +97,17 @@ class Tracer:
 
     def _idle(self, function: Function) -> frozenset[ast.stmt]:
         names = self.closure.bindings.get(function.ref.file, {})
-        plain = [n for n in ast.walk(function.node) if isinstance(n, (ast.Assign, ast.AnnAssign, ast.AugAssign, ast.Expr))]
+        plain = [
+            n for n in ast.walk(function.node) if isinstance(n, (ast.Assign, ast.AnnAssign, ast.AugAssign, ast.Expr))
+        ]
         feeding: set[str] = set()
         for node in ast.walk(function.node):
             if isinstance(node, (ast.If, ast.While)):
                 feeding |= _read(node.test)
             elif isinstance(node, (ast.For, ast.Return, ast.With)):
-                parts = [node.iter] if isinstance(node, ast.For) else [node] if isinstance(node, ast.Return) else node.items
+                parts = (
+                    [node.iter] if isinstance(node, ast.For) else [node] if isinstance(node, ast.Return) else node.items
+                )
                 feeding |= {name for part in parts for name in _read(part)}
         pending = {node for node in plain if not _decides(node, names)}
         feeding |= {name for node in plain if node not in pending for name in _read(node)}
@@ -121,7 +126,9 @@ class Tracer:
     def forget(self, loop: ast.For | ast.While, environment: Environment, known: Known) -> None:
         """What a loop assigns may change between its rounds: `known` is what is left to say about it."""
         if id(loop) not in self.stored:
-            names = (n for s in loop.body for n in ast.walk(s) if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Store))
+            names = (
+                n for s in loop.body for n in ast.walk(s) if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Store)
+            )
             self.stored[id(loop)] = tuple(dict.fromkeys(n.id for n in names))
         for name in self.stored[id(loop)]:
             if name in environment:
@@ -133,14 +140,23 @@ def trace(closure: Closure, arguments: Mapping[str, object]) -> Trace:
     return Tracer(closure).trace(arguments)
 
 
-_BUILTINS = {"min": min, "max": max, "cdiv": lambda a, b: -(-a // b), "next_power_of_2": next_power_of_2, "abs": abs, "int": int, "len": len}
+_BUILTINS = {
+    "min": min,
+    "max": max,
+    "cdiv": lambda a, b: -(-a // b),
+    "next_power_of_2": next_power_of_2,
+    "abs": abs,
+    "int": int,
+    "len": len,
+}
 
 
-TENSOR_OPERATIONS = (ELEMENTWISE | FLOAT_MATH | SAME | ATOMICS | frozenset(
-    "load arange zeros full zeros_like full_like program_id num_programs dot dot_scaled cast make_block_ptr advance argmax "
-    "argmin make_tensor_descriptor load_tensor_descriptor rand randn randint rand4x randint4x philox inline_asm_elementwise "
-    "join cat split histogram umulhi mul_rn to_tensor".split()
-)) - frozenset(("max", "min", "pow", "floor", "ceil", "round"))  # fmt: skip
+TENSOR_OPERATIONS = (ELEMENTWISE | FLOAT_MATH | SAME | ATOMICS | frozenset((
+    "load", "arange", "zeros", "full", "zeros_like", "full_like", "program_id", "num_programs", "dot",
+    "dot_scaled", "cast", "make_block_ptr", "advance", "argmax", "argmin", "make_tensor_descriptor",
+    "load_tensor_descriptor", "rand", "randn", "randint", "rand4x", "randint4x", "philox",
+    "inline_asm_elementwise", "join", "cat", "split", "histogram", "umulhi", "mul_rn", "to_tensor",
+))) - frozenset(("max", "min", "pow", "floor", "ceil", "round"))  # fmt: skip
 """Operations that give a tensor even when their arguments are compile-time values."""
 
 
@@ -161,14 +177,11 @@ class _Frame:
         self.returned: Known | None = None
         self.idle = run.tracer.idle(function)
 
-    # statements -------------------------------------------------------------------------------------------------------
+    # statements ------------------------------------------------------------------------------------------------------
 
     def block(self, body: Iterable[ast.stmt], environment: Environment) -> bool:
         """Run `body`; True when it surely returned."""
-        for statement in body:
-            if statement not in self.idle and self.statement(statement, environment):
-                return True
-        return False
+        return any(statement not in self.idle and self.statement(statement, environment) for statement in body)
 
     def statement(self, node: ast.stmt, environment: Environment) -> bool:
         match node:
@@ -193,6 +206,8 @@ class _Frame:
                 environment.update(_joined(one, other))
             case ast.For(target=target, iter=iterator, body=body, orelse=orelse):
                 self.value(iterator, environment)
+                if self.unrolled(target, iterator, body, environment):
+                    return self.block(orelse, environment)
                 # A loop at run time carries tensors; an unrolled one has compile-time values in each round.
                 carried = TENSOR if _is_range(iterator) else NOTHING
                 self.run.tracer.forget(node, environment, carried)
@@ -215,6 +230,28 @@ class _Frame:
                 self.returned = result if same else NOTHING
                 return True
         return False
+
+    def unrolled(self, target: ast.expr, iterator: ast.expr, body: list[ast.stmt], environment: Environment) -> bool:
+        """Run each round of `for target in tl.static_range(...)`; False when their number is unknown or large."""
+        function = iterator.func if isinstance(iterator, ast.Call) else None
+        if (
+            not isinstance(function, ast.Attribute)
+            or function.attr != "static_range"
+            or not isinstance(iterator, ast.Call)
+        ):
+            return False
+        bounds = [self.value(argument, environment) for argument in iterator.args]
+        ends = [b.value for b in bounds if type(b.value) is int]
+        if not ends or len(ends) < len(bounds):
+            return False
+        rounds = range(*ends)
+        if len(rounds) > MAXIMUM_ROUNDS:
+            return False
+        dependencies: frozenset[str] = frozenset().union(*(b.dependencies for b in bounds))
+        for index in rounds:
+            _bind(target, Known(index, dependencies), environment)
+            self.block(body, environment)
+        return True
 
     def decide(self, node: ast.expr, environment: Environment) -> bool | None:
         """The outcome of a test, None at run time. Every atom of the test is a decision of its own."""
@@ -245,7 +282,7 @@ class _Frame:
             self.run.trace.consulted |= known.dependencies
         return outcome
 
-    # expressions ------------------------------------------------------------------------------------------------------
+    # expressions -----------------------------------------------------------------------------------------------------
 
     def value(self, node: ast.expr, environment: Environment) -> Known:
         try:
@@ -339,11 +376,16 @@ class _Frame:
     def comparison(self, node: ast.Compare, environment: Environment) -> Known:
         operands = [self.value(operand, environment) for operand in (node.left, *node.comparators)]
         dependencies: frozenset[str] = frozenset().union(*(o.dependencies for o in operands))
-        for op, left, right in zip(node.ops, operands, operands[1:]):
+        for op, left, right in zip(node.ops, operands, operands[1:], strict=False):
             if isinstance(op, (ast.Is, ast.IsNot)):
-                if right.value is not None or left.value is UNKNOWN:
+                if UNKNOWN in (left.value, right.value):
                     return NOTHING
-                outcome = (left.value is None) == isinstance(op, ast.Is)
+                if isinstance(left.value, Dtype) and isinstance(right.value, Dtype):  # dtype is tl.float16
+                    outcome = (left.value == right.value) == isinstance(op, ast.Is)
+                elif right.value is None:
+                    outcome = (left.value is None) == isinstance(op, ast.Is)
+                else:
+                    return NOTHING
             elif UNKNOWN in (left.value, right.value):
                 return TENSOR if _runtime(left) or _runtime(right) else NOTHING
             elif _runtime(left) or _runtime(right):
@@ -372,16 +414,27 @@ class _Frame:
                 return self.helper(node, called, environment)
         values = [self.value(a, environment) for a in node.args]
         values += [self.value(k.value, environment) for k in node.keywords]
-        if isinstance(function, ast.Attribute) and is_local:
+        if isinstance(function, ast.Attribute) and (is_local or not isinstance(local, ast.Name)):
             receiver = self.value(function.value, environment)
-            return TENSOR if _runtime(receiver) else NOTHING
-        name = function.attr if isinstance(function, ast.Attribute) else function.id if isinstance(function, ast.Name) else ""
+            asked = function.attr.startswith(("is_", "has")) or function.attr == "numel"
+            return TENSOR if _runtime(receiver) and not asked else NOTHING
+        name = (
+            function.attr
+            if isinstance(function, ast.Attribute)
+            else function.id
+            if isinstance(function, ast.Name)
+            else ""
+        )
         if name == "constexpr" and values:
             return values[0]
         if name in _BUILTINS and values and all(isinstance(v.value, (int, float, tuple)) for v in values):
             result = _BUILTINS[name](*(_plain(v.value) for v in values))  # type: ignore[operator]
             return Known(result, frozenset().union(*(v.dependencies for v in values)))
-        if name in TENSOR_OPERATIONS or any(_runtime(v) for v in values):
+        if name in TENSOR_OPERATIONS:
+            return TENSOR
+        # Of what is not Triton's, `hasattr(x, "T")` and the like are known at compile time.
+        of_triton = isinstance(target, TritonObject) and not name.startswith(("is_", "has", "get_"))
+        if any(_runtime(v) for v in values) and (of_triton or (name in _BUILTINS and name != "len")):
             return TENSOR
         return NOTHING
 
@@ -390,11 +443,13 @@ class _Frame:
         names = [a.arg for a in (*arguments.posonlyargs, *arguments.args)]
         frame = _Frame(self.run, function)
         bound: Environment = {}
-        defaults = list(zip(reversed(names), reversed(arguments.defaults)))
-        defaults += [(a.arg, d) for a, d in zip(arguments.kwonlyargs, arguments.kw_defaults) if d is not None]
+        defaults = list(zip(reversed(names), reversed(arguments.defaults), strict=False))
+        defaults += [
+            (a.arg, d) for a, d in zip(arguments.kwonlyargs, arguments.kw_defaults, strict=False) if d is not None
+        ]
         for name, default in defaults:
             bound[name] = frame.value(default, {})
-        for name, argument in zip(names, node.args):
+        for name, argument in zip(names, node.args, strict=False):
             if isinstance(argument, ast.Starred):
                 break
             bound[name] = self.value(argument, environment)

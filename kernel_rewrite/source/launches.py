@@ -91,7 +91,11 @@ def launches(
     names = module_names(module) if names is None else names
     aliases = {kernel.name, *_aliases(kernel.name, module.body)}
     for function, owner in _functions(module):
-        body = function.body if function else [s for s in module.body if not isinstance(s, (ast.FunctionDef, ast.ClassDef))]
+        body = (
+            function.body
+            if function
+            else [s for s in module.body if not isinstance(s, (ast.FunctionDef, ast.ClassDef))]
+        )
         local = aliases | _aliases_within(aliases, body)
         scope: _Scope | None = None
         for call in _own_calls(body):
@@ -123,7 +127,7 @@ def aliases(launch: Launch, pointers: Iterable[str]) -> tuple[Alias, ...]:
     return tuple(found)
 
 
-# -------------------------------------------------------------------------------------------------------- finding calls
+# ------------------------------------------------------------------------------------------------------ finding calls
 
 
 def _functions(module: ast.Module) -> Iterator[tuple[ast.FunctionDef | ast.AsyncFunctionDef | None, str]]:
@@ -145,11 +149,15 @@ def _own_calls(body: Iterable[ast.stmt]) -> Iterator[ast.Call]:
         node = pending.pop(0)
         if isinstance(node, ast.Call):
             yield node
-        pending[:0] = [
-            child
-            for child in ast.iter_child_nodes(node)
-            if not isinstance(child, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef))
-        ] if not isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)) else []
+        pending[:0] = (
+            [
+                child
+                for child in ast.iter_child_nodes(node)
+                if not isinstance(child, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef))
+            ]
+            if not isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef))
+            else []
+        )
 
 
 def _is_launch(call: ast.Call, names: set[str]) -> bool:
@@ -183,15 +191,16 @@ def _aliases_within(names: set[str], body: Iterable[ast.stmt]) -> set[str]:
         if isinstance(statement, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)):
             continue
         for node in ast.walk(statement):
-            if isinstance(node, ast.Assign) and not isinstance(node.value, ast.Subscript):
-                if _is_alias(node.value, names | found):
-                    found |= {t.id for t in node.targets if isinstance(t, ast.Name)}
+            if isinstance(node, ast.Assign) and _is_alias(node.value, names | found):
+                found |= {t.id for t in node.targets if isinstance(t, ast.Name)}
     return found
 
 
 def _is_alias(node: ast.expr, names: set[str]) -> bool:
     if isinstance(node, ast.Call):
-        if isinstance(node.func, ast.Subscript) or (isinstance(node.func, ast.Attribute) and node.func.attr in ("run", "warmup")):
+        if isinstance(node.func, ast.Subscript) or (
+            isinstance(node.func, ast.Attribute) and node.func.attr in ("run", "warmup")
+        ):
             return False  # a launch, not a name for the kernel
         return len(node.args) >= 1 and _names_kernel(node.args[0], names)
     return _names_kernel(node, names)
@@ -228,33 +237,38 @@ def _bound(call: ast.Call, kernel: ast.FunctionDef, scope: _Scope) -> tuple[dict
     return bound, complete
 
 
-# ------------------------------------------------------------------------------------------------------ reading a launcher
+# ------------------------------------------------------------------------------------------------- reading a launcher
 
-VIEWS = frozenset(
-    "view view_as reshape reshape_as flatten t transpose permute squeeze unsqueeze expand expand_as detach contiguous "
-    "narrow select movedim swapaxes as_strided unflatten data_ptr untyped_storage requires_grad_ T mT data".split()
-)
-EMPTY = frozenset("empty empty_like new_empty empty_strided new_empty_strided empty_permuted".split())
+VIEWS = frozenset((
+    "view", "view_as", "reshape", "reshape_as", "flatten", "t", "transpose", "permute", "squeeze", "unsqueeze",
+    "expand", "expand_as", "detach", "contiguous", "narrow", "select", "movedim", "swapaxes", "as_strided",
+    "unflatten", "data_ptr", "untyped_storage", "requires_grad_", "T", "mT", "data",
+))  # fmt: skip
+EMPTY = frozenset(["empty", "empty_like", "new_empty", "empty_strided", "new_empty_strided", "empty_permuted"])
 FILLED: Mapping[str, object] = {
     "zeros": 0, "zeros_like": 0, "new_zeros": 0, "ones": 1, "ones_like": 1, "new_ones": 1,
 }  # fmt: skip
 FULL = frozenset(("full", "full_like", "new_full"))
-LIKE = frozenset("empty_like zeros_like ones_like full_like rand_like randn_like".split())
-NEW = frozenset("new_empty new_zeros new_ones new_full new_empty_strided new_tensor".split())
-CREATING = frozenset("rand randn randint arange tensor linspace as_tensor from_numpy stack cat concat".split())
+LIKE = frozenset(["empty_like", "zeros_like", "ones_like", "full_like", "rand_like", "randn_like"])
+NEW = frozenset(["new_empty", "new_zeros", "new_ones", "new_full", "new_empty_strided", "new_tensor"])
+CREATING = frozenset((
+    "rand", "randn", "randint", "arange", "tensor", "linspace", "as_tensor", "from_numpy", "stack", "cat",
+    "concat",
+))  # fmt: skip
 CASTS: Mapping[str, str] = {
     "float": "float32", "half": "float16", "bfloat16": "bfloat16", "double": "float64", "int": "int32",
     "long": "int64", "short": "int16", "char": "int8", "byte": "uint8", "bool": "int1",
 }  # fmt: skip
-INTS = frozenset(
-    "stride size numel dim nelement element_size storage_offset cdiv next_power_of_2 len ceil floor get_device_properties "
-    "num_programs bit_length ndimension prod".split()
-)
-INDEXING = frozenset("argsort argmax argmin nonzero searchsorted bincount topk unique".split())
-SAME_DTYPE = frozenset(
-    "clone sum max min abs neg mean cumsum index_select gather masked_fill roll flip repeat repeat_interleave "
-    "copy_ zero_ fill_ to_dense pin_memory cuda cpu clamp relu exp sqrt rsqrt sigmoid tanh mul add sub div".split()
-)
+INTS = frozenset((
+    "stride", "size", "numel", "dim", "nelement", "element_size", "storage_offset", "cdiv", "next_power_of_2",
+    "len", "ceil", "floor", "get_device_properties", "num_programs", "bit_length", "ndimension", "prod",
+))  # fmt: skip
+INDEXING = frozenset(["argsort", "argmax", "argmin", "nonzero", "searchsorted", "bincount", "topk", "unique"])
+SAME_DTYPE = frozenset((
+    "clone", "sum", "max", "min", "abs", "neg", "mean", "cumsum", "index_select", "gather", "masked_fill",
+    "roll", "flip", "repeat", "repeat_interleave", "copy_", "zero_", "fill_", "to_dense", "pin_memory", "cuda",
+    "cpu", "clamp", "relu", "exp", "sqrt", "rsqrt", "sigmoid", "tanh", "mul", "add", "sub", "div",
+))  # fmt: skip
 
 
 _A_SIZE = ast.parse("len(x)", mode="eval").body
@@ -278,8 +292,10 @@ class _Scope:
             arguments = function.args
             positional = [*arguments.posonlyargs, *arguments.args]
             self.parameters = {a.arg: a for a in (*positional, *arguments.kwonlyargs)}
-            self.defaults = {a.arg: d for a, d in zip(reversed(positional), reversed(arguments.defaults))}
-            self.defaults |= {a.arg: d for a, d in zip(arguments.kwonlyargs, arguments.kw_defaults) if d is not None}
+            self.defaults = {a.arg: d for a, d in zip(reversed(positional), reversed(arguments.defaults), strict=False)}
+            self.defaults |= {
+                a.arg: d for a, d in zip(arguments.kwonlyargs, arguments.kw_defaults, strict=False) if d is not None
+            }
         for statement in body:
             self._collect(statement)
         self.facts: dict[str, Fact] = {}
@@ -292,7 +308,9 @@ class _Scope:
                 case ast.Assign(targets=targets, value=value):
                     for target in targets:
                         self._assign(target, value)
-                case ast.AnnAssign(target=target, value=ast.expr() as value) | ast.NamedExpr(target=target, value=value):
+                case (
+                    ast.AnnAssign(target=target, value=ast.expr() as value) | ast.NamedExpr(target=target, value=value)
+                ):
                     self._assign(target, value)
                 case ast.AugAssign(target=ast.Name(id=name)):
                     self.assigned.setdefault(name, []).append(None)
@@ -338,19 +356,19 @@ class _Scope:
         match node:
             case ast.Dict(keys=keys, values=values):
                 if all(isinstance(k, ast.Constant) for k in keys):
-                    return {str(k.value): v for k, v in zip(keys, values) if isinstance(k, ast.Constant)}
+                    return {str(k.value): v for k, v in zip(keys, values, strict=False) if isinstance(k, ast.Constant)}
             case ast.Call(func=ast.Name(id="dict"), args=[], keywords=keywords):
                 return {k.arg: k.value for k in keywords if k.arg is not None}
             case ast.Name(id=name):
-                values = self.assigned.get(name, [])
-                if len(values) == 1 and values[0] is not None:
-                    return self.mapping(values[0])
+                assigned = self.assigned.get(name, [])
+                if len(assigned) == 1 and assigned[0] is not None:
+                    return self.mapping(assigned[0])
                 found = self.module.get(name)
-                if not values and isinstance(found, ast.expr):
+                if not assigned and isinstance(found, ast.expr):
                     return self.mapping(found)
         return None
 
-    # facts ------------------------------------------------------------------------------------------------------------
+    # facts -----------------------------------------------------------------------------------------------------------
 
     def fact(self, node: ast.expr, depth: int = 0) -> Fact:
         if depth > MAXIMUM_DEPTH:
@@ -438,9 +456,9 @@ class _Scope:
         meaning = self.module.get(name)
         if isinstance(meaning, ast.FunctionDef):
             return Fact("function", values=(HostFunction(meaning),))
-        value = self._value(ast.Name(name, ast.Load())) if meaning is not None else None
-        if value is not None:
-            return _constant_fact(value)
+        constant = self._value(ast.Name(name, ast.Load())) if meaning is not None else None
+        if constant is not None:
+            return _constant_fact(constant)
         return Fact(roots=frozenset((name,)), allocations=frozenset((Allocation.OTHER,)))
 
     def parameter(self, name: str) -> Fact:
@@ -572,7 +590,13 @@ class _Scope:
             fact = self.fact(receiver, depth + 1)
             if "dtype" in keywords:
                 fact = self._with_dtype(fact, keywords["dtype"], depth)
-            return Fact("tensor" if fact.kind == "tensor" else "", like=fact.like, dtype=fact.dtype, allocations=other, roots=made)
+            return Fact(
+                "tensor" if fact.kind == "tensor" else "",
+                like=fact.like,
+                dtype=fact.dtype,
+                allocations=other,
+                roots=made,
+            )
         if "contiguous" in name and node.args:  # ensure_contiguous(x)
             return self.fact(node.args[0], depth + 1)
         return Fact(allocations=other, roots=_made_at(node))

@@ -9,7 +9,7 @@ from __future__ import annotations
 import ast
 import itertools
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Protocol
 
@@ -50,7 +50,9 @@ class _Change:
         else:
             values = {k: v for k, v in specialization.constexprs if k != self.parameter}
             changed = specialization.with_types(**{self.parameter: self.type})
-        ordered = tuple((name, values[name]) for name, kind in changed.signature if kind == "constexpr" and name in values)
+        ordered = tuple(
+            (name, values[name]) for name, kind in changed.signature if kind == "constexpr" and name in values
+        )
         return replace(changed, constexprs=ordered)
 
 
@@ -114,7 +116,9 @@ def adopt(signature: Signature, base: Specialization, repaired: Specialization) 
         if kind == "constexpr" and (kind != old or _differ(values.get(name), old_values.get(name))):
             first = values.get(name)
             kept = [v for v in parameter.values if _differ(v, first)] if old == "constexpr" else []
-            if parameter.evidence is Evidence.GUESS or (parameter.values and type(parameter.values[0]) is not type(first)):
+            if parameter.evidence is Evidence.GUESS or (
+                parameter.values and type(parameter.values[0]) is not type(first)
+            ):
                 kept = [v for v in kept if type(v) is type(first)]
             parameters.append(
                 replace(parameter, kind="constexpr", type="constexpr", values=(first, *kept), evidence=Evidence.REPAIR)
@@ -155,18 +159,22 @@ def _position(failure: Failure, closure: Closure) -> tuple[int, int]:
     return 0, 0
 
 
-# ------------------------------------------------------------------------------------------------------------ candidates
+# --------------------------------------------------------------------------------------------------------- candidates
 
-_TYPE_WORDS = {"fp16": "fp16", "bf16": "bf16", "fp32": "fp32", "fp64": "fp64", "int8": "i8", "int16": "i16", "int32": "i32",
-               "int64": "i64", "uint8": "u8", "uint16": "u16", "uint32": "u32", "uint64": "u64", "int1": "i1",
-               "fp8e4nv": "fp8e4nv", "fp8e5": "fp8e5", "fp8e4b8": "fp8e4b8"}  # fmt: skip
+_TYPE_WORDS: Mapping[str, str] = {
+    "fp16": "fp16", "bf16": "bf16", "fp32": "fp32", "fp64": "fp64", "int8": "i8", "int16": "i16", "int32": "i32",
+    "int64": "i64", "uint8": "u8", "uint16": "u16", "uint32": "u32", "uint64": "u64", "int1": "i1",
+    "fp8e4nv": "fp8e4nv", "fp8e5": "fp8e5", "fp8e4b8": "fp8e4b8",
+}  # fmt: skip
 _BY_WIDTH = {8: ("fp8e4nv", "u8", "i8"), 16: ("fp16", "bf16", "i16"), 32: ("i32", "fp32", "u32"), 64: ("i64", "fp64")}
 _STRINGS = ("ieee", "tf32", "relu", "none", "sum", "mean")
 _SIZES = (64, 32, 16, 128, 8, 4, 2, 1, 256, 512)
 
 
 class _Repairer:
-    def __init__(self, failure: Failure, specialization: Specialization, closure: Closure, signature: Signature) -> None:
+    def __init__(
+        self, failure: Failure, specialization: Specialization, closure: Closure, signature: Signature
+    ) -> None:
         self.failure = failure
         self.message = failure.message
         self.closure = closure
@@ -176,7 +184,7 @@ class _Repairer:
         self.blamed = self._blamed()
         self.parameters = [signature[name] for name in self.blamed]
 
-    # whom to blame ----------------------------------------------------------------------------------------------------
+    # whom to blame ---------------------------------------------------------------------------------------------------
 
     def _blamed(self) -> list[str]:
         """The kernel's parameters behind the failing line, nearest first, then all others."""
@@ -210,7 +218,7 @@ class _Repairer:
         chosen = [p for p in self.parameters if p.kind in kinds and p.evidence not in _SURE]
         return [p for p in chosen if p.evidence not in _FIRM] + [p for p in chosen if p.evidence in _FIRM]
 
-    # candidates by message ---------------------------------------------------------------------------------------------
+    # candidates by message -------------------------------------------------------------------------------------------
 
     def candidates(self) -> Iterator[tuple[_Change, ...]]:
         yield from self.by_message()
@@ -233,7 +241,9 @@ class _Repairer:
                 if word in _TYPE_WORDS:
                     yield from self.all_floats(_TYPE_WORDS[word])
                     yield from self.elements(_TYPE_WORDS[word])
-        if re.search(r"initial type <?\[?.*int32>? but is re-?assigned to .*fp", message) or "acc" in message and "int32" in message:
+        if re.search(r"initial type <?\[?.*int32>? but is re-?assigned to .*fp", message) or (
+            "acc" in message and "int32" in message
+        ):
             yield self.dot_operands("i8")  # acc = tl.zeros(..., tl.int32); acc += tl.dot(a, b)
         if found := re.search(r"initial type <?\[?.*?(\w+)>? but is re-?assigned to <?\[?.*?(\w+)>? in", message):
             word = _TYPE_WORDS.get(found[2])
@@ -248,7 +258,10 @@ class _Repairer:
             yield from self.sizes()
         if "has no attribute" in message or "object is not" in message or "NoneType" in message:
             yield from self.attributes()
-        if re.search(r"unexpected type (fp|bf)\d+|invalid operands|cannot be (used|interpreted)|must be (an )?int|Expected dtype", message):
+        if re.search(
+            r"unexpected type (fp|bf)\d+|invalid operands|cannot be (used|interpreted)|must be (an )?int|Expected dt",
+            message,
+        ):
             yield from self.elements("i32")
             for parameter in self.movable("scalar"):
                 yield (_Change(parameter.name, "i32" if self.types[parameter.name] in FLOAT_TYPES else "fp32"),)
@@ -300,7 +313,7 @@ class _Repairer:
         elif isinstance(current, FunctionRef):
             yield None
 
-    # kinds of change --------------------------------------------------------------------------------------------------
+    # kinds of change -------------------------------------------------------------------------------------------------
 
     def typed(self, parameter: Parameter, element: str) -> _Change:
         if parameter.kind == "pointer":
@@ -396,7 +409,7 @@ class _Repairer:
         for value in (16, 32, 128):
             yield tuple(self.valued(p, value) for p in guessed)
 
-    # static assertions ------------------------------------------------------------------------------------------------
+    # static assertions -----------------------------------------------------------------------------------------------
 
     def assertion(self) -> Iterator[tuple[_Change, ...]]:
         """Values that make the failing `tl.static_assert(CONDITION)` true."""
@@ -409,16 +422,24 @@ class _Repairer:
             movable = {p.name: p for p in self.movable("constexpr")}
             chosen = [n for n in names if n in movable][:4]
             literals: list[object] = [n.value for n in ast.walk(call.args[0]) if isinstance(n, ast.Constant)]
-            near = [v for n in literals if isinstance(n, int) and not isinstance(n, bool) for v in (n * 2, n + 1, n - 1)]
+            near = [
+                v for n in literals if isinstance(n, int) and not isinstance(n, bool) for v in (n * 2, n + 1, n - 1)
+            ]
             pool: list[object] = list(dict.fromkeys([*literals, *near, *_SIZES[:8], True, False, None]))[:18]
             found = 0
-            ranked = sorted(
-                itertools.product(*([self.values.get(n), *pool] for n in chosen)),
-                key=lambda values: sum(_differ(v, self.values.get(n)) for n, v in zip(chosen, values)),
-            ) if len(chosen) <= 3 else []
+            ranked = (
+                sorted(
+                    itertools.product(*([self.values.get(n), *pool] for n in chosen)),
+                    key=lambda values: sum(
+                        _differ(v, self.values.get(n)) for n, v in zip(chosen, values, strict=False)
+                    ),
+                )
+                if len(chosen) <= 3
+                else []
+            )
             for values in ranked:
-                if _holds(call.args[0], {**self.values, **dict(zip(chosen, values))}):
-                    yield tuple(self.valued(movable[n], v) for n, v in zip(chosen, values))
+                if _holds(call.args[0], {**self.values, **dict(zip(chosen, values, strict=False))}):
+                    yield tuple(self.valued(movable[n], v) for n, v in zip(chosen, values, strict=False))
                     found += 1
                     if found >= 6:
                         break
@@ -426,10 +447,10 @@ class _Repairer:
 
 def _fits(value: int, element: str) -> bool:
     bits = int(element[1:])
-    return -(2 ** (bits - 1)) <= value < 2 ** (bits - 1) if element[0] == "i" else 0 <= value < 2**bits
+    return -(1 << (bits - 1)) <= value < 1 << (bits - 1) if element[0] == "i" else 0 <= value < 1 << bits
 
 
-def _holds(condition: ast.expr, values: dict[str, object]) -> bool:
+def _holds(condition: ast.expr, values: Mapping[str, object]) -> bool:
     """Whether `condition` is true, a small calculator on constexpr values."""
     from kernel_rewrite.source.symbolic import Evaluator, Unknown
 
@@ -499,5 +520,3 @@ def _behind(function: ast.FunctionDef, names: object) -> list[str]:
         for value in assigned.get(name, []):
             pending += [n.id for n in ast.walk(value) if isinstance(n, ast.Name)]
     return list(order)
-
-

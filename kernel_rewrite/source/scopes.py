@@ -94,7 +94,12 @@ def fill(
     """Puts the names that `body` binds into `table`."""
     for parameter in parameters:
         table.names[parameter] = (Opaque(f"it is a parameter of `{owner}`"),)
-    _Reader(table, knowledge).block(body)
+    reader = _Reader(table, knowledge)
+    if owner:
+        reader.block(body)
+        return
+    for statement in body:  # a module whose top level raises is still read to its end
+        reader.statement(statement)
 
 
 class _Reader:

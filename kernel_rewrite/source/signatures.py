@@ -18,7 +18,7 @@ from kernel_rewrite.source.launches import Allocation, Fact, Launch
 from kernel_rewrite.source.symbolic import HostFunction
 from kernel_rewrite.source.usage import OPTIONS, Usage, Value, Votes, binding_of, looks_like_pointer, usage
 
-# ---------------------------------------------------------------------------------------------------------------- tables
+# -------------------------------------------------------------------------------------------------------------- tables
 
 TRITON_TYPES: Mapping[str, str] = {
     "float16": "fp16", "bfloat16": "bf16", "float32": "fp32", "float64": "fp64",
@@ -67,7 +67,7 @@ OTHER_STRING = ""
 """Stands for every string that the kernel does not name: the way into `else`."""
 
 
-# ---------------------------------------------------------------------------------------------------------------- values
+# ------------------------------------------------------------------------------------------------------------- values
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,11 +118,11 @@ class Signature:
         return tuple(p.fact for p in self.parameters)
 
 
-# -------------------------------------------------------------------------------------------------------------- overrides
+# ---------------------------------------------------------------------------------------------------------- overrides
 
 
 def parse_overrides(kernel: Function, settings: Iterable[str] = (), dtypes: Iterable[str] = ()) -> Overrides:
-    """`NAME=VALUE` and `PARAM=DTYPE` texts as values; refuses with KR105 (no such parameter) or KR109 (no such value)."""
+    """`NAME=VALUE` and `PARAM=DTYPE` texts as values; refuses with KR105 (no such parameter) or KR109 (no value)."""
     problems: list[Diagnostic] = []
     values: dict[str, object] = {}
     elements: dict[str, str] = {}
@@ -149,7 +149,9 @@ def parse_overrides(kernel: Function, settings: Iterable[str] = (), dtypes: Iter
     return Overrides(values, elements)
 
 
-_VALUE_HELP = "write a Python literal, None, or a dtype such as tl.float16: --set BLOCK_SIZE=1024 --set ACTIVATION='\"relu\"'"
+_VALUE_HELP = (
+    "write a Python literal, None, or a dtype such as tl.float16: --set BLOCK_SIZE=1024 --set ACTIVATION='\"relu\"'"
+)
 
 
 def parse_value(text: str) -> object:
@@ -186,7 +188,9 @@ def _known(name: str, kernel: Function, span: Span, problems: list[Diagnostic]) 
         return True
     names = ", ".join(kernel.parameters)
     problems.append(
-        Diagnostic("KR105", f"`{kernel.name}` has no parameter `{name}`", (Label(span),), help=f"its parameters are {names}")
+        Diagnostic(
+            "KR105", f"`{kernel.name}` has no parameter `{name}`", (Label(span),), help=f"its parameters are {names}"
+        )
     )
     return False
 
@@ -197,7 +201,7 @@ def _head(kernel: Function) -> Span:
     return Span(kernel.ref.file, node.lineno, column, node.lineno, column + len(node.name.encode()))
 
 
-# -------------------------------------------------------------------------------------------------------------- inference
+# ---------------------------------------------------------------------------------------------------------- inference
 
 
 def infer(
@@ -211,9 +215,7 @@ def infer(
 
 
 class _Inference:
-    def __init__(
-        self, closure: Closure, launches: tuple[Launch, ...], tuning: Tuning, overrides: Overrides
-    ) -> None:
+    def __init__(self, closure: Closure, launches: tuple[Launch, ...], tuning: Tuning, overrides: Overrides) -> None:
         self.closure = closure
         self.kernel = closure.kernel
         self.launches = launches
@@ -226,8 +228,10 @@ class _Inference:
         self.annotations = {
             a.arg: ast.unparse(a.annotation) for a in (*positional, *arguments.kwonlyargs) if a.annotation is not None
         }
-        self.defaults = {a.arg: d for a, d in zip(reversed(positional), reversed(arguments.defaults))}
-        self.defaults |= {a.arg: d for a, d in zip(arguments.kwonlyargs, arguments.kw_defaults) if d is not None}
+        self.defaults = {a.arg: d for a, d in zip(reversed(positional), reversed(arguments.defaults), strict=False)}
+        self.defaults |= {
+            a.arg: d for a, d in zip(arguments.kwonlyargs, arguments.kw_defaults, strict=False) if d is not None
+        }
 
     def signature(self) -> Signature:
         parameters = {name: self.parameter(name) for name in self.kernel.parameters}
@@ -237,7 +241,7 @@ class _Inference:
     def facts(self, name: str) -> list[Fact]:
         return [launch.facts[name] for launch in self.launches if name in launch.facts]
 
-    # kinds ------------------------------------------------------------------------------------------------------------
+    # kinds -----------------------------------------------------------------------------------------------------------
 
     def parameter(self, name: str) -> Parameter:
         votes = self.usage.of(name)
@@ -265,7 +269,7 @@ class _Inference:
         none_default = isinstance(default, ast.Constant) and default.value is None
         return "none" in votes.roles or none_default or any(f.kind == "none" for f in facts)
 
-    # pointers ---------------------------------------------------------------------------------------------------------
+    # pointers --------------------------------------------------------------------------------------------------------
 
     def pointer(self, name: str, votes: Votes, facts: list[Fact]) -> Parameter:
         def of(element: str, evidence: Evidence, detail: str = "") -> Parameter:
@@ -295,7 +299,7 @@ class _Inference:
         return of("fp32", Evidence.GUESS)
 
     def _share_elements(self, parameters: dict[str, Parameter]) -> None:
-        """Element types flow between pointers that hold the same numbers: `torch.empty_like(x)`, and `x` stored to `y`."""
+        """Element types flow between pointers that hold the same numbers: `torch.empty_like(x)`; `x` stored to `y`."""
         groups: dict[str, str] = {}
 
         def find(name: str) -> str:
@@ -341,7 +345,7 @@ class _Inference:
                 detail = f"same as `{best.name}`"
                 parameters[parameter.name] = replace(parameter, type=best.type, evidence=evidence, detail=detail)
 
-    # scalars ----------------------------------------------------------------------------------------------------------
+    # scalars ---------------------------------------------------------------------------------------------------------
 
     def scalar(self, name: str, votes: Votes, facts: list[Fact]) -> Parameter:
         def of(kind: str, evidence: Evidence, detail: str = "") -> Parameter:
@@ -373,7 +377,7 @@ class _Inference:
             return of("i32", Evidence.USE, "weak")
         return of("i32", Evidence.GUESS)
 
-    # descriptors and tuples -------------------------------------------------------------------------------------------
+    # descriptors and tuples ------------------------------------------------------------------------------------------
 
     def descriptor(self, name: str, votes: Votes, facts: list[Fact]) -> Parameter:
         block: list[object] = []
@@ -405,7 +409,7 @@ class _Inference:
             return offset.step
         names = [s.parameter for s in offset.sources if s.parameter in self.constexprs]
         blocks = [n for n in names if "block" in self.usage.of(n).roles] or [n for n in names if "BLOCK" in n.upper()]
-        return (blocks or names or [BLOCK_GUESS])[-1]
+        return [BLOCK_GUESS, *names, *blocks][-1]
 
     def packed(self, name: str, votes: Votes, facts: list[Fact]) -> Parameter:
         items = next((f.items for f in facts if f.items), ())
@@ -416,7 +420,7 @@ class _Inference:
         )
         return Parameter(name, "tuple", types or (default,) * length, (), Evidence.LAUNCH if items else Evidence.USE)
 
-    # constexpr values -------------------------------------------------------------------------------------------------
+    # constexpr values ------------------------------------------------------------------------------------------------
 
     def constexpr(self, name: str, votes: Votes) -> Parameter:
         values, evidence, detail = self.constexpr_values(name, votes)
@@ -485,13 +489,15 @@ class _Inference:
             return Dtype(node.attr)
         return _UNUSABLE
 
-    def widened(
-        self, name: str, values: tuple[object, ...], votes: Votes, boolean: bool = False
-    ) -> tuple[object, ...]:
+    def widened(self, name: str, values: tuple[object, ...], votes: Votes, boolean: bool = False) -> tuple[object, ...]:
         """`values` with the alternatives that the branches of the kernel distinguish."""
         base = values[0]
         result: list[object] = list(values)
-        if boolean or isinstance(base, bool) or ("bool" in votes.roles and not isinstance(base, (str, Dtype, FunctionRef))):
+        if (
+            boolean
+            or isinstance(base, bool)
+            or ("bool" in votes.roles and not isinstance(base, (str, Dtype, FunctionRef)))
+        ):
             if isinstance(base, bool) or boolean:
                 result += [True, False]
             elif base is None or isinstance(base, int):
@@ -558,7 +564,11 @@ class _Inference:
         if _DTYPE_NAME.search(name) and not ints and not size:
             return (Dtype("float32"),), Evidence.NAME, ""
         floats = any(kind == "float" for kind, _ in votes.classes) and not any(k == "int" for k, _ in votes.classes)
-        if (floats and "int" not in kinds) or (_FLOAT_NAME.search(name) and not size and "int" not in kinds) or "float" in kinds:
+        if (
+            (floats and "int" not in kinds)
+            or (_FLOAT_NAME.search(name) and not size and "int" not in kinds)
+            or "float" in kinds
+        ):
             return _distinct((0.5, *compared)), Evidence.USE if floats else Evidence.NAME, ""
         if ints and not roles & {"range"}:
             return _distinct((*ints, *self._some(name, votes))), Evidence.BRANCH, ""
@@ -566,7 +576,7 @@ class _Inference:
 
     @staticmethod
     def _powers(values: list[object]) -> list[object]:
-        return [v for v in values if v is None or (isinstance(v, int) and v > 0)]
+        return [v for v in values if v is None or (isinstance(v, int) and v >= 0)]
 
     @staticmethod
     def _some(name: str, votes: Votes) -> tuple[object, ...]:
@@ -610,7 +620,9 @@ def element_of(votes: Votes) -> tuple[str, int]:
     if kinds.get("int") == 2 and kinds.get("float", 0) < 2:
         return {"8": "u8", "16": "i16", "64": "i64"}.get(width, "i32"), 2
     if width:
-        return {"8": "u8", "16": "fp16" if "float" in kinds else "i16", "64": "i64"}.get(width, "fp32" if "float" in kinds else "i32"), 2
+        return {"8": "u8", "16": "fp16" if "float" in kinds else "i16", "64": "i64"}.get(
+            width, "fp32" if "float" in kinds else "i32"
+        ), 2
     if kinds.get("float") == 2:
         return "fp32", 2
     if "mask" in kinds and "int" not in kinds and "float" not in kinds:

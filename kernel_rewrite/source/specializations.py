@@ -99,23 +99,25 @@ def _identity(specialization: Specialization) -> str:
     return repr((specialization.signature, specialization.constexprs))
 
 
-def dtype_probe(specialization: Specialization, output: str, signature: Signature | None = None) -> Specialization | None:
-    """`specialization` with another float type for `output`'s elements; None when its type is not a float or is sure."""
+def dtype_probe(
+    specialization: Specialization, output: str, signature: Signature | None = None
+) -> Specialization | None:
+    """`specialization` with another float type for `output`'s elements; None when that is no float, or sure."""
     kind = specialization.type_of(output)
     if not isinstance(kind, str):
         return None
     prefix, element = ("*", kind[1:]) if kind.startswith("*") else ("", "")
     if element not in FLOAT_TYPES:
         return None
-    if signature is not None and signature[output].evidence in (Evidence.OVERRIDE, Evidence.ALLOCATION):
-        if signature[output].detail == "":
-            return None
+    sure = (Evidence.OVERRIDE, Evidence.ALLOCATION)
+    if signature is not None and signature[output].evidence in sure and signature[output].detail == "":
+        return None
     other = "fp32" if element in ("fp16", "bf16") else "fp16"
     origin = ", ".join(filter(None, [specialization.origin, f"{output}: {other}"]))
     return replace(specialization.with_types(**{output: f"{prefix}{other}"}), origin=origin)
 
 
-# -------------------------------------------------------------------------------------------------- choices and what they mean
+# ----------------------------------------------------------------------------------------- choices and what they mean
 
 
 class _Axes:
@@ -253,7 +255,7 @@ def shown(value: object) -> str:
     return repr(value)
 
 
-# --------------------------------------------------------------------------------------------------------------- search
+# ------------------------------------------------------------------------------------------------------------- search
 
 
 def _explore(closure: Closure, axes: _Axes, limit: int) -> tuple[list[tuple[Assignment, Trace]], bool]:
@@ -313,4 +315,3 @@ def _chosen(found: list[tuple[Assignment, Trace]], limit: int) -> tuple[list[Ass
             break
         chosen.append(assignment)
     return chosen, False
-

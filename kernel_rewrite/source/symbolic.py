@@ -174,16 +174,18 @@ class Evaluator:
                 return self.items(elements, scope)
             case ast.Dict(keys=keys, values=values):
                 result: dict[object, object] = {}
-                for key, value_node in zip(keys, values):
+                for key, value_node in zip(keys, values, strict=False):
                     value = self.evaluate(value_node, scope)
                     if key is None:
                         result.update(_mapping(value))
                     else:
                         result[self.evaluate(key, scope)] = value
                 return result
-            case ast.ListComp(elt=element, generators=generators) | ast.GeneratorExp(
-                elt=element, generators=generators
-            ) | ast.SetComp(elt=element, generators=generators):
+            case (
+                ast.ListComp(elt=element, generators=generators)
+                | ast.GeneratorExp(elt=element, generators=generators)
+                | ast.SetComp(elt=element, generators=generators)
+            ):
                 return [self.evaluate(element, inner) for inner in self.comprehension(generators, scope)]
             case ast.DictComp(key=key, value=value_node, generators=generators):
                 return {
@@ -217,7 +219,7 @@ class Evaluator:
                 return result_value
             case ast.Compare(left=left, ops=ops, comparators=comparators):
                 current = self.evaluate(left, scope)
-                for compare, comparator in zip(ops, comparators):
+                for compare, comparator in zip(ops, comparators, strict=False):
                     other = self.evaluate(comparator, scope)
                     if not COMPARE[type(compare)](current, other):
                         return False
@@ -228,7 +230,9 @@ class Evaluator:
             case ast.Subscript(value=container, slice=index):
                 found = self.evaluate(container, scope)
                 if isinstance(index, ast.Slice):
-                    parts = [None if p is None else self.evaluate(p, scope) for p in (index.lower, index.upper, index.step)]
+                    parts = [
+                        None if p is None else self.evaluate(p, scope) for p in (index.lower, index.upper, index.step)
+                    ]
                     return found[slice(*parts)]  # type: ignore[index]
                 return found[self.evaluate(index, scope)]  # type: ignore[index]
             case ast.Attribute():
@@ -322,13 +326,23 @@ class Evaluator:
             self.guessed.add(ast.unparse(node))
             return self.guess
 
-    # calls ------------------------------------------------------------------------------------------------------------
+    # calls -----------------------------------------------------------------------------------------------------------
 
     def call(self, node: ast.Call, scope: Scope) -> object:
         name = _last_name(node.func)
         if name == "Config":
             return self.config(node, scope)
-        if isinstance(node.func, ast.Attribute) and name in ("append", "extend", "copy", "keys", "items", "values", "get", "update", "pop"):
+        if isinstance(node.func, ast.Attribute) and name in (
+            "append",
+            "extend",
+            "copy",
+            "keys",
+            "items",
+            "values",
+            "get",
+            "update",
+            "pop",
+        ):
             return self.method(node.func, node, scope)
         function = scope.get(name) if isinstance(node.func, ast.Name) else None
         if function is None and isinstance(node.func, ast.Name) and name in self.names:
@@ -349,8 +363,10 @@ class Evaluator:
             if not isinstance(function, HostFunction):
                 raise Unknown("a function")
             results = [self.apply(function, [item], {}, name) for item in items]
-            return results if name == "map" else [i for i, r in zip(items, results) if r]
-        if name not in CALLS or not (isinstance(node.func, ast.Name) or _owner(node.func) in ("triton", "itertools", "math", "tl")):
+            return results if name == "map" else [i for i, r in zip(items, results, strict=False) if r]
+        if name not in CALLS or not (
+            isinstance(node.func, ast.Name) or _owner(node.func) in ("triton", "itertools", "math", "tl")
+        ):
             raise Unknown(f"a call of `{ast.unparse(node.func)}`")
         return _bounded(CALLS[name](*self.items(node.args, scope), **self.keywords(node, scope)))
 
@@ -393,7 +409,7 @@ class Evaluator:
                 owner.extend(_sequence(arguments[0]))
                 return None
             case list() | dict(), "copy":
-                return owner.copy()  # type: ignore[attr-defined]
+                return owner.copy()
             case dict(), "keys":
                 return list(owner)
             case dict(), "values":
@@ -409,21 +425,23 @@ class Evaluator:
                 return None
         raise Unknown(f"a call of `.{function.attr}`")
 
-    def apply(self, function: HostFunction, positional: list[object], keywords: Mapping[str, object], name: str) -> object:
+    def apply(
+        self, function: HostFunction, positional: list[object], keywords: Mapping[str, object], name: str
+    ) -> object:
         if function.names is not None:
             here = HostFunction(function.node, function.scope)
             return self.elsewhere(function.names, lambda other: other.apply(here, positional, keywords, name))
         arguments = function.node.args
         names = [a.arg for a in (*arguments.posonlyargs, *arguments.args)]
         scope: Scope = dict(function.scope)
-        for parameter, default in zip(reversed(names), reversed(arguments.defaults)):
+        for parameter, default in zip(reversed(names), reversed(arguments.defaults), strict=False):
             scope[parameter] = self.evaluate(default, {})
-        for keyword_only, keyword_default in zip(arguments.kwonlyargs, arguments.kw_defaults):
+        for keyword_only, keyword_default in zip(arguments.kwonlyargs, arguments.kw_defaults, strict=False):
             if keyword_default is not None:
                 scope[keyword_only.arg] = self.evaluate(keyword_default, {})
         if len(positional) > len(names):
             raise Unknown("too many arguments")
-        scope.update(zip(names, positional))
+        scope.update(zip(names, positional, strict=False))
         scope.update(keywords)
         if isinstance(function.node, ast.Lambda):
             return self.evaluate(function.node.body, scope)
@@ -535,6 +553,7 @@ class ProjectNames(Mapping[str, object]):
         self.file, self.project = file, project
         self.local = module_names(file.tree)
         self.imports: dict[str, tuple[str, int, str]] = {}
+        self.open: set[str] = set()
         for node in ast.walk(file.tree):
             if isinstance(node, ast.ImportFrom):
                 for alias in node.names:
@@ -544,6 +563,15 @@ class ProjectNames(Mapping[str, object]):
         if name in self.local:
             return self.local[name]
         module, level, original = self.imports[name]
+        if name in self.open:  # two files that import it from each other
+            raise KeyError(name)
+        self.open.add(name)
+        try:
+            return self._imported(name, module, level, original)
+        finally:
+            self.open.discard(name)
+
+    def _imported(self, name: str, module: str, level: int, original: str) -> object:
         file = self.project.module(module, self.file, level)
         if file is None or file is self.file:
             raise KeyError(name)
@@ -591,7 +619,7 @@ def _bind(target: ast.expr, value: object, scope: Scope) -> None:
         items = _sequence(value)
         if len(items) != len(target.elts):
             raise Unknown("an unpacking")
-        for element, item in zip(target.elts, items):
+        for element, item in zip(target.elts, items, strict=False):
             _bind(element, item, scope)
     elif isinstance(target, ast.Subscript):
         raise Unknown("an item assignment")

@@ -2,8 +2,8 @@
 
 Every expression has a `Value`: the parameters it comes from (as a pointer, as a number, as an element loaded from
 memory) and the class of number it holds. Operations leave votes on the parameters behind their operands: a dereferenced
-value votes for a pointer, an index votes for an int, an argument of `tl.exp` for a float, the bound of `tl.arange` for a
-block size. Both sides of every branch are followed, so the votes hold for the kernel as written, not for one
+value votes for a pointer, an index votes for an int, an argument of `tl.exp` for a float, the bound of `tl.arange` for
+a block size. Both sides of every branch are followed, so the votes hold for the kernel as written, not for one
 specialization of it.
 """
 
@@ -97,32 +97,38 @@ def usage(closure: Closure) -> Usage:
     return result
 
 
-# ----------------------------------------------------------------------------------------------------- names and tables
+# --------------------------------------------------------------------------------------------------- names and tables
 
 POINTER_HINTS = ("ptr", "pointer", "Ptr")
 
-SAME = frozenset(
-    "multiple_of max_contiguous max_constancy reshape view broadcast_to trans ravel expand_dims permute flip broadcast "
-    "sort topk swizzle2d cumsum cumprod sum max min reduce associative_scan debug_barrier interleave squeeze "
-    "unsqueeze bitonic_merge xor_sum flatten item gather reduce_or".split()
+SAME = frozenset((
+    "multiple_of", "max_contiguous", "max_constancy", "reshape", "view", "broadcast_to", "trans", "ravel",
+    "expand_dims", "permute", "flip", "broadcast", "sort", "topk", "swizzle2d", "cumsum", "cumprod", "sum",
+    "max", "min", "reduce", "associative_scan", "debug_barrier", "interleave", "squeeze", "unsqueeze",
+    "bitonic_merge", "xor_sum", "flatten", "item", "gather", "reduce_or",
+))  # fmt: skip
+FLOAT_MATH = frozenset((
+    "exp", "exp2", "exp10", "log", "log2", "log10", "log1p", "expm1", "sqrt", "rsqrt", "sqrt_rn", "sin", "cos",
+    "tan", "sinh", "cosh", "tanh", "asin", "acos", "atan", "sigmoid", "softmax", "erf", "erfc", "rcp", "floor",
+    "ceil", "round", "rint", "nearbyint", "trunc", "fdiv", "div_rn", "pow", "fast_expf", "fast_logf",
+    "fast_dividef", "fast_powf", "fast_tanhf", "fast_sinf", "fast_cosf", "gelu", "silu", "llrint", "isnan",
+    "isinf", "isfinited", "lgamma", "log_sigmoid", "div_rz", "fmod", "ffs", "atan2", "asinh", "acosh", "atanh",
+    "cbrt",
+))  # fmt: skip
+ELEMENTWISE = frozenset(["maximum", "minimum", "abs", "clamp", "fma", "where"])
+ATOMICS = frozenset((
+    "atomic_add", "atomic_max", "atomic_min", "atomic_and", "atomic_or", "atomic_xor", "atomic_xchg",
+    "atomic_cas", "atomic_load", "atomic_store", "atomic_poll",
+))  # fmt: skip
+INTEGRAL_ATOMICS = frozenset(["atomic_and", "atomic_or", "atomic_xor", "atomic_cas", "atomic_poll"])
+NO_VALUE = frozenset(
+    ["static_assert", "static_print", "device_assert", "device_print", "debug_barrier", "assume", "print"]
 )
-FLOAT_MATH = frozenset(
-    "exp exp2 exp10 log log2 log10 log1p expm1 sqrt rsqrt sqrt_rn sin cos tan sinh cosh tanh asin acos atan sigmoid "
-    "softmax erf erfc rcp floor ceil round rint nearbyint trunc fdiv div_rn pow fast_expf fast_logf fast_dividef "
-    "fast_powf fast_tanhf fast_sinf fast_cosf gelu silu llrint isnan isinf isfinited lgamma log_sigmoid "
-    "div_rz fmod ffs atan2 asinh acosh atanh cbrt".split()
-)
-ELEMENTWISE = frozenset("maximum minimum abs clamp fma where".split())
-ATOMICS = frozenset(
-    "atomic_add atomic_max atomic_min atomic_and atomic_or atomic_xor atomic_xchg atomic_cas atomic_load "
-    "atomic_store atomic_poll".split()
-)
-INTEGRAL_ATOMICS = frozenset("atomic_and atomic_or atomic_xor atomic_cas atomic_poll".split())
-NO_VALUE = frozenset("static_assert static_print device_assert device_print debug_barrier assume print".split())
-INT_DTYPES = frozenset("int8 int16 int32 int64 uint8 uint16 uint32 uint64".split())
-FLOAT_DTYPES = frozenset(
-    "float16 bfloat16 float32 float64 float8e5 float8e4nv float8e4b15 float8e4b8 float8e5b16".split()
-)
+INT_DTYPES = frozenset(["int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64"])
+FLOAT_DTYPES = frozenset((
+    "float16", "bfloat16", "float32", "float64", "float8e5", "float8e4nv", "float8e4b15", "float8e4b8",
+    "float8e5b16",
+))  # fmt: skip
 SCALED_FORMATS: Mapping[str, str] = {
     "e4m3": "float8e4nv", "e5m2": "float8e5", "e2m1": "uint8", "bf16": "bfloat16", "fp16": "float16"
 }  # fmt: skip
@@ -132,7 +138,7 @@ OPTIONS: Mapping[str, str] = {
 }  # fmt: skip
 """Keyword arguments of operations that take a string, and one they accept."""
 DTYPES = INT_DTYPES | FLOAT_DTYPES | {"int1"}
-SHAPED = frozenset("zeros full empty arange zeros_like full_like".split())
+SHAPED = frozenset(["zeros", "full", "empty", "arange", "zeros_like", "full_like"])
 ITERATIONS = frozenset(("range", "static_range"))
 
 
@@ -163,7 +169,7 @@ def binding_of(node: ast.expr, names: Mapping[str, Binding]) -> Binding | None:
     return None
 
 
-# ------------------------------------------------------------------------------------------------------ the abstract run
+# --------------------------------------------------------------------------------------------------- the abstract run
 
 
 Environment = dict[str, Value]
@@ -183,7 +189,7 @@ class _Run:
         environment = {name: Value((Source(name),)) for name in function.parameters}
         _Body(self, function, 0).run(function.node.body, environment)
 
-    # votes ------------------------------------------------------------------------------------------------------------
+    # votes -----------------------------------------------------------------------------------------------------------
 
     def vote(self, value: Value, kind: str, weight: int) -> None:
         """`value` takes part where numbers of class `kind` stand."""
@@ -238,7 +244,7 @@ class _Run:
                     votes.classes.add(vote)
         return root
 
-    # calls of helpers -------------------------------------------------------------------------------------------------
+    # calls of helpers ------------------------------------------------------------------------------------------------
 
     def call(self, function: Function, environment: Environment, depth: int) -> Value:
         key = (function.ref, tuple(sorted(environment.items(), key=lambda item: item[0])))
@@ -276,7 +282,7 @@ class _Body:
         self.block(body, environment)
         return self.returned or UNKNOWN
 
-    # statements -------------------------------------------------------------------------------------------------------
+    # statements ------------------------------------------------------------------------------------------------------
 
     def block(self, body: Iterable[ast.stmt], environment: Environment) -> None:
         for statement in body:
@@ -335,7 +341,7 @@ class _Body:
                 parts: Iterable[Value] = value.items
             else:
                 parts = [replace(value, items=None)] * len(target.elts)
-            for element, part in zip(target.elts, parts):
+            for element, part in zip(target.elts, parts, strict=False):
                 self.bind(element, part, environment)
 
     def iteration(self, node: ast.expr, environment: Environment) -> Value:
@@ -373,7 +379,7 @@ class _Body:
                 if isinstance(node, (ast.Name, ast.Attribute)):
                     self.facts.role(tested, "bool")
 
-    # expressions ------------------------------------------------------------------------------------------------------
+    # expressions -----------------------------------------------------------------------------------------------------
 
     def value(self, node: ast.expr, environment: Environment) -> Value:
         match node:
@@ -475,7 +481,7 @@ class _Body:
 
     def comparison(self, node: ast.Compare, environment: Environment) -> Value:
         operands = [self.value(operand, environment) for operand in (node.left, *node.comparators)]
-        for op, left, right in zip(node.ops, operands, operands[1:]):
+        for op, left, right in zip(node.ops, operands, operands[1:], strict=False):
             if isinstance(op, (ast.Is, ast.IsNot)):
                 if right.kind == "none":
                     self.facts.role(left, "none")
@@ -548,7 +554,7 @@ class _Body:
             return Value(kind="int" if "width" in node.attr else "dtype")
         return UNKNOWN
 
-    # calls ------------------------------------------------------------------------------------------------------------
+    # calls -----------------------------------------------------------------------------------------------------------
 
     def call(self, node: ast.Call, environment: Environment) -> Value:
         function = node.func
@@ -583,7 +589,10 @@ class _Body:
         given = function.node.args
         names = [a.arg for a in (*given.posonlyargs, *given.args)]
         bound: Environment = {}
-        defaults = [*zip(reversed(names), reversed(given.defaults)), *zip((a.arg for a in given.kwonlyargs), given.kw_defaults)]
+        defaults = [
+            *zip(reversed(names), reversed(given.defaults), strict=False),
+            *zip((a.arg for a in given.kwonlyargs), given.kw_defaults, strict=False),
+        ]
         for name, default in defaults:
             if default is not None:
                 bound[name] = _Body(self.facts, function, self.depth + 1).value(default, {})
@@ -622,7 +631,15 @@ class _Body:
         for keyword, value in keywords.items():
             if keyword in OPTIONS:
                 self.facts.role(value, f"option {keyword}")
-            elif keyword in ("allow_tf32", "propagate_nan", "keep_dims", "volatile", "can_reorder", "is_pure", "descending"):
+            elif keyword in (
+                "allow_tf32",
+                "propagate_nan",
+                "keep_dims",
+                "volatile",
+                "can_reorder",
+                "is_pure",
+                "descending",
+            ):
                 self.facts.role(value, "bool")
             elif keyword == "out_dtype":
                 self.facts.role(value, "dtype")
@@ -811,9 +828,9 @@ class _Body:
         votes.written = votes.loaded = True
         if name in INTEGRAL_ATOMICS:
             votes.elements.add(("int", 2))
-        elif value is not None and (value.kind in ("int", "index")):
-            votes.elements.add(("int", 1))
-        elif value is not None and name == "atomic_xchg" and value.kind == "int":
+        elif (value is not None and (value.kind in ("int", "index"))) or (
+            value is not None and name == "atomic_xchg" and value.kind == "int"
+        ):
             votes.elements.add(("int", 1))
         elif value is not None and value.kind == "float":
             votes.elements.add(("float", 1))
@@ -859,7 +876,9 @@ class _Body:
                 if source.element:
                     self.facts.votes[source.parameter].dot = True
         if name == "dot_scaled":  # (lhs, lhs_scale, lhs_format, rhs, rhs_scale, rhs_format)
-            given = dict(zip(("lhs", "lhs_scale", "lhs_format", "rhs", "rhs_scale", "rhs_format"), positional)) | dict(keywords)
+            given = dict(
+                zip(("lhs", "lhs_scale", "lhs_format", "rhs", "rhs_scale", "rhs_format"), positional, strict=False)
+            ) | dict(keywords)
             for side in ("lhs", "rhs"):
                 self._elements(given.get(f"{side}_scale"), "uint8")
                 form = given.get(f"{side}_format", UNKNOWN).literal
@@ -900,7 +919,9 @@ class _Body:
         votes.descriptor_rank = max(votes.descriptor_rank, 1)
         return candidates[0]
 
-    def descriptor_access(self, name: str, receiver: Value, positional: list[Value], keywords: Mapping[str, Value]) -> Value:
+    def descriptor_access(
+        self, name: str, receiver: Value, positional: list[Value], keywords: Mapping[str, Value]
+    ) -> Value:
         root = self.descriptor(receiver)
         gather = name in ("gather", "scatter")
         if not root and receiver.kind not in ("descriptor", "block pointer"):
@@ -928,13 +949,13 @@ class _Body:
         return Value((Source(root, element=True),))
 
 
-# ---------------------------------------------------------------------------------------------------------- small pieces
+# ------------------------------------------------------------------------------------------------------- small pieces
 
 
 def join(left: Value, right: Value) -> Value:
     """A value that is one or the other."""
     if left.items is not None and right.items is not None and len(left.items) == len(right.items):
-        return Value(items=tuple(join(a, b) for a, b in zip(left.items, right.items)))
+        return Value(items=tuple(join(a, b) for a, b in zip(left.items, right.items, strict=False)))
     kind = left.kind if left.kind == right.kind else _combined(left, right)
     if "none" in (left.kind, right.kind):
         kind = left.kind if right.kind == "none" else right.kind

@@ -63,26 +63,26 @@ def _build(closure: dict[str, Any], jitted: Jitted) -> Any:
     namespaces: dict[str, dict[str, Any]] = {}
     definitions: dict[str, dict[int, ast.FunctionDef]] = {}
     for file, text in closure["texts"].items():
-        text = text.replace("\r\n", "\n").replace("\r", "\n")
-        lines = [line + "\n" for line in text.split("\n")]
-        linecache.cache[file] = (len(text), None, lines, file)  # mtime None: never checked against the disk
+        text = _newlines_as_read(text)
+        _show_to_inspect(file, text)
         # Triton mangles a helper's name from its module's: two files must not share one.
         stem = os.path.splitext(os.path.basename(file))[0]
         namespaces[file] = {"__name__": f"{stem}_{len(namespaces)}", "__builtins__": __builtins__}
         definitions[file] = {
             node.lineno: node for node in ast.walk(ast.parse(text)) if isinstance(node, ast.FunctionDef)
         }
-    pending = []
-    for function in closure["functions"]:
-        file, name = function["file"], function["name"]
-        node = definitions[file][function["line"]]
-        pending.append((file, name, node, function))
     # Constants first: defaults are evaluated from them.
     for file, bindings in closure["bindings"].items():
         for name, value in bindings.items():
             if not _mentions_function(value):
                 _bind(namespaces.setdefault(file, {}), name, value, {})
-    for file, name, node, function in pending:
+    kernel = closure["functions"][0]
+    node = definitions[kernel["file"]][kernel["line"]]
+    text = _without_unknown_defaults(_newlines_as_read(closure["texts"][kernel["file"]]), node, namespaces[kernel["file"]])
+    _show_to_inspect(kernel["file"], text)
+    for function in closure["functions"]:
+        file, name = function["file"], function["name"]
+        node = definitions[file][function["line"]]
         plain = _compile(node, file, namespaces[file], set(function["constexpr_parameters"]))
         if function["constexpr_function"]:
             jitted[file, name] = triton.constexpr_function(plain)
@@ -92,8 +92,48 @@ def _build(closure: dict[str, Any], jitted: Jitted) -> Any:
         for name, value in bindings.items():
             if _mentions_function(value):
                 _bind(namespaces[file], name, value, jitted)
-    first = closure["functions"][0]
-    return jitted[first["file"], first["name"]]
+    return jitted[kernel["file"], kernel["name"]]
+
+
+def _newlines_as_read(text: str) -> str:
+    return text.replace("\r\n", "\n").replace("\r", "\n")
+
+
+def _show_to_inspect(file: str, text: str) -> None:
+    """Let `inspect.getsource`, which Triton reads functions with, find this text."""
+    lines = [line + "\n" for line in text.split("\n")]
+    linecache.cache[file] = (len(text), None, lines, file)  # mtime None: never checked against the disk
+
+
+def _without_unknown_defaults(text: str, kernel: ast.FunctionDef, namespace: dict[str, Any]) -> str:
+    """`text` with `None` for what only running code could give in the kernel's head: every argument is passed, but Triton
+    evaluates defaults and the result's annotation all the same."""
+    lines = text.split("\n")
+    for group in (kernel.args.defaults, kernel.args.kw_defaults):
+        for index, default in enumerate(group):
+            if default is not None and not _is_known(default, namespace) and _blank(lines, default):
+                group[index] = ast.copy_location(ast.Constant(None), default)
+    if kernel.returns is not None and not _is_known(kernel.returns, namespace):
+        _blank(lines, kernel.returns)
+    return "\n".join(lines)
+
+
+def _is_known(node: ast.expr, namespace: dict[str, Any]) -> bool:
+    try:
+        _default(node, namespace)
+    except (NameError, AttributeError):
+        return False
+    return True
+
+
+def _blank(lines: list[str], node: ast.expr) -> bool:
+    """Put `None` where `node` stands, columns kept; False when it does not fit."""
+    width = (node.end_col_offset or 0) - node.col_offset
+    if node.lineno != node.end_lineno or width < len("None"):
+        return False
+    line = lines[node.lineno - 1].encode()
+    lines[node.lineno - 1] = (line[: node.col_offset] + b"None".ljust(width) + line[node.end_col_offset :]).decode()
+    return True
 
 
 def _mentions_function(value: Any) -> bool:

@@ -11,7 +11,6 @@ import math
 from typing import Any
 
 from kernel_rewrite.pointwise.language import Apply, Input, Pointwise, applications
-from kernel_rewrite.pointwise.ops import same_value
 
 _SLACK = 4.0  # units of the working precision, relative to the operand and the result of a step
 
@@ -55,8 +54,6 @@ def explained(value: Any, expected: Any, got: Any, pointwise: Pointwise, numeric
     allowed = torch.zeros_like(expected, dtype=torch.bool)
     if not expected.dtype.is_floating_point:
         return allowed
-    if judge == "interpreter":  # torch's CPU relu(-0.0) and the GPU's differ in sign
-        allowed |= _sign_of_zero(value, expected, got, pointwise)
     inexact = any(not node.row.exact for node in applications(pointwise.result))
     if not inexact and numerics != "fused":
         return allowed
@@ -67,20 +64,22 @@ def explained(value: Any, expected: Any, got: Any, pointwise: Pointwise, numeric
     return allowed | inside & ~torch.isnan(expected)
 
 
-def _sign_of_zero(value: Any, expected: Any, got: Any, pointwise: Pointwise) -> Any:
-    """Where both are zero and the op's own definition gives the zero of `got`."""
+def zeros_as_on_cuda(pointwise: Pointwise, value: Any, result: Any) -> Any:
+    """`result`, torch's own for `value` on the CPU, with the zeros that the op's definition gives at 0 and -0: torch's
+    CPU relu(-0.0) is -0.0, a GPU's is 0.0."""
     import torch
 
-    found = torch.zeros_like(expected, dtype=torch.bool)
-    both = (expected == 0) & (got == 0)
-    if not all(node.row.exact for node in applications(pointwise.result)):
-        return both  # the definitions at a Python float are exact ones only for exact ops
-    for place in both.nonzero().flatten().tolist():
-        number = float(value[place])
-        for node in applications(pointwise.result):
+    nodes = tuple(applications(pointwise.result))
+    if not value.dtype.is_floating_point or not all(node.row.exact for node in nodes):
+        return result
+
+    def at(number: float) -> Any:
+        for node in nodes:
             number = node.row.at(number, **dict(node.arguments))
-        found[place] = same_value(number, float(got[place]))
-    return found
+        return torch.tensor(number, dtype=result.dtype, device=result.device)
+
+    defined = torch.where(torch.signbit(value), at(-0.0), at(0.0))
+    return torch.where((value == 0) & (result == 0) & (defined == 0), defined, result)
 
 
 def _interval(value: Any, expected: Any, pointwise: Pointwise, numerics: str) -> tuple[Any, Any]:

@@ -128,7 +128,6 @@ class _Session:
     device: str = ""
     notes: list[str] = field(default_factory=list)
     trials: list[Trial] = field(default_factory=list)
-    skip: list[list[Any]] = field(default_factory=list)  # [trial key, reason] the next runner leaves out
     current: dict[str, Any] = field(default_factory=dict)
     refusal: dict[str, Any] = field(default_factory=dict)
     finished: bool = False
@@ -142,14 +141,14 @@ def _run(request: dict[str, Any], time_limit: float) -> _Session:
         left = end - time.monotonic()
         if left <= 0:
             raise _too_slow(session, time_limit)
-        done = [trial.call + trial.inputs + trial.configuration for trial in session.trials]
+        done = [[trial.call, trial.inputs, trial.configuration] for trial in session.trials]
         status, tail = _attempt({**request, "soft_limit": left * _SHARE_FOR_TRIALS, "done": done}, left, session)
         if session.refusal:
             raise _cannot(session.refusal["message"], tuple(session.refusal["notes"]), session.refusal["help"])
         if session.finished:
             return session
         if status is None:
-            if any(not trial.skipped for trial in session.trials):
+            if not all(trial.ok for trial in session.trials):
                 session.notes.append(f"stopped at the time limit of {time_limit:g} s, in {_doing(session)}")
                 return session
             raise _too_slow(session, time_limit)
@@ -247,8 +246,8 @@ def _differences(trials: Sequence[Trial], fused: Path, text: str, header: Header
     found: dict[str, Diagnostic] = {}
     for trial in trials:
         where = f"in `{trial.call}` ({trial.inputs}, seed {trial.seed})"
-        if trial.configuration:
-            where += f", configuration {trial.configuration}"
+        if trial.autotune:
+            where += f", configuration {trial.autotune}"
         for output in trial.outputs:
             if output.ok:
                 continue

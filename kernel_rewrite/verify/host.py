@@ -109,7 +109,7 @@ def cpu_for_cuda(notes: list[str]) -> Iterator[None]:
     small GPU of compute capability 9.0."""
     import torch
 
-    cuda = {
+    cuda: dict[str, Callable[..., Any]] = {
         "current_device": lambda: 0,
         "device_count": lambda: 1,
         "synchronize": lambda *a, **k: None,

@@ -67,7 +67,8 @@ class Trial:
     """One evaluation of the call by both files with one autotune configuration.
 
     `call` has the sizes that ran, `inputs` says how they were drawn ("as given", "special values", "sizes + 1"),
-    `seed` is what torch was seeded with. `skipped` gives the reason when nothing was compared, `failure` says in words
+    `seed` is what torch was seeded with. `configuration` numbers the autotune configurations from the second on,
+    `autotune` spells the one taken. `skipped` gives the reason when nothing was compared, `failure` says in words
     what differs beyond the outputs.
     """
 
@@ -75,6 +76,7 @@ class Trial:
     inputs: str
     seed: int
     configuration: str = ""
+    autotune: str = ""
     outputs: tuple[OutputComparison, ...] = ()
     skipped: str = ""
     failure: str = ""

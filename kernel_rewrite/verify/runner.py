@@ -9,11 +9,14 @@ import os
 import sys
 import time
 import traceback
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
-from typing import Any, TextIO
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, TextIO
 
 from kernel_rewrite.verify.calls import Inputs, evaluate, resized, trial_inputs
+
+if TYPE_CHECKING:
+    from kernel_rewrite.verify.host import Configurations
 
 MOST_CONFIGURATIONS = 8
 FULLY_WRITTEN = "fully-written"  # the assumption's name in a header
@@ -38,6 +41,7 @@ class Session:
     original: Any = None
     fused: Any = None
     notes: list[str] = field(default_factory=list)
+    trace: list[str] = field(default_factory=list)  # where in the user's file the last call failed
 
     def say(self, event: str, **fields: Any) -> None:
         self.out.write(json.dumps({"event": event, **fields}) + "\n")
@@ -164,32 +168,36 @@ def _run_configurations(session: Session, call: str, inputs: Inputs, seed: int, 
     from kernel_rewrite.verify.host import Configurations, fixed_configuration
 
     choice = Configurations()
+    skipped = []
     while choice.index < min(choice.most, MOST_CONFIGURATIONS):
         choice.taken.clear()
-        numbered = f"{choice.index + 1}" if choice.index else ""
         with fixed_configuration(choice):
-            trial = _run_trial(session, call, inputs, seed, numbered, choice, required=required and not choice.index)
+            trial = _run_trial(session, call, inputs, seed, choice)
+        skipped.append(trial.get("skipped", ""))
         choice.index += 1
-        if trial and trial.get("skipped"):
-            break
         if session.late:
             break
     session.notes += choice.notes
+    if required and all(skipped):
+        raise Refused(f"`{call.strip()}` {skipped[0]}", session.trace)
     if choice.most > MOST_CONFIGURATIONS:
         session.notes.append(f"{MOST_CONFIGURATIONS} of {choice.most} autotune configurations ran")
 
 
-def _run_trial(
-    session: Session, call: str, inputs: Inputs, seed: int, configuration: str, choice: Any, *, required: bool
-) -> dict[str, Any] | None:
-    base = {"call": call.strip(), "inputs": inputs.name, "seed": seed, "configuration": configuration}
-    if str(base["call"]) + inputs.name + configuration in session.request.get("done", ()):
-        return None
+def _run_trial(session: Session, call: str, inputs: Inputs, seed: int, choice: Configurations) -> dict[str, Any]:
+    number = str(choice.index + 1) if choice.index else ""
+    base = {"call": call.strip(), "inputs": inputs.name, "seed": seed, "configuration": number}
+    if [call.strip(), inputs.name, number] in session.request.get("done", ()):
+        choice.most = max(choice.most, MOST_CONFIGURATIONS if number else 1)
+        return {}
     session.say("start", **base, side="original")
     expected = _evaluate(session, session.original, session.request["original"], call, inputs, seed, with_op=True)
     session.say("start", **base, side="fused")
     got = _evaluate(session, session.fused, session.request["fused"], call, inputs, seed, with_op=False)
-    trial = _judged(session, base, expected, got, required=required)
+    trial = {
+        **_judged(session, base, expected, got, choice.most > 1),
+        "autotune": "; ".join(dict.fromkeys(choice.taken)),
+    }
     session.say("trial", **trial)
     return trial
 
@@ -208,11 +216,10 @@ class Evaluation:
 def _evaluate(
     session: Session, module: Any, path: str, call: str, inputs: Inputs, seed: int, *, with_op: bool
 ) -> Evaluation:
-    from kernel_rewrite.pointwise.language import parse_epilogue
     from kernel_rewrite.verify.launches import CannotFollow, Recorder, followed
 
     epilogues = session.request["epilogues"]
-    ops = {output: parse_epilogue(text).evaluate for output, text in epilogues} if with_op else {}
+    ops = {output: _op(session, text) for output, text in epilogues} if with_op else {}
     recorder = Recorder([output for output, _ in epilogues], ops)
     result = Evaluation()
     try:
@@ -229,6 +236,25 @@ def _evaluate(
     session.notes += recorder.notes
     result.launches = recorder.captures
     return result
+
+
+def _op(session: Session, text: str) -> Callable[[Any], Any]:
+    """The torch op, in place of the epilogue `text`."""
+    from kernel_rewrite.pointwise.language import parse_epilogue
+    from kernel_rewrite.verify.compare import bits, zeros_as_on_cuda
+
+    pointwise = parse_epilogue(text)
+
+    def on_cpu(value: Any) -> Any:
+        result = pointwise.evaluate(value)
+        defined = zeros_as_on_cuda(pointwise, value, result)
+        if bool((bits(result) != bits(defined)).any()):
+            session.notes.append(
+                f"torch's CPU {text} gives the other zero for a zero than a GPU: the GPU's was expected"
+            )
+        return defined
+
+    return on_cpu if session.judge == "interpreter" else pointwise.evaluate
 
 
 def words(error: BaseException) -> str:
@@ -251,23 +277,20 @@ def _where(error: BaseException, path: str) -> list[str]:
 
 
 def _judged(
-    session: Session, base: dict[str, Any], expected: Evaluation, got: Evaluation, *, required: bool
+    session: Session, base: dict[str, Any], expected: Evaluation, got: Evaluation, autotuned: bool
 ) -> dict[str, Any]:
-    call = base["call"]
+    """The trial that the two evaluations make."""
+    session.trace = expected.trace
     if expected.error:
-        if required:
-            message = f"`{call}` fails with the original file: {expected.error}"
-            raise Refused(message, expected.trace)
-        return {**base, "skipped": f"the original fails: {expected.error}"}
+        return {**base, "skipped": f"fails with the original file: {expected.error}"}
+    if got.cannot:
+        raise Refused(got.error)
+    if got.error and autotuned and got.error.startswith("OutOfResources"):
+        return {**base, "skipped": f"this configuration does not fit the device with the op: {got.error}"}
     if got.error:
-        if got.cannot:
-            raise Refused(got.error)
         return {**base, "failure": f"the fused file fails where the original runs: {got.error}"}
     if not expected.launches:
-        if required:
-            kernel = session.request["kernel"]
-            raise Refused(f"`{call}` does not launch `{kernel}`", help="call a function that launches it")
-        return {**base, "skipped": "the kernel is not launched"}
+        return {**base, "skipped": f"does not launch `{session.request['kernel']}`"}
     if len(expected.launches) != len(got.launches):
         counts = f"{len(got.launches)} times, the original {len(expected.launches)}"
         return {**base, "failure": f"the fused file launches the kernel {counts}"}

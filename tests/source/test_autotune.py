@@ -76,7 +76,10 @@ def test_launch_options_are_kept_apart() -> None:
 
 
 def test_a_condition_on_the_machine_goes_both_ways() -> None:
-    found = read("@triton.autotune(configs=[triton.Config({'B': b}) for b in SIZES], key=[])", "SIZES = [64] if is_hip() else [32]")
+    found = read(
+        "@triton.autotune(configs=[triton.Config({'B': b}) for b in SIZES], key=[])",
+        "SIZES = [64] if is_hip() else [32]",
+    )
     assert values(found) == TWO
     assert found.complete
     several = read(
@@ -88,7 +91,13 @@ def test_a_condition_on_the_machine_goes_both_ways() -> None:
 
 @pytest.mark.parametrize(
     "configs",
-    ["runtime.get_tuned_config('mm')", "imported_configs", "imported()", "load_json(open('f'))", "[triton.Config({'B': size()})]"],
+    [
+        "runtime.get_tuned_config('mm')",
+        "imported_configs",
+        "imported()",
+        "load_json(open('f'))",
+        "[triton.Config({'B': size()})]",
+    ],
 )
 def test_what_cannot_be_read_is_not_complete(configs: str) -> None:
     found = read(f"@triton.autotune(configs={configs}, key=[])")
@@ -116,6 +125,17 @@ def test_configs_are_read_from_other_files_of_the_project(tmp_path: Path) -> Non
     found = tuning(kernel, file.tree, file.path, ProjectNames(file, project))
     assert values(found) == TWO
     assert found.complete
+
+
+def test_files_that_import_from_each_other_end(tmp_path: Path) -> None:
+    (tmp_path / "one.py").write_text("from two import CONFIGS\n@triton.autotune(configs=CONFIGS, key=[])\n" + KERNEL)
+    (tmp_path / "two.py").write_text("from one import CONFIGS\n")
+    project = Project()
+    file = project.read(tmp_path / "one.py")
+    names = ProjectNames(file, project)
+    assert names.get("CONFIGS") is None and "CONFIGS" not in names
+    kernel = next(n for n in file.tree.body if isinstance(n, ast.FunctionDef))
+    assert not tuning(kernel, file.tree, file.path, names).complete
 
 
 def test_autotune_applied_by_a_call() -> None:

@@ -82,7 +82,8 @@ def test_hidden_arguments_make_a_launch_incomplete() -> None:
 
 def test_a_launch_knows_where_it_stands() -> None:
     first, second = launched(
-        "class F:\n    def f(self, x, y):\n        kernel[(1,)](x, y, 1, 64)\ndef g(x, y):\n    kernel[(2,)](x, y, 1, 64)"
+        "class F:\n    def f(self, x, y):\n        kernel[(1,)](x, y, 1, 64)\n"
+        "def g(x, y):\n    kernel[(2,)](x, y, 1, 64)"
     )
     assert (first.launcher, second.launcher) == ("F.f", "g")
     assert first.span.line < second.span.line
@@ -199,7 +200,10 @@ def test_descriptors_keep_their_block() -> None:
     found = fact("TensorDescriptor.from_tensor(x, [BM, 32])")
     assert found.kind == "descriptor"
     assert [ast.unparse(node) for node in found.block] == ["BM", "32"]
-    assert [ast.unparse(n) for n in fact("d", "d = TensorDescriptor(x, x.shape, x.stride(), [8, 4])").block] == ["8", "4"]
+    assert [ast.unparse(n) for n in fact("d", "d = TensorDescriptor(x, x.shape, x.stride(), [8, 4])").block] == [
+        "8",
+        "4",
+    ]
 
 
 def shared(x: str, out: str, before: str = "") -> list[tuple[str, bool]]:

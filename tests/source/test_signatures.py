@@ -27,7 +27,9 @@ def closed(text: str, name: str = "kernel") -> tuple[Closure, Signature]:
 
 
 def inferred(parameters: str, body: str, rest: str = "") -> Signature:
-    text = f"@triton.jit\ndef kernel({parameters}):\n" + "".join(f"    {l}\n" for l in dedent(body).splitlines() if l)
+    text = f"@triton.jit\ndef kernel({parameters}):\n" + "".join(
+        f"    {line}\n" for line in dedent(body).splitlines() if line
+    )
     return closed(dedent(rest) + "\n" + text)[1]
 
 
@@ -138,7 +140,8 @@ def test_element_types_from_use(body: str, element: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "element"), [("token_ids", "*i32"), ("cu_seqlens", "*i32"), ("block_table_ptr", "*i32"), ("x_ptr", "*fp32")]
+    ("name", "element"),
+    [("token_ids", "*i32"), ("cu_seqlens", "*i32"), ("block_table_ptr", "*i32"), ("x_ptr", "*fp32")],
 )
 def test_element_types_from_names(name: str, element: str) -> None:
     assert types(inferred(f"{name}, q", f"tl.store(q, tl.load({name}))"))[name] == element
@@ -236,7 +239,9 @@ def test_constexpr_values_in_order_of_strength() -> None:
 
 def test_launch_values_are_widened_by_the_branches() -> None:
     site = "def launch(x):\n    kernel[(1,)](x, MODE='sum', FLAG=True, SPLIT=1)\n"
-    body = "if MODE == 'mean':\n    tl.store(x, 0.0)\nif FLAG:\n    tl.store(x, 1.0)\nif SPLIT > 2:\n    tl.store(x, 2.0)"
+    body = (
+        "if MODE == 'mean':\n    tl.store(x, 0.0)\nif FLAG:\n    tl.store(x, 1.0)\nif SPLIT > 2:\n    tl.store(x, 2.0)"
+    )
     found = inferred("x, MODE: tl.constexpr, FLAG: tl.constexpr, SPLIT: tl.constexpr", body, site)
     assert values(found, "MODE") == ("sum", "mean", "")
     assert values(found, "FLAG") == (True, False)
@@ -253,7 +258,7 @@ def test_a_function_given_as_constexpr() -> None:
         kernel[(1,)](x, ACT=act)
     """
     found = inferred("x, ACT: tl.constexpr", "tl.store(x, ACT(tl.load(x)))", rest)
-    assert [getattr(v, "name", v) for v in values(found, "ACT")][0] == "act"
+    assert next(getattr(v, "name", v) for v in values(found, "ACT")) == "act"
 
 
 def test_descriptor_parameters() -> None:
@@ -275,7 +280,9 @@ def test_tuple_parameters() -> None:
 
 
 def overridden(settings: tuple[str, ...] = (), dtypes: tuple[str, ...] = ()) -> Signature:
-    text = "@triton.jit\ndef kernel(x, y, z, n, a, B: tl.constexpr):\n" + "".join(f"    {l}\n" for l in ADD.splitlines() if l)
+    text = "@triton.jit\ndef kernel(x, y, z, n, a, B: tl.constexpr):\n" + "".join(
+        f"    {line}\n" for line in ADD.splitlines() if line
+    )
     closure, _ = closed(text)
     return infer(closure, overrides=parse_overrides(closure.kernel, settings, dtypes))
 
@@ -305,7 +312,9 @@ def test_set_none_makes_a_pointer_absent() -> None:
     assert overridden(("y=None",))["y"] == Parameter("y", "constexpr", "constexpr", (None,), Evidence.OVERRIDE)
 
 
-@pytest.mark.parametrize(("text", "kind"), [("x=fp16", "*fp16"), ("x=torch.int8", "*i8"), ("x=fp8e4nv", "*fp8e4nv"), ("a=fp32", "fp32")])
+@pytest.mark.parametrize(
+    ("text", "kind"), [("x=fp16", "*fp16"), ("x=torch.int8", "*i8"), ("x=fp8e4nv", "*fp8e4nv"), ("a=fp32", "fp32")]
+)
 def test_dtype_gives_an_element_type(text: str, kind: str) -> None:
     found = overridden(dtypes=(text,))[text[0]]
     assert (found.type, found.evidence) == (kind, Evidence.OVERRIDE)
@@ -330,4 +339,4 @@ def test_wrong_overrides_are_refused(settings: tuple[str, ...], dtypes: tuple[st
 
 
 def test_no_overrides_is_nothing() -> None:
-    assert NO_OVERRIDES == Overrides()
+    assert Overrides() == NO_OVERRIDES

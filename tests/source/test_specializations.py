@@ -20,7 +20,9 @@ from kernel_rewrite.ttir.lower import Lowered, LoweringFailure, compiler
 HEAD = "import torch\nimport triton\nimport triton.language as tl\n"
 
 
-def planned(text: str, limit: int = 32, overrides: Overrides = Overrides()) -> tuple[Closure, SpecializationPlan, Project]:
+def planned(
+    text: str, limit: int = 32, overrides: Overrides = Overrides()
+) -> tuple[Closure, SpecializationPlan, Project]:
     project = Project()
     file = project.add(source_from_text(HEAD + dedent(text), "f.py"))
     kernel = next(k for k in kernels(file, project) if k.name == "kernel")
@@ -43,9 +45,7 @@ def kernel(parameters: str, body: str, decorators: str = "") -> str:
 def test_one_way_to_compile() -> None:
     _, found, _ = planned(kernel("x, n, B: tl.constexpr", "tl.store(x + tl.arange(0, B), 0.0)"))
     assert found.complete
-    assert found.specializations == (
-        Specialization((("x", "*fp32"), ("n", "i32"), ("B", "constexpr")), (("B", 64),)),
-    )
+    assert found.specializations == (Specialization((("x", "*fp32"), ("n", "i32"), ("B", "constexpr")), (("B", 64),)),)
 
 
 def test_both_sides_of_every_flag() -> None:
@@ -85,7 +85,9 @@ def test_flags_in_helpers_and_locals_count() -> None:
 
 
 def test_joint_conditions_are_solved() -> None:
-    body = "if A and not B:\n    if MODE == 'sum' or N > 4:\n        tl.store(x, 0.0)\n    else:\n        tl.store(x, 1.0)"
+    body = (
+        "if A and not B:\n    if MODE == 'sum' or N > 4:\n        tl.store(x, 0.0)\n    else:\n        tl.store(x, 1.0)"
+    )
     _, found, _ = planned(kernel("x, A: tl.constexpr, B: tl.constexpr, MODE: tl.constexpr, N: tl.constexpr", body))
     seen = choices(found, "A", "B", "MODE", "N")
     assert found.complete and not found.undecided
@@ -119,7 +121,13 @@ def test_every_autotune_config_is_there() -> None:
 
 
 def test_configs_and_flags_combine() -> None:
-    body = "if FLAG:\n    if SPLIT == 1:\n        tl.store(x + tl.arange(0, B), 0.0)\n    else:\n        tl.atomic_add(x, 1.0)"
+    body = """
+    if FLAG:
+        if SPLIT == 1:
+            tl.store(x + tl.arange(0, B), 0.0)
+        else:
+            tl.atomic_add(x, 1.0)
+    """
     _, found, _ = planned(kernel("x, FLAG: tl.constexpr, B: tl.constexpr, SPLIT: tl.constexpr", body, CONFIGS))
     assert {(True, 1), (True, 4), (False, 1)} <= choices(found, "FLAG", "SPLIT")
 
@@ -153,7 +161,9 @@ def test_a_flag_follows_the_pointer_that_it_is_about() -> None:
 
 def test_a_large_product_is_covered_side_by_side() -> None:
     flags = [f"F{i}" for i in range(9)]
-    body = "\n".join(f"if {f}:\n    tl.store(x + {i}, 0.0)\nelse:\n    tl.store(x + {i}, 1.0)" for i, f in enumerate(flags))
+    body = "\n".join(
+        f"if {f}:\n    tl.store(x + {i}, 0.0)\nelse:\n    tl.store(x + {i}, 1.0)" for i, f in enumerate(flags)
+    )
     _, found, _ = planned(kernel("x, " + ", ".join(f"{f}: tl.constexpr" for f in flags), body), limit=12)
     assert not found.complete
     assert len(found.specializations) == 12
@@ -166,6 +176,38 @@ def test_what_cannot_be_decided_is_listed() -> None:
     body = "if B > 4096 * 4096 and False:\n    tl.store(x, 0.0)\nif MODE == 'a':\n    tl.store(x, 1.0)"
     _, found, _ = planned(kernel("x, B: tl.constexpr, MODE: tl.constexpr", body), overrides=Overrides({"MODE": "a"}))
     assert ("MODE == 'a'", False) in {(site[3], outcome) for site, outcome in found.undecided}
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        "if tl.load(x) > 0:\n    tl.store(x, 0.0)",
+        "m = tl.load(x).to(tl.int32)\nif m == n and n > 3:\n    tl.store(x, 0.0)",
+        "k = 0\nfor i in range(n):\n    if k == 3 or i == 2:\n        tl.store(x, 0.0)\n    k += 1",
+        "for j in tl.static_range(3):\n    if j == 2:\n        tl.store(x, 0.0)",
+        "while n > 0:\n    n -= 1\n    tl.store(x, 0.0)",
+    ],
+)
+def test_tests_at_run_time_need_no_alternatives(body: str) -> None:
+    _, found, _ = planned(kernel("x, n", body))
+    assert found.complete and not found.opaque
+    assert len(found.specializations) == 1
+
+
+@pytest.mark.parametrize(
+    ("body", "test"),
+    [
+        ("a = tl.load(x)\nif a.dtype.is_floating():\n    tl.store(x, 0.0)", "a.dtype.is_floating()"),
+        ("a = tl.load(x)\nif a.dtype == tl.float16:\n    tl.store(x, 0.0)", "a.dtype == tl.float16"),
+        ("for j in tl.static_range(99):\n    if j == 2:\n        tl.store(x, 0.0)", "j == 2"),
+        ("if unknown():\n    tl.store(x, 0.0)", "unknown()"),
+        ("y = tl.load(x) if hasattr(x, 'numel') else 0.0\ntl.store(x, y)", "hasattr(x, 'numel')"),
+    ],
+)
+def test_tests_that_cannot_be_followed_make_a_plan_incomplete(body: str, test: str) -> None:
+    _, found, _ = planned(kernel("x, n", body))
+    assert not found.complete
+    assert [site[3] for site in found.opaque] == [test]
 
 
 def test_branches_on_element_types_are_followed() -> None:
@@ -199,7 +241,7 @@ def test_the_dtype_probe() -> None:
     assert dtype_probe(sure.base, "x", sure.signature) is None
 
 
-# ---------------------------------------------------------------------------------------------------------------- lowering
+# ------------------------------------------------------------------------------------------------------------- lowering
 
 
 def lowering(closure: Closure, project: Project) -> Callable[[Specialization], LoweringFailure | None]:

@@ -245,3 +245,18 @@ def test_fused_numerics_with_a_wrong_op_are_found(check: Check) -> None:
     wrong = ("-wide", "-1.03 * wide")
     result = check(source, "silu", call, options={"numerics": "fused"}, mutate=wrong)
     assert not result.ok, render(result)
+
+
+def test_every_configuration_is_compared(check: Check) -> None:
+    """A fused file that is right for the first configuration alone is found."""
+    only_first = ("tl.maximum(x + y, 0,", "tl.maximum(x + y, 0 if BLOCK == 32 else 0.5,")
+    result = check(HEAD + AUTOTUNED, "relu", ADD_CALL, mutate=only_first)
+    assert not result.ok
+    assert [trial.ok for trial in result.trials[:2]] == [True, False], render(result)
+    assert "BLOCK: 128" in render(result)
+
+
+def test_zeros_of_relu_are_those_of_a_gpu(check: Check) -> None:
+    copied = HEAD + ADD.replace("x + y", "x")
+    result = check(copied, "relu", ADD_CALL)
+    assert result.bit_equal, render(result)
