@@ -107,14 +107,16 @@ def _show_to_inspect(file: str, text: str) -> None:
 
 def _without_unknown_defaults(text: str, kernel: ast.FunctionDef, namespace: dict[str, Any]) -> str:
     """`text` with `None` for what only running code could give in the kernel's head: every argument is passed, but Triton
-    evaluates defaults and the result's annotation all the same."""
+    evaluates defaults and annotations all the same."""
     lines = text.split("\n")
     for group in (kernel.args.defaults, kernel.args.kw_defaults):
         for index, default in enumerate(group):
             if default is not None and not _is_known(default, namespace) and _blank(lines, default):
                 group[index] = ast.copy_location(ast.Constant(None), default)
-    if kernel.returns is not None and not _is_known(kernel.returns, namespace):
-        _blank(lines, kernel.returns)
+    arguments = (*kernel.args.posonlyargs, *kernel.args.args, *kernel.args.kwonlyargs)
+    for annotation in (*(argument.annotation for argument in arguments), kernel.returns):
+        if annotation is not None and any(isinstance(part, ast.Call) for part in ast.walk(annotation)):
+            _blank(lines, annotation)
     return "\n".join(lines)
 
 
