@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
+from typing import cast
 
 from kernel_rewrite.diagnostics import Diagnostic, FusionRefused, Label
 from kernel_rewrite.model import (
@@ -27,7 +28,7 @@ from kernel_rewrite.source.launches import Launch, launches
 from kernel_rewrite.source.pointer_flow import PointerFlow
 from kernel_rewrite.source.repair import repaired_plan
 from kernel_rewrite.source.signatures import NO_OVERRIDES, Overrides
-from kernel_rewrite.source.specializations import SpecializationPlan, dtype_probe, specializations
+from kernel_rewrite.source.specializations import SpecializationPlan, specializations
 from kernel_rewrite.source.symbolic import ProjectNames
 from kernel_rewrite.ttir.accesses import memory_accesses
 from kernel_rewrite.ttir.lower import Compiler, Lowered, LoweringFailure
@@ -67,7 +68,7 @@ class Analysis:
     views: tuple[View, ...]
     failures: tuple[LoweringFailure, ...]
     complete: bool
-    _places: dict[str, frozenset[Location]] = field(default_factory=dict)
+    memory: dict[object, object] = field(default_factory=dict)
 
     @property
     def launches(self) -> tuple[Launch, ...]:
@@ -98,41 +99,19 @@ class Analysis:
     @property
     def lowered_places(self) -> frozenset[Location]:
         """Every location that some lowered module has an operation at."""
-        if "all" not in self._places:
-            self._places["all"] = frozenset(
+        key = "lowered places"
+        if key not in self.memory:
+            self.memory[key] = frozenset(
                 operation.location
                 for view in self.views
                 for function in view.module.functions
                 for operation in function.walk()
                 if operation.location is not None
             )
-        return self._places["all"]
+        return cast(frozenset[Location], self.memory[key])
 
     def write_only(self, output: str) -> WriteOnlyVerdict:
         return write_only(output, [(view.specialization, view.accesses) for view in self.views], self.span_of)
-
-    def stored_under_other_type(self, output: str, stores: tuple[Span, ...]) -> tuple[MemoryAccess, ...]:
-        """The stores to `output` among `stores`, when its elements are of another float type than was inferred.
-
-        Tells whether a value has the buffer's type by construction or only for the type that was inferred. A store that
-        cannot be lowered that way is reported as casting.
-        """
-        found: list[MemoryAccess] = []
-        missing = set(stores)
-        for view in self.views:
-            here = {a: self.span_of(a.location, a.operation) for a in view.accesses if a.roots == {output}}
-            if not missing & set(here.values()):
-                continue
-            probe = dtype_probe(view.specialization, output.split("[")[0], self.plan.signature)
-            if probe is None:
-                return ()
-            result = next(self.compiler.lower(self.closure, self.project.sources(), [probe], self.target))
-            if isinstance(result, Lowered):
-                found += [a for a in _view(result).accesses if a.roots == {output}]
-            else:
-                found += [replace(a, implicit_cast=a.implicit_cast or "unknown") for a in here]
-            missing -= set(here.values())
-        return tuple(found)
 
     def span_of(self, location: Location, operation: str) -> Span | None:
         """The source call that `location` belongs to; for a step of a pointer's way, its place alone."""
@@ -192,7 +171,7 @@ def _lower(
     failures: list[LoweringFailure] = []
     for result in compiler.lower(closure, project.sources(), specializations, target):
         if isinstance(result, Lowered):
-            views.append(_view(result))
+            views.append(view_of(result))
         else:
             failures.append(result)
     return tuple(views), tuple(failures)
@@ -220,7 +199,7 @@ def _repaired(
     return repaired_plan(closure, plan, failure, lower)
 
 
-def _view(lowered: Lowered) -> View:
+def view_of(lowered: Lowered) -> View:
     module = parse(lowered.text)
     return View(lowered.specialization, lowered.text, module, memory_accesses(module, lowered.specialization))
 

@@ -15,6 +15,7 @@ from kernel_rewrite.analysis import Analysis
 from kernel_rewrite.diagnostics import Diagnostic, Label
 from kernel_rewrite.model import Assumption, Evidence, FunctionRef, MemoryEffect, Span, Specialization
 from kernel_rewrite.pointwise.language import Input, Pointwise
+from kernel_rewrite.probes import is_certain, probe_stores
 from kernel_rewrite.rewrite.stores import pointer_casts, unlowered_code
 from kernel_rewrite.source.launches import Allocation, aliases
 
@@ -24,7 +25,7 @@ FLOAT_ELEMENTS = "float-elements"
 
 ASSUMPTIONS: dict[str, str] = {
     NO_ALIAS: "no other argument of the kernel overlaps the memory of `{output}`",
-    FLOAT_ELEMENTS: "`{output}` holds floating-point elements (nothing in this file says so)",
+    FLOAT_ELEMENTS: "what is stored to `{output}` is floating-point (nothing in this file says so)",
     FULLY_WRITTEN: "elements of `{output}` that the kernel does not write are not used (they would miss the op)",
 }
 """What `--assume` accepts: name and statement."""
@@ -230,7 +231,7 @@ def assumptions(analysis: Analysis, request: OutputRequest) -> tuple[Assumption,
     )
     if not settled or analysis.tuning.hooked:
         names.append(FULLY_WRITTEN)
-    if request.pointwise.commutes_with_rounding and not _is_certain(analysis, request.parameter):
+    if request.pointwise.commutes_with_rounding and probe_stores(analysis, request.output).may_store_integers:
         names.append(FLOAT_ELEMENTS)
     return tuple(Assumption(name, ASSUMPTIONS[name].format(output=request.output)) for name in names)
 
@@ -238,5 +239,4 @@ def assumptions(analysis: Analysis, request: OutputRequest) -> tuple[Assumption,
 def _is_certain(analysis: Analysis, parameter: str) -> bool:
     """Whether the element type of `parameter` is known, and not only inferred."""
     fact = next((f for f in analysis.facts if f.name == parameter), None)
-    certain = (Evidence.OVERRIDE, Evidence.ALLOCATION, Evidence.ANNOTATION, Evidence.LAUNCH)
-    return fact is not None and fact.evidence in certain and fact.detail != "weak"
+    return fact is not None and fact.kind != "tuple" and is_certain(fact)

@@ -6,7 +6,6 @@ messages to stderr. Everything heavy is imported inside the command that needs i
 
 from __future__ import annotations
 
-import json
 import sys
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -113,7 +112,7 @@ def fuse(
         else:
             written = write_generated(output or default_output(source, fused.name), fused, force=force)
         if output_format == "json":
-            click.echo(json.dumps(_fused_json(fused, written), indent=2), err=output == "-" or show_diff)
+            click.echo(_as_json(_fused_json(fused, written)), err=output == "-" or show_diff)
             return
         for statement in fused.statements:
             click.echo(f"proved: {statement}", err=True)
@@ -139,7 +138,7 @@ def inspect(
 
         inspection = inspect_source(source, kernel=kernel, constexprs=constexprs, dtypes=dtypes)
         if output_format == "json":
-            click.echo(json.dumps(_inspection_json(inspection), indent=2))
+            click.echo(_as_json(_inspection_json(inspection)))
         else:
             click.echo(_inspection_text(inspection))
 
@@ -170,7 +169,7 @@ def verify(
         from kernel_rewrite.verify import render, to_json, verify as verify_file
 
         verification = verify_file(fused, calls, original=original, seed=seed, trials=trials, judge=judge)
-        click.echo(json.dumps(to_json(verification), indent=2) if output_format == "json" else render(verification))
+        click.echo(_as_json(to_json(verification)) if output_format == "json" else render(verification))
     if not verification.ok:
         sys.exit(REFUSED)
 
@@ -208,7 +207,7 @@ def ops(output_format: str) -> None:
         for op in OPS.values()
     ]
     if output_format == "json":
-        click.echo(json.dumps(rows, indent=2))
+        click.echo(_as_json(rows))
         return
     from rich.console import Console
     from rich.table import Table
@@ -221,6 +220,12 @@ def ops(output_format: str) -> None:
 
 
 # ------------------------------------------------------------------------------------------------------------ reporting
+
+
+def _as_json(value: object) -> str:
+    import json  # not needed by --help and explain, which are to be instant
+
+    return json.dumps(value, indent=2)
 
 
 def _start_compiler() -> None:
@@ -252,7 +257,7 @@ class _reporting:
 
     def _refuse(self, diagnostics: tuple[Diagnostic, ...]) -> NoReturn:
         if self._format == "json":
-            click.echo(json.dumps({"version": 1, "ok": False, "diagnostics": [_json_of(d) for d in diagnostics]}, indent=2))
+            click.echo(_as_json({"version": 1, "ok": False, "diagnostics": [_json_of(d) for d in diagnostics]}))
         else:
             from kernel_rewrite.diagnostics import render
 

@@ -9,6 +9,7 @@ from kernel_rewrite.analysis import Analysis, analyse
 from kernel_rewrite.checks import OutputRequest
 from kernel_rewrite.diagnostics import FusionRefused
 from kernel_rewrite.fused import EAGER, Fused, Options, fused_file
+from kernel_rewrite.probes import probe_stores
 from kernel_rewrite.rewrite.confirm import confirm
 from kernel_rewrite.rewrite.edits import apply_edits
 from kernel_rewrite.rewrite.epilogue import epilogue_edits, references
@@ -69,7 +70,7 @@ def plan_output(analysis: Analysis, request: OutputRequest) -> StorePlan:
     """The calls to rewrite for one output. Raises FusionRefused (KR212, KR213)."""
     accesses = analysis.accesses
     if not request.pointwise.commutes_with_rounding:
-        accesses += analysis.stored_under_other_type(request.output, analysis.write_only(request.output).stores)
+        accesses += probe_stores(analysis, request.output).accesses
     planned = plan_stores(
         request.output, accesses, analysis.calls, references(analysis.kernel.file, analysis.closure)
     )

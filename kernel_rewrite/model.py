@@ -335,4 +335,8 @@ class Edit:
 
 
 class InternalError(Exception):
-    """A bug of kernel-rewrite itself; reported with KR9xx, never blamed on the user's file."""
+    """A bug of kernel-rewrite itself; reported with KR9xx, never blamed on the user's file.
+
+    `folder` is where everything that is needed to report it was kept, if anything was."""
+
+    folder: str | None = None

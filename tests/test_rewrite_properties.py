@@ -95,7 +95,7 @@ def parsed_call(text: str) -> ast.Call | None:
     return node if isinstance(node, ast.Call) else None
 
 
-@settings(max_examples=400, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=250, deadline=None, suppress_health_check=list(HealthCheck))
 @given(EXPRESSIONS, st.sampled_from(OPS), st.sampled_from(CASTS), st.sampled_from(sorted(CALLS)))
 @example("(v := x)", "neg", "", "positional")
 @example("(v for v in x)", "abs", CASTS[1], "keyword")
@@ -186,7 +186,7 @@ def body_of(fused: Fused) -> str:
     return body.lstrip("\r\n") if not body.startswith("\n\n\n") else body[2:]
 
 
-@settings(max_examples=40, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=25, deadline=None, suppress_health_check=list(HealthCheck))
 @given(VALUES, st.sampled_from(["relu", "neg", "gelu", "sigmoid(relu(x))"]), st.sampled_from(["eager", "fused"]))
 def test_a_fused_file_differs_in_the_store_alone(value: str, op: str, numerics: str) -> None:
     text = FILE.format(value=value)
@@ -202,7 +202,7 @@ def test_a_fused_file_differs_in_the_store_alone(value: str, op: str, numerics: 
     body = body_of(fused)
     assert body.endswith(tail)
     # What was put above the kernel: imports and helpers, in whole lines.
-    assert [line for line in head.splitlines() if line not in body.splitlines()] == []
+    assert [line for line in head.splitlines()[:-1] if line not in body.splitlines()] == []
     if "\nfrom triton.language.extra import libdevice\n" not in body and "def " + op not in body:
         assert body.startswith(head)
     functions = {node.name for node in ast.parse(body).body if isinstance(node, ast.FunctionDef)}
@@ -265,7 +265,7 @@ FILES: dict[str, bytes] = {
     "separators_that_are_no_line_ends": PLAIN.replace(
         TOP, "\nY = '\x0c\x0c\x0c\x0c\u2028\x1c\x85'\n# one\n# two\n# three\nX = '''\na\nb\n'''\n@triton.jit"
     ).encode(),
-    "letters_before_the_store": PLAIN.replace(f"    {STORE}", f"    größe = 'ü𝔘'; {STORE}  # größe").encode(),
+    "letters_before_the_store": PLAIN.replace(f"    {STORE}", f"    tl.static_assert(B > 0, 'ü𝔘'); {STORE}  # größe").encode(),
     "latin_1": ("# -*- coding: latin-1 -*-\n" + PLAIN.replace("    m = i < n", "    m = i < n  # größe")).encode("latin-1"),
     "shebang_and_latin_1": ("#!/usr/bin/env python\n# vim: set fileencoding=latin-1 :\n# é\n" + PLAIN).encode("latin-1"),
     "no_line_end_at_the_end": PLAIN.split("\n\n\ndef launch")[0].encode(),

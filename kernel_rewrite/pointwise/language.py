@@ -323,6 +323,8 @@ def _value(row: Op, parameter: Parameter, tree: ast.expr) -> Any:
     number = _number(tree)
     if number is None:
         raise wrong("a number")
+    if same_value(float(number), -0.0):
+        raise _refusal("KR108", "Triton writes -0.0 as 0.0, which is another bound", _span(tree), _usage(row))
     if parameter.divides and number == 0:
         raise _refusal("KR108", f"`{parameter.name}` of `{row.name}` must not be zero", _span(tree), _usage(row))
     return number

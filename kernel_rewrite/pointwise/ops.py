@@ -106,7 +106,8 @@ class Op:
     has an inline form when its spelling is short and mentions x once. `keeps_dtype` says that the inline form has x's
     type for every element type; one that has not (`tl.maximum` widens bfloat16 and int8) becomes a helper when it is
     not outermost. `at` is the op's value at a Python float; `exact` says that the op never rounds. `classes` are the
-    element classes whose torch result has the type of the input.
+    element classes whose torch result has the type of the input. `differs` is what measuring found
+    (docs/numerics.md).
     """
 
     name: str
@@ -129,6 +130,7 @@ class Op:
     exact: bool = False
     stepwise: bool = False  # torch computes it from several ops, each of which rounds
     nan: str = "stays NaN"
+    differs: str = ""  # where a GPU's bits are known not to be those of torch's CUDA kernel, and why
     source: str = ""
 
     @property
@@ -246,7 +248,7 @@ def _integer_bounds(promotes: bool) -> Callable[[Arguments, ElementClass, str], 
         if promotes and any(isinstance(b, float) for b in _bounds(arguments)):
             return "a bound written as a float makes torch's result float32; write the bounds as integers"
         least, most = _INTEGER_RANGES.get(dtype, (0, 127))
-        outside = [b for b in _bounds(arguments) if b != int(b) or not least <= b <= most]
+        outside = [b for b in _bounds(arguments) if isinstance(b, float) or not least <= b <= most]
         return f"the bound {outside[0]} is not a value of {dtype}" if outside else ""
 
     return reason
@@ -260,6 +262,11 @@ def _no_double_rounding(arguments: Arguments, kind: ElementClass, dtype: str) ->
 
 def _signed_only(arguments: Arguments, kind: ElementClass, dtype: str) -> str:
     return "Triton has no product of an unsigned tensor and -1" if kind is ElementClass.UNSIGNED else ""
+
+
+def _hardtanh_variant(arguments: dict[str, Any]) -> tuple[str, dict[str, Any]]:
+    """torch takes 1.0 for a bound of integers; Triton takes only 1, which is the same bound of floats."""
+    return "hardtanh", {k: int(v) if abs(v) < 2**31 and v == int(v) else v for k, v in arguments.items()}
 
 
 def _gelu_variant(arguments: dict[str, Any]) -> tuple[str, dict[str, Any]]:
@@ -280,6 +287,11 @@ _WIDE = "wide = x if x.dtype.primitive_bitwidth >= 32 else x.to({tl}.float32)\n"
 _NAN = "propagate_nan={tl}.PropagateNan.ALL"
 # libdevice is compiled to flush float32 denormals inside Triton; torch's CUDA build keeps them.
 _SMALLEST_NORMAL = "1.1754943508222875e-38"
+# torch's CUDA kernels multiply by 1 / 6 as a float32 has it, in float64 too.
+_ONE_SIXTH = "0.1666666716337204"
+
+_ERF = "erf of Triton's libdevice up to 3.7 is not that of CUDA 13"
+_LOG1P = "float64: log1p of libdevice and of CUDA differ by one unit in the last place"
 
 _NN = "torch.nn.functional."
 _CUDA = "aten/src/ATen/native/cuda/"
@@ -349,7 +361,8 @@ _ROWS: tuple[Op, ...] = (
         "high = {tl}.full((), max_val, x.dtype)\n"
         "raised = {tl}.maximum(x, low, " + _NAN + ")\n"
         "{tl}.minimum(raised, high, " + _NAN + ")",
-        parameters=(Parameter("min_val", -1.0), Parameter("max_val", 1.0)),
+        parameters=(Parameter("min_val", -1), Parameter("max_val", 1)),
+        variant=_hardtanh_variant,
         classes=NUMBERS,
         integer_result="",
         defined=_integer_bounds(promotes=False),
@@ -543,6 +556,7 @@ _ROWS: tuple[Op, ...] = (
         variant=_gelu_variant,
         integer_result="",
         at=_guarded(lambda x: x * 0.5 * (1.0 + math.erf(x * math.sqrt(0.5)))),
+        differs=f"float16, bfloat16, float32: {_ERF}",
         source=_CUDA + "ActivationGeluKernel.cu",
     ),
     Op(
@@ -550,7 +564,8 @@ _ROWS: tuple[Op, ...] = (
         _NN + "gelu",
         "0.5 * x * (1 + tanh(sqrt(2 / pi) * (x + 0.044715 * x**3)))",
         steps=_WIDE
-        + "inner = 0.7978845608028654 * {tl}.fma(wide * wide * wide, 0.044715, wide)\n"
+        + "kappa = {tl}.full((), 0.044715, wide.dtype)\n"  # a bare number is a float32 to tl.fma
+        + "inner = 0.7978845608028654 * {tl}.fma(wide * wide * wide, kappa, wide)\n"
         + "0.5 * wide * (1.0 + {libdevice}.tanh(inner))",
         fixed=(("approximate", "tanh"),),
         integer_result="",
@@ -590,6 +605,7 @@ _ROWS: tuple[Op, ...] = (
         + f"wide * {_denormals_kept('softplus', 'tanh')}",
         integer_result="",
         at=_guarded(lambda x: x * math.tanh(math.log1p(_exp(x)))),
+        differs=_LOG1P,
         source=_CUDA + "ActivationMishKernel.cu",
     ),
     Op(
@@ -604,6 +620,7 @@ _ROWS: tuple[Op, ...] = (
         parameters=(Parameter("beta", 1.0, divides=True), Parameter("threshold", 20.0)),
         integer_result="",
         at=_guarded(lambda x, beta, threshold: x if x * beta > threshold else math.log1p(_exp(x * beta)) / beta),
+        differs=_LOG1P,
         source=_CUDA + "ActivationSoftplusKernel.cu",
     ),
     Op(
@@ -617,6 +634,7 @@ _ROWS: tuple[Op, ...] = (
         aliases=("log_sigmoid",),
         integer_result="",
         at=_guarded(lambda x: (0.0 if x >= 0 else x) - math.log1p(_exp(-abs(x)))),
+        differs=_LOG1P,
         source=_CUDA + "ActivationLogSigmoidKernel.cu",
     ),
     Op(
@@ -625,7 +643,7 @@ _ROWS: tuple[Op, ...] = (
         "x * min(max(x + 3, 0), 6) / 6",
         steps=_WIDE
         + "gate = {tl}.minimum({tl}.maximum(wide + 3.0, 0.0), 6.0)\n"
-        + "wide * gate / 6.0 if x.dtype == {tl}.float64 else {tl}.div_rn(wide * gate, 6.0)",
+        + f"wide * gate * {_ONE_SIXTH}",
         integer_result="",
         at=_guarded(lambda x: x * _clamp(x + 3.0, 0.0, 6.0) / 6.0),
         source=_CUDA + "ActivationHardswishKernel.cu",
@@ -641,7 +659,7 @@ _ROWS: tuple[Op, ...] = (
         + "gate = {tl}.minimum(gate, 6.0, "
         + _NAN
         + ")\n"
-        + "gate / 6.0 if x.dtype == {tl}.float64 else {tl}.div_rn(gate, 6.0)",
+        + f"gate * {_ONE_SIXTH}",
         integer_result="",
         at=_guarded(lambda x: _clamp(x + 3.0, 0.0, 6.0) / 6.0),
         source=_CUDA + "ActivationHardsigmoidKernel.cu",
@@ -730,6 +748,7 @@ _ROWS: tuple[Op, ...] = (
         steps=_WIDE + _denormals_kept("wide", "log1p"),
         at=_guarded(lambda x: -math.inf if x == -1.0 else math.log1p(x)),
         nan="stays NaN; x below -1 becomes NaN",
+        differs=_LOG1P,
         source=_CUDA + "UnaryLogKernels.cu",
     ),
     Op(
@@ -801,6 +820,7 @@ _ROWS: tuple[Op, ...] = (
         + "    result = {tl}.where(tiny, wide * 1.1283791670955126, result)\n"
         + "result",
         at=_guarded(math.erf),
+        differs=f"float32: {_ERF}",
         source=_CUDA + "UnarySpecialOpsKernel.cu",
     ),
     Op(

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from kernel_rewrite.analysis import Analysis, View
 from kernel_rewrite.checks import OutputRequest, element_type_of
-from kernel_rewrite.model import InternalError, Location, MemoryEffect, Specialization
+from kernel_rewrite.model import InternalError, Location, MemoryAccess, MemoryEffect, Specialization
 from kernel_rewrite.pointwise.reference import reference_source
 from kernel_rewrite.rewrite.epilogue import Rewrite
+from kernel_rewrite.rewrite.report import keep_evidence
 from kernel_rewrite.rewrite.unchanged import check_clone, check_unchanged
 from kernel_rewrite.source.closure import close, kernels
-from kernel_rewrite.source.files import Project, source_from_text
-from kernel_rewrite.ttir.lower import LoweringFailure
+from kernel_rewrite.source.files import Project, SourceFile, source_from_text
+from kernel_rewrite.ttir.lower import Lowered, LoweringFailure
 from kernel_rewrite.ttir.parse import Module, Operation, parse, split_tensor
 from kernel_rewrite.ttir.validate import Difference, Expression, StoredValue, Terms, function_terms, validate
 
@@ -24,33 +26,80 @@ def confirm(
     """Prove that the kernel of `text` is the analysed one, except that each store to an output stores E(value), and
     that nothing else of the file changed.
 
-    Raises InternalError (KR902): whatever is wrong here is a bug of the rewriter, and nothing may be written.
+    Raises InternalError (KR902): whatever is wrong here is a bug of the rewriter, and nothing may be written. Its
+    `folder` holds all that is needed to report the bug.
     """
+    try:
+        rewritten = read_rewritten(text, analysis)
+        check_source(rewritten, rewrite, analysis)
+        check_compiled(lower_rewritten(rewritten, analysis), analysis, References(analysis, numerics), requests)
+    except InternalError as error:
+        asked = [f"{request.output}={request.text}" for request in requests]
+        ttir = error.ttir if isinstance(error, CompiledDifference) else ()
+        error.folder = keep_evidence(error, text, analysis, [*asked, f"numerics={numerics}"], ttir)
+        raise
+
+
+class CompiledDifference(InternalError):
+    """What Triton makes of the rewritten kernel is not what was planned. `ttir`: (file name, text) of what was compared."""
+
+    def __init__(self, message: str, *ttir: tuple[str, str]) -> None:
+        self.ttir = ttir
+        super().__init__(message)
+
+
+def read_rewritten(text: str, analysis: Analysis) -> SourceFile:
+    """The rewritten file in the original's place. Raises InternalError when Python would not compile it."""
     file = analysis.kernel.file
     try:
-        rewritten = source_from_text(text, file.path, encoding=file.encoding, location=file.location)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            compile(text, file.path, "exec", dont_inherit=True)  # the parser alone allows a misplaced __future__ import
+        return source_from_text(text, file.path, encoding=file.encoding, location=file.location)
     except Exception as error:
         raise InternalError(f"KR902: the rewritten file is not valid Python: {error}") from error
-    check_unchanged(file.tree, rewritten.tree, rewrite.plans)
+
+
+def check_source(rewritten: SourceFile, rewrite: Rewrite, analysis: Analysis) -> None:
+    """Raise InternalError unless the syntax tree outside the planned edits is the user's."""
+    check_unchanged(analysis.kernel.file.tree, rewritten.tree, rewrite.plans)
     for clone in rewrite.clones:
         helper = analysis.closure.function(clone.helper)
         assert helper is not None
         check_clone(clone, helper.node, rewritten.tree)
+
+
+def lower_rewritten(rewritten: SourceFile, analysis: Analysis) -> list[Lowered | LoweringFailure]:
+    """The rewritten kernel as Triton compiles it, one answer for each of the analysed specializations."""
     project = Project((rewritten,))
-    kernel = next(k for k in kernels(rewritten, project) if k.name == analysis.kernel.name)
+    kernel = next((k for k in kernels(rewritten, project) if k.name == analysis.kernel.name), None)
+    if kernel is None:
+        raise InternalError(f"KR902: the rewritten file has no kernel `{analysis.kernel.name}`")
     closure = close(kernel, project)
     specializations = [view.specialization for view in analysis.views]
-    results = analysis.compiler.lower(closure, project.sources(), specializations, analysis.target)
-    references = _References(analysis, numerics)
+    return list(analysis.compiler.lower(closure, project.sources(), specializations, analysis.target))
+
+
+def check_compiled(
+    results: Sequence[Lowered | LoweringFailure],
+    analysis: Analysis,
+    references: References,
+    requests: Sequence[OutputRequest],
+) -> None:
+    """Raise InternalError unless each of `results` is the original, but for E(value) at the stores to the outputs."""
     for view, result in zip(analysis.views, results, strict=True):
+        original = ("original.ttir", view.text)
         if isinstance(result, LoweringFailure):
-            raise InternalError(f"KR902: Triton rejects the rewritten kernel: {result.message} at {result.places[:1]}")
+            message = f"KR902: Triton rejects the rewritten kernel: {result.message} at {result.places[:1]}"
+            raise CompiledDifference(message, original)
         rules = {key: rule for request in requests for key, rule in references.rules(view, request)}
         _, differences = validate(
             view.module, parse(result.text), lambda operation, path, rules=rules: _rule(rules, operation, path)
         )
         if differences:
-            raise InternalError(_report(differences[0], view.specialization))
+            raise CompiledDifference(
+                _report(differences[0], view.specialization), original, ("fused.ttir", result.text)
+            )
 
 
 Key = tuple[Location | None, tuple[Location, ...]]
@@ -78,7 +127,7 @@ _CASTS = _FLOAT_CASTS | {
 
 
 @dataclass(frozen=True, slots=True)
-class _References:
+class References:
     """E on terms, for whatever type a store's value has; each is lowered from a kernel of its own."""
 
     analysis: Analysis
@@ -87,38 +136,48 @@ class _References:
 
     def rules(self, view: View, request: OutputRequest) -> Iterator[tuple[Key, StoredValue]]:
         """For each store to the output: what the rewritten kernel may store there."""
+        for access in view.accesses:
+            if access.effect is MemoryEffect.WRITE and access.roots == {request.output}:
+                yield (access.location, access.call_path), self._rule(view, request, access)
+
+    def _rule(self, view: View, request: OutputRequest, access: MemoryAccess) -> StoredValue:
         element = element_type_of(view.specialization, request.output)
 
         def stored(terms: Terms, value: Expression) -> Iterator[Expression]:
-            yield from self._candidates(terms, value, element, request)
+            """E after the store's own rounding; E before it, where that is the same or was asked for."""
+            passed: list[Expression] = []
+            current, passable = value, self._passable_casts(access)
+            while True:
+                if not _is_bool_in_memory(current, element):
+                    result = self._apply(terms, current, element, request)
+                    for link in reversed(passed):
+                        result = terms.term(link.operation, link.attributes, link.type, (result,))
+                    yield result
+                if len(current.operands) != 1 or not self._may_pass(current, element, request, passable):
+                    return
+                if passable and current.operation == passable[0]:
+                    passable = passable[1:]
+                passed.append(current)
+                current = current.operands[0]
 
-        for access in view.accesses:
-            if access.effect is MemoryEffect.WRITE and access.roots == {request.output}:
-                yield (access.location, access.call_path), stored
+        return stored
 
-    def _candidates(
-        self, terms: Terms, value: Expression, element: str, request: OutputRequest
-    ) -> Iterator[Expression]:
-        """E after the store's own rounding; E before it, where that is the same or was asked for."""
-        yield self._apply(terms, value, element, request)
-        passed: list[Expression] = []
-        current = value
-        while len(current.operands) == 1 and self._may_pass(current, element, request):
-            passed.append(current)
-            current = current.operands[0]
-            result = self._apply(terms, current, element, request)
-            for link in reversed(passed):
-                result = terms.term(link.operation, link.attributes, link.type, (result,))
-            yield result
+    def _passable_casts(self, access: MemoryAccess) -> tuple[str, ...]:
+        """The casts that the store makes by itself and that `numerics="fused"` lets E stand before, outermost first.
 
-    def _may_pass(self, link: Expression, element: str, request: OutputRequest) -> bool:
-        if link.operation in _SHAPES:
-            return True
-        if link.operation == "arith.extui" and element == "i1":  # how a bool is kept in memory
+        Never one that the user wrote: E(x) as an integer is not E of x as an integer. Triton casts a 16-bit float to
+        another one, and to an integer, by way of float32.
+        """
+        if self.numerics != "fused" or access.implicit_cast is None:
+            return ()
+        return access.implicit_cast, "arith.extf"
+
+    def _may_pass(self, link: Expression, element: str, request: OutputRequest, passable: tuple[str, ...]) -> bool:
+        if link.operation in _SHAPES or _is_bool_in_memory(link, element):
             return True
         if link.operation in _FLOAT_CASTS and request.pointwise.commutes_with_rounding:
             return True
-        return self.numerics == "fused" and link.operation in _CASTS
+        return bool(passable) and link.operation == passable[0] and link.operation in _CASTS
 
     def _apply(self, terms: Terms, value: Expression, element: str, request: OutputRequest) -> Expression:
         shape, scalar = split_tensor(value.type)
@@ -126,7 +185,6 @@ class _References:
         dimensions = tuple(int(size) for size in shape.split("x") if size)
         key = request.text, shape, dtype
         if key not in self._lowered:
-            dimensions = tuple(int(size) for size in shape.split("x") if size)
             self._lowered[key] = self._lower(reference_source(request.pointwise, dimensions, dtype))
         return function_terms(self._lowered[key])(terms, value)
 
@@ -138,6 +196,11 @@ class _References:
         if isinstance(result, LoweringFailure):
             raise InternalError(f"KR902: Triton rejects the op alone: {result.message}\n{source}")
         return parse(result.text)
+
+
+def _is_bool_in_memory(value: Expression, element: str) -> bool:
+    """Whether this is the byte that a bool is kept as, on its way into a buffer of bools: E is computed on the bool."""
+    return element == "i1" and value.operation == "arith.extui"
 
 
 _DTYPES = {

@@ -21,7 +21,7 @@ from kernel_rewrite.source.accesses import HelperCall
 from kernel_rewrite.source.expressions import grouped, replace_argument, substitute
 from kernel_rewrite.source.files import Project, SourceFile
 from kernel_rewrite.source.names import Scope, binding_of, module_scope
-from kernel_rewrite.source.pointer_flow import PointerFlow
+from kernel_rewrite.source.pointer_flow import bound_arguments
 
 # Stands for the stored value while the expression is built; no identifier of a real program.
 _VALUE = "__stored_value__"
@@ -106,7 +106,7 @@ def epilogue_edits(
 
     Raises FusionRefused(KR213) for a store that cannot be edited, or a helper of another file that cannot be copied here.
     """
-    closure, flow, project = analysis.closure, analysis.flow, analysis.project
+    closure, project = analysis.closure, analysis.project
     file, jit = analysis.kernel.file, analysis.kernel.jit_spelling
     plans = tuple(plans)
     spelling = Spelling.of(file, project, jit, any(p.needs_libdevice for _, p in plans))
@@ -126,7 +126,7 @@ def epilogue_edits(
         for helper_ref in plan.clones:
             names[helper_ref] = _free(f"{helper_ref.name}_{pointwise.name}", taken)
             taken.add(names[helper_ref])
-        rewriter = _Rewriter(plan, pointwise, emission, closure, flow, file, project, numerics, names)
+        rewriter = _Rewriter(plan, pointwise, emission, analysis, numerics, names)
         edits += rewriter.in_place()
         for helper_ref, name in names.items():
             clones.append(Clone(plan, helper_ref, name))
@@ -149,23 +149,22 @@ class _Rewriter:
         plan: StorePlan,
         pointwise: Pointwise,
         emission: Emission,
-        closure: Closure,
-        flow: PointerFlow,
-        file: SourceFile,
-        project: Project,
+        analysis: Analysis,
         numerics: str,
         clone_names: dict[FunctionRef, str],
     ) -> None:
         self._plan = plan
         self._pointwise = pointwise
         self._emission = emission
-        self._closure = closure
-        self._flow = flow
-        self._file = file
-        self._project = project
+        self._closure = analysis.closure
+        self._calls = analysis.calls
+        self._flow = analysis.flow
+        self._file = analysis.kernel.file
+        self._project = analysis.project
         self._numerics = numerics
         self._clone_names = clone_names
-        self._tl = Spelling.of(file, project, "", False).tl
+        self._tl = Spelling.of(self._file, self._project, "", False).tl
+        self._scalars = {fact.name for fact in analysis.facts if fact.kind == "scalar"}
 
     def in_place(self) -> list[Edit]:
         """Edits of the kernel and of the helpers that need no copy."""
@@ -264,16 +263,26 @@ class _Rewriter:
         return name
 
     def _is_compile_time(self, value: ast.expr, function: Function) -> bool:
-        """Whether the value is computed from literals and constexpr names alone: such a value has no `.to`."""
-        constexprs = self._closure.constexpr_parameters(function)
-        local = {n.id for s in function.node.body for n in ast.walk(s) if isinstance(n, ast.Name) and _stored(n)}
-        names = [n for n in ast.walk(value) if isinstance(n, ast.Name)]
-        called = {id(c.func) for c in ast.walk(value) if isinstance(c, ast.Call)}
-        if any(isinstance(c, ast.Call) and not _is_float_literal(c) for c in ast.walk(value)):
+        """Whether the value may be a Python number: computed from literals, constexprs and scalar arguments alone (Triton
+        makes a constexpr of an integer argument that is 1)."""
+        if any(isinstance(c, ast.Call) and not _is_number_call(c) for c in ast.walk(value)):
             return False
-        return all(
-            id(n) in called or n.id in constexprs or (n.id not in local and n.id not in function.parameters) for n in names
-        )
+        assigned = {n.id for s in function.node.body for n in ast.walk(s) if isinstance(n, ast.Name) and _stored(n)}
+        names = {n.id for n in ast.walk(value) if isinstance(n, ast.Name)} - {"float", "int"}
+        return all(name not in assigned and self._may_be_number(name, function) for name in names)
+
+    def _may_be_number(self, name: str, function: Function) -> bool:
+        if name not in function.parameters or name in self._closure.constexpr_parameters(function):
+            return True
+        if function.ref == self._closure.kernel.ref:
+            return name in self._scalars
+        for caller in self._closure.functions:
+            for call in self._calls.helper_calls_of(caller.ref):
+                if call.callee == function.ref and caller.ref != function.ref:
+                    arguments = dict(bound_arguments(call.node, function))
+                    if name not in arguments or self._is_compile_time(arguments[name], caller):
+                        return True
+        return False
 
     def _redirect(self, call: HelperCall) -> Edit:
         function = call.node.func
@@ -310,7 +319,8 @@ def _is_assigned(name: str, function: Function) -> bool:
     return any(isinstance(n, ast.Name) and n.id == name and _stored(n) for n in nodes)
 
 
-def _is_float_literal(call: ast.Call) -> bool:
+def _is_number_call(call: ast.Call) -> bool:
+    """`float("inf")`, `int(x)`."""
     return isinstance(call.func, ast.Name) and call.func.id in ("float", "int") and len(call.args) == 1
 
 

@@ -2,8 +2,9 @@
 
 Both kernels are walked side by side. Pure operations become expressions (hash-consed over operation, attributes, type
 and operands; calls are followed); what touches memory, prints, asserts or steers control is compared in order, region by
-region. Dead arithmetic never takes part. A load's result and a region's results are named by their place, which is sound
-because everything before that place has been proved equal and the output, the only memory that differs, is never read.
+region. Dead arithmetic never takes part; a loop that may not end is no arithmetic. A load's result and a region's results are
+named by their place, which is sound because everything before that place has been proved equal and the output, the only
+memory that differs, is never read.
 
 The proof holds for all inputs of the specialization. Nothing here knows how the rewriter works.
 """
@@ -16,6 +17,7 @@ from dataclasses import dataclass, field
 
 from kernel_rewrite.model import InternalError, Location
 from kernel_rewrite.ttir.parse import (
+    UNKNOWN_TYPE,
     Block,
     Function,
     Module,
@@ -64,14 +66,18 @@ PURE = frozenset(
         *(f"tt.{name}" for name in ("expand_dims", "fp_to_fp", "gather", "get_num_programs", "get_program_id", "histogram")),
         *(f"tt.{name}" for name in ("int_to_ptr", "join", "make_range", "make_tensor_descriptor", "make_tensor_ptr")),
         *(f"tt.{name}" for name in ("mulhiui", "precise_divf", "precise_sqrt", "ptr_to_int", "reduce", "reshape", "scan")),
-        *(f"tt.{name}" for name in ("splat", "split", "trans", "unsplat", "extern_elementwise", "reduce.return")),
+        *(f"tt.{name}" for name in ("splat", "split", "trans", "unsplat")),
+        # a loop that counts ends; `scf.while` may not, so it is never dropped as dead arithmetic
+        *("scf.for", "scf.if"),
     }
 )
 """Operations that only compute. Anything else is compared in order, as if it had an effect."""
 
+PURE_IF_DECLARED = frozenset({"tt.elementwise_inline_asm", "tt.extern_elementwise"})
+"""Foreign code: it only computes when its `pure` attribute says so."""
+
 CALL, RETURN = "tt.call", "tt.return"
 _TERMINATORS = frozenset({RETURN, "scf.yield", "scf.condition", "cf.br", "cf.cond_br", "tt.reduce.return", "tt.scan.return"})
-_INLINE_ASM = "tt.elementwise_inline_asm"
 
 
 ELEMENTWISE_PREFIXES = ("arith.", "math.")
@@ -89,6 +95,31 @@ class Terms:
 
     def __init__(self) -> None:
         self._known: dict[Expression, Expression] = {}
+        self._names: dict[int, str] = {}
+
+    def call_it(self, term: Expression, operation: Operation) -> None:
+        """Remember the source variable that `operation` gives its result to, if any."""
+        if operation.location_names and len(operation.results) == 1:
+            self.name(term, operation.location_names[0])
+
+    def name(self, term: Expression, name: str) -> None:
+        self._names.setdefault(term.identity, name)
+
+    def shown(self, term: Expression, depth: int = 4) -> str:
+        """A term as text, in terms of source variables where they are known, cut below `depth`."""
+        inner = (self._shown(operand, depth) for operand in term.operands)
+        return self._shown(term, depth) if not term.operands else f"{_bare(term)}({', '.join(inner)})"
+
+    def _shown(self, term: Expression, depth: int) -> str:
+        if term.operation == "arith.constant":
+            return term.attributes
+        if term.identity in self._names:
+            return self._names[term.identity]
+        if not term.operands:
+            return f"{_bare(term)} {term.attributes.strip()}".strip()
+        if depth == 0:
+            return "..."
+        return f"{_bare(term)}({', '.join(self._shown(operand, depth - 1) for operand in term.operands)})"
 
     def term(self, operation: str, attributes: str = "", type_: str = "", operands: Iterable[Expression] = ()) -> Expression:
         operands = tuple(operands)
@@ -135,6 +166,25 @@ class Terms:
             operands = tuple(sorted(operands, key=lambda operand: operand.identity))
         fresh = Expression(operation, attributes, type_, operands, len(self._known))
         return self._known.setdefault(fresh, fresh)
+
+
+def _bare(term: Expression) -> str:
+    return term.operation.partition(".")[2] or term.operation
+
+
+def parting(expected: Expression, found: Expression) -> tuple[Expression, Expression]:
+    """The innermost pair of subterms that holds the whole difference between two terms."""
+    while (expected.operation, expected.attributes, len(expected.operands)) == (
+        found.operation,
+        found.attributes,
+        len(found.operands),
+    ):
+        pairs = zip(expected.operands, found.operands, strict=True)
+        differing = [(mine, theirs) for mine, theirs in pairs if mine is not theirs]
+        if len(differing) != 1:
+            break
+        expected, found = differing[0]
+    return expected, found
 
 
 @dataclass(frozen=True, slots=True)
@@ -211,6 +261,7 @@ class _Side:
         self.module = module
         self.terms = terms
         self._pure: dict[str, bool] = {}
+        self._level = 0  # how many pure regions enclose the operation, those of the callers counted
 
     def callee(self, operation: Operation) -> Function:
         function = self.module.function(operation.callee or "")
@@ -222,14 +273,13 @@ class _Side:
         """Whether `operation` only computes: then it is a term, and takes no part in the order of effects."""
         if operation.name == CALL:
             return self._is_pure_function(self.callee(operation))
-        if operation.name == _INLINE_ASM:
+        if operation.name in PURE_IF_DECLARED:
             return operation.attribute("pure") == "true"
-        if operation.regions:
-            known = operation.name.startswith("scf.") or operation.name in PURE
-            inner = (op for region in operation.regions for block in region.blocks for op in block.operations)
-            simple = all(len(region.blocks) <= 1 for region in operation.regions)
-            return known and simple and all(op.name in _TERMINATORS or self.is_pure(op) for op in inner)
-        return operation.name in PURE or operation.name.startswith(PURE_PREFIXES)
+        if not (operation.name in PURE or operation.name.startswith(PURE_PREFIXES)):
+            return False
+        inner = (op for region in operation.regions for block in region.blocks for op in block.operations)
+        simple = all(len(region.blocks) <= 1 for region in operation.regions)
+        return simple and all(op.name in _TERMINATORS or self.is_pure(op) for op in inner)
 
     def _is_pure_function(self, function: Function) -> bool:
         if function.name not in self._pure:
@@ -244,50 +294,63 @@ class _Side:
     def define(self, operation: Operation, frame: dict[Value, Expression]) -> None:
         """Put the terms of a pure operation's results into `frame`."""
         if operation.name == CALL:
-            for result, term in zip(operation.results, self._call(operation, frame), strict=True):
-                frame[result] = term
-            return
-        operands = [frame[operand] for operand in operation.operands]
-        attributes = operation.attributes
-        if operation.regions:
-            attributes += "".join(self._region(region, frame, depth=1) for region in operation.regions)
-        for index, result in enumerate(operation.results):
-            number = f"#{index}" if len(operation.results) > 1 else ""
-            frame[result] = self.terms.term(operation.name, attributes + number, result.type, operands)
+            found = self._call(operation, frame)
+        else:
+            operands = values_of(operation, frame)
+            attributes = operation.attributes + "".join(self._region(region, frame) for region in operation.regions)
+            if UNKNOWN_TYPE in operation.result_types:
+                attributes += f" : {operation.types}"
+            found = tuple(
+                self.terms.term(operation.name, f"{attributes}{_number(operation, index)}", result.type, operands)
+                for index, result in enumerate(operation.results)
+            )
+        for result, term in zip(operation.results, found, strict=True):
+            frame[result] = term
+            self.terms.call_it(term, operation)
 
     def _call(self, operation: Operation, frame: dict[Value, Expression]) -> tuple[Expression, ...]:
         function = self.callee(operation)
         inner = {
-            parameter.value: frame[operand]
-            for parameter, operand in zip(function.parameters, operation.operands, strict=True)
+            parameter.value: operand
+            for parameter, operand in zip(function.parameters, values_of(operation, frame), strict=True)
         }
         for each in function.blocks[0].operations:
             if each.name == RETURN:
-                return tuple(inner[operand] for operand in each.operands)
+                return values_of(each, inner)
             self.define(each, inner)
         raise InternalError(f"{function.name} does not return")
 
-    def _region(self, region: Region, frame: Mapping[Value, Expression], depth: int) -> str:
-        """A pure region as text that is equal for equal regions: the identities of the terms it yields."""
+    def _region(self, region: Region, frame: Mapping[Value, Expression]) -> str:
+        """A pure region as text that is equal for equal regions: the identities of the terms it yields.
+
+        Its arguments are named by how many regions enclose them, so that those of an outer loop are never taken for
+        those of an inner one, not even when the inner one stands in a helper.
+        """
         inner = dict(frame)
-        for index, argument in enumerate(region.arguments):
-            inner[argument] = self.terms.term("region argument", f"{depth}.{index}", argument.type)
         parts = []
+        self._level += 1
+        for index, argument in enumerate(region.arguments):
+            inner[argument] = self.terms.term("region argument", f"{self._level}.{index}", argument.type)
         for operation in region.blocks[0].operations if region.blocks else ():
             if operation.name in _TERMINATORS:
-                ids = ",".join(str(inner[operand].identity) for operand in operation.operands)
+                ids = ",".join(str(term.identity) for term in values_of(operation, inner))
                 parts.append(f"{operation.name}{operation.attributes}({ids})")
-            elif operation.regions:
-                self._define_nested(operation, inner, depth + 1)
             else:
                 self.define(operation, inner)
+        self._level -= 1
         return "{" + ";".join(parts) + "}"
 
-    def _define_nested(self, operation: Operation, frame: dict[Value, Expression], depth: int) -> None:
-        regions = "".join(self._region(region, frame, depth) for region in operation.regions)
-        operands = [frame[operand] for operand in operation.operands]
-        for index, result in enumerate(operation.results):
-            frame[result] = self.terms.term(operation.name, f"{operation.attributes}{regions}#{index}", result.type, operands)
+
+def values_of(operation: Operation, frame: Mapping[Value, Expression]) -> tuple[Expression, ...]:
+    """The terms of an operation's operands."""
+    missing = next((operand for operand in operation.operands if operand not in frame), None)
+    if missing is not None:
+        raise InternalError(f"{missing.name} is used before it is defined: {operation.text}")
+    return tuple(frame[operand] for operand in operation.operands)
+
+
+def _number(operation: Operation, index: int) -> str:
+    return f"#{index}" if len(operation.results) > 1 else ""
 
 
 # ---------------------------------------------------------------------------------------------------- both side by side
@@ -310,24 +373,21 @@ class _Walk:
 
     def kernels(self) -> None:
         one, other = self._original.module.kernel, self._fused.module.kernel
-        types = [[p.type for p in function.parameters] for function in (one, other)]
+        types = [[f"{p.type} {p.attributes}" for p in function.parameters] for function in (one, other)]
         self._same("parameters", str(types[0]), str(types[1]), one.location)
         self._same("function attributes", one.attributes, other.attributes, one.location)
         arguments = [self.terms.term("parameter", str(i), p.type) for i, p in enumerate(one.parameters)]
-        self._bodies(one, other, arguments, arguments, ())
+        for parameter, argument in zip(one.parameters, arguments, strict=True):
+            self.terms.name(argument, parameter.name)
+        self._bodies(one, other, arguments, ())
 
     def _bodies(
-        self,
-        one: Function,
-        other: Function,
-        arguments: Sequence[Expression],
-        other_arguments: Sequence[Expression],
-        path: tuple[Location, ...],
-    ) -> list[Expression] | None:
+        self, one: Function, other: Function, arguments: Sequence[Expression], path: tuple[Location, ...]
+    ) -> Sequence[Expression] | None:
         """Walk two function bodies; the terms returned when each has one block, else None."""
         frames: tuple[dict[Value, Expression], dict[Value, Expression]] = (
             {p.value: a for p, a in zip(one.parameters, arguments, strict=True)},
-            {p.value: a for p, a in zip(other.parameters, other_arguments, strict=True)},
+            {p.value: a for p, a in zip(other.parameters, arguments, strict=True)},
         )
         return self._regions(one.body, other.body, frames, path)
 
@@ -337,7 +397,7 @@ class _Walk:
         other: Region,
         frames: tuple[dict[Value, Expression], dict[Value, Expression]],
         path: tuple[Location, ...],
-    ) -> list[Expression] | None:
+    ) -> Sequence[Expression] | None:
         first, second = one.reachable(), other.reachable()
         self._same("number of blocks", str(len(first)), str(len(second)), None)
         labels = {block.label: i for i, block in enumerate(first)}, {block.label: i for i, block in enumerate(second)}
@@ -350,7 +410,7 @@ class _Walk:
                 self._same("type of a block argument", argument.type, its_twin.type, None)
                 name = self.terms.term("block argument", f"{place}.{index}.{number}", argument.type)
                 frames[0][argument] = frames[1][its_twin] = name
-        returned: list[Expression] | None = None
+        returned: Sequence[Expression] | None = None
         for block, twin in zip(first, second, strict=True):
             returned = self._blocks(block, twin, frames, labels, path)
         return returned if len(first) == 1 else None
@@ -362,9 +422,9 @@ class _Walk:
         frames: tuple[dict[Value, Expression], dict[Value, Expression]],
         labels: tuple[dict[str, int], dict[str, int]],
         path: tuple[Location, ...],
-    ) -> list[Expression]:
+    ) -> Sequence[Expression]:
         """Walk two blocks; the operands of the terminator, as terms."""
-        returned: list[Expression] = []
+        returned: Sequence[Expression] = ()
         for operation, its_twin in self._lockstep(block, twin, frames):
             if operation.name in _TERMINATORS:
                 returned = self._terminators(operation, its_twin, frames, labels)
@@ -393,28 +453,51 @@ class _Walk:
     ) -> None:
         """Compare two operations whose order matters, and give their results the same names."""
         self._same("operation", one.name, other.name, one.location)
-        operands = [frames[0][o] for o in one.operands]
-        its_operands = [frames[1][o] for o in other.operands]
-        if one.name == CALL:
-            self._calls(one, other, operands, its_operands, frames, path)
-            return
-        self._same("attributes", one.attributes, other.attributes, one.location)
-        self._same("types", str(one.result_types), str(other.result_types), one.location)
-        rule = self._is_output(one, path) if one.name in _STORED_OPERAND else None
-        stored = _STORED_OPERAND[one.name] % len(one.operands) if rule is not None else -1
-        self._same("number of operands", str(len(operands)), str(len(its_operands)), one.location)
-        for index, (mine, theirs) in enumerate(zip(operands, its_operands, strict=True)):
-            if index == stored and rule is not None:
-                self._stored(mine, theirs, rule, one)
-            elif mine is not theirs:
-                what = f"operand {index + 1} of {one.name}"
-                raise _Mismatch(Difference(what, shown(mine), shown(theirs), one.location))
-        for region, twin in zip(one.regions, other.regions, strict=True):
-            self._regions(region, twin, (dict(frames[0]), dict(frames[1])), path)
+        self._same("result types", str(one.result_types), str(other.result_types), one.location)
+        returned = self._calls(one, other, frames, path) if one.name == CALL else self._others(one, other, frames, path)
         place = self._next()
         for index, (result, twin) in enumerate(zip(one.results, other.results, strict=True)):
-            name = self.terms.term(one.name, f"at {place}.{index}", result.type)
+            name = returned[index] if returned else self.terms.term(one.name, f"at {place}.{index}", result.type)
             frames[0][result] = frames[1][twin] = name
+            self.terms.call_it(name, one)
+
+    def _others(
+        self,
+        one: Operation,
+        other: Operation,
+        frames: tuple[dict[Value, Expression], dict[Value, Expression]],
+        path: tuple[Location, ...],
+    ) -> None:
+        """Compare two operations that are no calls: a store to the output may store something else."""
+        self._same("attributes", one.attributes, other.attributes, one.location)
+        self._same("types", one.types, other.types, one.location)
+        rule = self._is_output(one, path) if one.name in _STORED_OPERAND else None
+        if rule is None:
+            self._operands(one, other, frames, f"of {one.name}")
+        else:
+            stored = _STORED_OPERAND[one.name] % len(one.operands)
+            self._operands(one, other, frames, f"of {one.name}", stored)
+            value, found = (values_of(op, frame)[stored] for op, frame in zip((one, other), frames, strict=True))
+            self._stored(value, found, rule, one)
+        self._same("number of regions", str(len(one.regions)), str(len(other.regions)), one.location)
+        for region, twin in zip(one.regions, other.regions, strict=True):
+            self._regions(region, twin, (dict(frames[0]), dict(frames[1])), path)
+
+    def _operands(
+        self,
+        one: Operation,
+        other: Operation,
+        frames: tuple[dict[Value, Expression], dict[Value, Expression]],
+        where: str,
+        except_for: int = -1,
+    ) -> tuple[Expression, ...]:
+        """The operands of two operations, which must be equal but for one position."""
+        expected, found = values_of(one, frames[0]), values_of(other, frames[1])
+        self._same(f"number of operands {where}", str(len(expected)), str(len(found)), one.location)
+        for index, (mine, theirs) in enumerate(zip(expected, found, strict=True)):
+            if mine is not theirs and index != except_for:
+                raise self._mismatch(f"operand {index + 1} {where}", mine, theirs, one.location)
+        return expected
 
     def _stored(self, value: Expression, found: Expression, rule: StoredValue, operation: Operation) -> None:
         allowed = []
@@ -423,36 +506,30 @@ class _Walk:
                 self.changed.append(ChangedStore(operation.location))
                 return
             allowed.append(candidate)
-        expected = shown(allowed[0]) if allowed else f"E({shown(value)})"
-        raise _Mismatch(Difference("the value stored to the output", expected, shown(found), operation.location))
+        what = "the value stored to the output"
+        if not allowed:
+            raise _Mismatch(Difference(what, "nothing known", self.terms.shown(found), operation.location))
+        raise self._mismatch(what, allowed[0], found, operation.location)
 
     def _calls(
         self,
         one: Operation,
         other: Operation,
-        operands: list[Expression],
-        its_operands: list[Expression],
         frames: tuple[dict[Value, Expression], dict[Value, Expression]],
         path: tuple[Location, ...],
-    ) -> None:
+    ) -> Sequence[Expression] | None:
+        """Follow two calls; the terms they return when each function has one block, else None."""
         function, twin = self._original.callee(one), self._fused.callee(other)
-        types = [[p.type for p in f.parameters] for f in (function, twin)]
+        types = [[f"{p.type} {p.attributes}" for p in f.parameters] for f in (function, twin)]
         self._same("parameters of a helper", str(types[0]), str(types[1]), one.location)
         self._same("attributes of a helper", function.attributes, twin.attributes, one.location)
-        for index, (mine, theirs) in enumerate(zip(operands, its_operands, strict=True)):
-            if mine is not theirs:
-                what = f"argument {index + 1} of the call of {function.name}"
-                raise _Mismatch(Difference(what, shown(mine), shown(theirs), one.location))
+        arguments = self._operands(one, other, frames, f"of the call of {function.name}")
         self._depth += 1
-        if self._depth > 64:
-            raise _Mismatch(Difference("the depth of calls", "at most 64", "more", one.location))
-        inner_path = (*path, one.location) if one.location else path
-        returned = self._bodies(function, twin, operands, its_operands, inner_path)
+        if self._depth > _MAX_DEPTH:
+            raise _Mismatch(Difference("the depth of calls", f"at most {_MAX_DEPTH}", "more", one.location))
+        returned = self._bodies(function, twin, arguments, (*path, one.location) if one.location else path)
         self._depth -= 1
-        place = self._next()
-        for index, (result, its_twin) in enumerate(zip(one.results, other.results, strict=True)):
-            name = returned[index] if returned else self.terms.term(CALL, f"at {place}.{index}", result.type)
-            frames[0][result] = frames[1][its_twin] = name
+        return returned
 
     def _terminators(
         self,
@@ -460,19 +537,23 @@ class _Walk:
         other: Operation,
         frames: tuple[dict[Value, Expression], dict[Value, Expression]],
         labels: tuple[dict[str, int], dict[str, int]],
-    ) -> list[Expression]:
+    ) -> Sequence[Expression]:
         self._same("terminator", one.name, other.name, one.location)
-        targets = [[labels[side][s.label] for s in op.successors] for side, op in enumerate((one, other))]
+        targets = [
+            [(label[s.label], len(s.operands)) for s in operation.successors]
+            for operation, label in zip((one, other), labels, strict=True)
+        ]
         self._same("branch targets", str(targets[0]), str(targets[1]), one.location)
         if not one.successors:
             self._same("attributes", one.attributes, other.attributes, one.location)
-        operands = [frames[0][o] for o in one.operands]
-        its_operands = [frames[1][o] for o in other.operands]
-        self._same("number of operands", str(len(operands)), str(len(its_operands)), one.location)
-        for mine, theirs in zip(operands, its_operands, strict=True):
-            if mine is not theirs:
-                raise _Mismatch(Difference(f"operand of {one.name}", shown(mine), shown(theirs), one.location))
-        return operands
+        return self._operands(one, other, frames, f"of {one.name}")
+
+    def _mismatch(self, what: str, expected: Expression, found: Expression, location: Location | None) -> _Mismatch:
+        inner, theirs = parting(expected, found)
+        shown = self.terms.shown(inner), self.terms.shown(theirs)
+        if shown[0] == shown[1]:  # names hide the difference
+            shown = _numbered(inner), _numbered(theirs)
+        return _Mismatch(Difference(what, *shown, location))
 
     def _same(self, what: str, expected: str, found: str, location: Location | None) -> None:
         if expected != found:
@@ -482,6 +563,8 @@ class _Walk:
         self._place += 1
         return self._place
 
+
+_MAX_DEPTH = 64
 
 _STORED_OPERAND = {"tt.store": 1, "tt.descriptor_store": -1, "tt.descriptor_scatter": -1}
 
@@ -506,12 +589,7 @@ def _head(operation: Operation | None) -> str:
     return operation.name if operation is not None else "the end of the block"
 
 
-def shown(term: Expression, depth: int = 4) -> str:
-    """A term as text, cut below `depth`."""
-    name = term.operation.removeprefix("arith.").removeprefix("tt.").removeprefix("math.")
-    if not term.operands:
-        detail = term.attributes.strip()
-        return f"{name} {detail}".strip() if name != "constant" else detail
-    if depth == 0:
-        return "..."
-    return f"{name}({', '.join(shown(operand, depth - 1) for operand in term.operands)})"
+def _numbered(term: Expression) -> str:
+    """A term whose operands are told apart by number."""
+    operands = ", ".join(f"{_bare(operand)} {operand.type} #{operand.identity}" for operand in term.operands)
+    return f"{_bare(term)}{{{term.attributes}}}({operands}): {term.type}"

@@ -59,9 +59,10 @@ class _Checked:
         )
 
     def store(self, pointers: Array, value: Array, mask: Array) -> Any:
-        return self._memory.store(pointers, value, self._inside(pointers, mask, value.itemsize, "writes"))
+        return self._memory.store(pointers, value, self._inside(pointers, mask, np.asarray(value).itemsize, "writes"))
 
     def _inside(self, pointers: Array, mask: Array, size: int, verb: str) -> Array:
+        pointers, mask = np.asarray(pointers), np.asarray(mask)  # a descriptor's come as memoryviews
         inside = self._known(pointers, size)
         if bool((inside | ~mask.astype(bool)).all()):
             return mask

@@ -141,7 +141,7 @@ def _run(request: dict[str, Any], time_limit: float) -> _Session:
         left = end - time.monotonic()
         if left <= 0:
             raise _too_slow(session, time_limit)
-        done = [[trial.call, trial.inputs, trial.configuration] for trial in session.trials]
+        done = [[trial.call, trial.inputs] for trial in session.trials]
         status, tail = _attempt({**request, "soft_limit": left * _SHARE_FOR_TRIALS, "done": done}, left, session)
         if session.refusal:
             raise _cannot(session.refusal["message"], tuple(session.refusal["notes"]), session.refusal["help"])

@@ -194,7 +194,7 @@ def _device_mode(notes: list[str]) -> Any:
 
     def on_cpu(value: Any) -> Any:
         named = isinstance(value, str) and value.split(":")[0] == "cuda"
-        if named or isinstance(value, torch.device) and value.type == "cuda":
+        if named or (isinstance(value, torch.device) and value.type == "cuda"):
             note = 'device="cuda" is the CPU'
             if note not in notes:
                 notes.append(note)

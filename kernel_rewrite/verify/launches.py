@@ -58,36 +58,31 @@ class Recorder:
 @contextmanager
 def followed(kernel: str, path: str, recorder: Recorder) -> Iterator[None]:
     """Inside, every launch of the jit function `kernel` that `path` defines goes through `recorder`."""
-    from triton.runtime.interpreter import InterpretedFunction
+    from triton.runtime.interpreter import GridExecutor
     from triton.runtime.jit import JITFunction
 
-    def wrapped(run: Callable[..., Any]) -> Callable[..., Any]:
-        def launch(self: Any, *arguments: Any, grid: Any, warmup: bool, **options: Any) -> Any:
-            if warmup or not _is_kernel(self, kernel, path):
-                return run(self, *arguments, grid=grid, warmup=warmup, **options)
-            return _follow(
-                self.arg_names,
-                arguments,
-                options,
-                lambda a, o: run(self, *a, grid=grid, warmup=warmup, **o),
-                recorder,
-            )
+    def follow(launch: Callable[..., Any]) -> Callable[..., Any]:
+        def followed_launch(self: Any, *arguments: Any, **options: Any) -> Any:
+            if options.get("warmup") or not _is_kernel(self.fn, kernel, path):
+                return launch(self, *arguments, **options)
+            return _follow(self.arg_names, arguments, options, lambda a, o: launch(self, *a, **o), recorder)
 
-        return launch
+        return followed_launch
 
-    places = [(cls, cls.run) for cls in (InterpretedFunction, JITFunction)]
-    for cls, run in places:
-        cls.run = wrapped(run)
+    places = [(GridExecutor, "__call__"), (JITFunction, "run")]  # the interpreter's, the compiler's
+    previous = [getattr(cls, name) for cls, name in places]
+    for (cls, name), launch in zip(places, previous, strict=True):
+        setattr(cls, name, follow(launch))
     try:
         yield
     finally:
-        for cls, run in places:
-            cls.run = run
+        for (cls, name), launch in zip(places, previous, strict=True):
+            setattr(cls, name, launch)
 
 
 def _is_kernel(function: Any, kernel: str, path: str) -> bool:
-    code = getattr(function.fn, "__code__", None)
-    return function.fn.__name__ == kernel and code is not None and _same_path(code.co_filename, path)
+    code = getattr(function, "__code__", None)
+    return code is not None and function.__name__ == kernel and _same_path(code.co_filename, path)
 
 
 def _same_path(left: str, right: str) -> bool:

@@ -155,7 +155,7 @@ def _run_call(session: Session, call: str) -> None:
     count, seed = int(session.request["trials"]), int(session.request["seed"])
     for number, inputs in enumerate(trial_inputs(count, seed)):
         sized = resized(call, inputs.resize)
-        if sized is None:
+        if sized is None or [sized.strip(), inputs.name] in session.request["done"]:
             continue
         if session.late and number:
             session.notes.append(f"{number} of {count} sets of inputs ran before the time limit")
@@ -187,9 +187,6 @@ def _run_configurations(session: Session, call: str, inputs: Inputs, seed: int, 
 def _run_trial(session: Session, call: str, inputs: Inputs, seed: int, choice: Configurations) -> dict[str, Any]:
     number = str(choice.index + 1) if choice.index else ""
     base = {"call": call.strip(), "inputs": inputs.name, "seed": seed, "configuration": number}
-    if [call.strip(), inputs.name, number] in session.request.get("done", ()):
-        choice.most = max(choice.most, MOST_CONFIGURATIONS if number else 1)
-        return {}
     session.say("start", **base, side="original")
     expected = _evaluate(session, session.original, session.request["original"], call, inputs, seed, with_op=True)
     session.say("start", **base, side="fused")

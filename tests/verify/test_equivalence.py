@@ -56,7 +56,7 @@ def matmul(a, b):
 AUTOTUNED = (
     ADD.replace(
         "\n@triton.jit",
-        '\n@triton.autotune(configs=[triton.Config({"BLOCK": 32}), triton.Config({"BLOCK": 128})], key=["n"])\n@triton.jit',
+        '\n@triton.autotune([triton.Config({"BLOCK": 32}), triton.Config({"BLOCK": 128})], key=["n"])\n@triton.jit',
     )
     .replace("add_kernel[(triton.cdiv(n, 64),)]", 'add_kernel[lambda meta: (triton.cdiv(n, meta["BLOCK"]),)]')
     .replace(", BLOCK=64", "")
