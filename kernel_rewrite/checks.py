@@ -60,10 +60,13 @@ def only_written(analysis: Analysis, request: OutputRequest) -> Iterator[Diagnos
 
 
 def unlowered(analysis: Analysis, request: OutputRequest) -> Iterator[Diagnostic]:
-    """KR206, KR207: what no lowered specialization shows."""
-    yield from unlowered_code(
-        request.parameter, analysis.calls, analysis.flow, analysis.lowered_places, analysis.complete
+    """KR206, KR207: what no lowered specialization shows. What TTIR shows to be read is not said again."""
+    shown = {label.span for d in analysis.write_only(request.output).diagnostics for label in d.labels}
+    overridden = any(f.kind == "constexpr" and f.evidence is Evidence.OVERRIDE for f in analysis.facts)
+    found = unlowered_code(
+        request.parameter, analysis.calls, analysis.flow, analysis.lowered_places, analysis.complete, overridden
     )
+    yield from (d for d in found if d.labels[0].span not in shown)
 
 
 def launched_with_alias(analysis: Analysis, request: OutputRequest) -> Iterator[Diagnostic]:

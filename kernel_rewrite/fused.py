@@ -12,6 +12,7 @@ from kernel_rewrite.checks import OutputRequest, assumptions, element_type_of
 from kernel_rewrite.model import Assumption, WriteOnlyProof
 from kernel_rewrite.rewrite.edits import unified_diff
 from kernel_rewrite.rewrite.header import digest, with_header
+from kernel_rewrite.rewrite.stores import unreached_stores
 
 EAGER, FUSED = "eager", "fused"
 NUMERICS = (EAGER, FUSED)
@@ -95,11 +96,13 @@ def fused_file(analysis: Analysis, requests: Sequence[OutputRequest], options: O
 
 
 def proof_of(analysis: Analysis, request: OutputRequest) -> WriteOnlyProof:
+    unreached = unreached_stores(request.parameter, analysis.calls, analysis.flow, analysis.lowered_places)
     return WriteOnlyProof(
         request.output,
         tuple(view.specialization for view in analysis.views),
         analysis.write_only(request.output).stores,
         assumptions(analysis, request),
+        tuple(call.span for call in unreached),
     )
 
 
@@ -109,4 +112,5 @@ def statement(proof: WriteOnlyProof) -> str:
     ways = "1 specialization" if count == 1 else f"{count} specializations"
     calls = "1 store" if stores == 1 else f"{stores} stores"
     types = "/".join(sorted({element_type_of(s, proof.output) for s in proof.specializations} - {""}))
-    return f"`{proof.output}` ({types}) is only written, by {calls}, in {ways}"
+    dead = f" (line {', '.join(str(s.line) for s in proof.unreached)}: no launch compiles it)" if proof.unreached else ""
+    return f"`{proof.output}` ({types}) is only written, by {calls}{dead}, in {ways}"

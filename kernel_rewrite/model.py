@@ -317,12 +317,14 @@ class Assumption:
 
 @dataclass(frozen=True, slots=True)
 class WriteOnlyProof:
-    """`output` is only ever written, in each of `specializations`; `stores` are its store calls in the source."""
+    """`output` is only ever written, in each of `specializations`; `stores` are its store calls in the source, and
+    `unreached` those that no launch can compile, which were left alone."""
 
     output: str
     specializations: tuple[Specialization, ...]
     stores: tuple[Span, ...]
     assumptions: tuple[Assumption, ...] = ()
+    unreached: tuple[Span, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

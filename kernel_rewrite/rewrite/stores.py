@@ -171,26 +171,46 @@ def unlowered_code(
     flow: PointerFlow,
     lowered: Iterable[Location],
     complete: bool,
+    overridden: bool,
 ) -> tuple[Diagnostic, ...]:
     """What the source may do to `output` beyond what the lowered specializations show.
 
-    A store that none of them has would be left without the op. Unless every combination of compile-time values was
-    lowered (`complete`), some other one may compile a load, an atomic or an unknown call that the source gives the output.
+    Unless they hold every combination of compile-time values that a launch can have (`complete`), a store that none of
+    them has would be left without the op, and another combination may compile a load, an atomic or an unknown call that
+    the source gives the output. With values given by the user (`overridden`), a launch can have others: a store that
+    only those reach is still left without the op.
     """
-    places = _Places(calls, lowered)
-    problems = []
+    if complete and not overridden:
+        return ()
+    problems = [_unseen_store(call, output) for call in unreached_stores(output, calls, flow, lowered)]
+    if complete:
+        return tuple(problems)
     for function in calls.closure.functions:
         for call in calls.memory_calls_of(function.ref):
-            pointers = [pointer for form in call.forms if (pointer := call.pointer(form)) is not None]
-            if not any(output in flow.roots(pointer, call.node, function) for pointer in pointers):
-                continue
-            if MemoryEffect.WRITE in call.effects:
-                problems += [] if places.cover(call.span) else [_unseen_store(call, output)]
-            elif not complete:
+            if MemoryEffect.WRITE not in call.effects and _may_touch(call, output, function, flow):
                 problems.append(_possible_read(call.span, output))
-        if not complete:
-            problems += _possible_escapes(output, function, calls, flow)
+        problems += _possible_escapes(output, function, calls, flow)
     return tuple(problems)
+
+
+def unreached_stores(
+    output: str, calls: SourceCalls, flow: PointerFlow, lowered: Iterable[Location]
+) -> tuple[MemoryCall, ...]:
+    """The store calls that may write `output` and are in no lowered specialization."""
+    places = _Places(calls, lowered)
+    return tuple(
+        call
+        for function in calls.closure.functions
+        for call in calls.memory_calls_of(function.ref)
+        if MemoryEffect.WRITE in call.effects
+        and _may_touch(call, output, function, flow)
+        and not places.cover(call.span)
+    )
+
+
+def _may_touch(call: MemoryCall, output: str, function: Function, flow: PointerFlow) -> bool:
+    pointers = [pointer for form in call.forms if (pointer := call.pointer(form)) is not None]
+    return any(output in flow.roots(pointer, call.node, function) for pointer in pointers)
 
 
 def _possible_escapes(output: str, function: Function, calls: SourceCalls, flow: PointerFlow) -> Iterator[Diagnostic]:

@@ -62,7 +62,10 @@ class Trace:
 
     decisions: list[tuple[Site, bool]] = field(default_factory=list)
     consulted: set[str] = field(default_factory=set)
+    dependencies: dict[Site, frozenset[str]] = field(default_factory=dict)
     opaque: set[Site] = field(default_factory=set)
+    rejected: list[frozenset[str]] = field(default_factory=list)
+    """The parameters that each failing `tl.static_assert` depends on."""
 
     @property
     def key(self) -> tuple[tuple[Site, bool], ...]:
@@ -280,6 +283,8 @@ class _Frame:
             site = self.run.tracer.site(self.function.ref.file, node)
             self.run.trace.decisions.append((site, outcome))
             self.run.trace.consulted |= known.dependencies
+            before = self.run.trace.dependencies.get(site, frozenset())
+            self.run.trace.dependencies[site] = before | known.dependencies
         return outcome
 
     # expressions -----------------------------------------------------------------------------------------------------
@@ -412,6 +417,11 @@ class _Frame:
             called = self.run.closure.function(target)
             if called is not None:
                 return self.helper(node, called, environment)
+        if isinstance(target, TritonObject) and target.attribute == "static_assert" and node.args:
+            asserted = self.value(node.args[0], environment)
+            if not _runtime(asserted) and asserted.value is not UNKNOWN and not asserted.value:
+                self.run.trace.rejected.append(asserted.dependencies)
+            return NOTHING
         values = [self.value(a, environment) for a in node.args]
         values += [self.value(k.value, environment) for k in node.keywords]
         if isinstance(function, ast.Attribute) and (is_local or not isinstance(local, ast.Name)):
@@ -530,6 +540,8 @@ def _decides(node: ast.AST, names: Mapping[str, Binding]) -> bool:
     """Whether running `node` can take a decision: it holds a test, or calls what may be a jit function."""
     for part in ast.walk(node):
         if isinstance(part, (ast.IfExp, ast.BoolOp, ast.NamedExpr)):
+            return True
+        if isinstance(part, ast.Attribute) and part.attr == "static_assert":
             return True
         if isinstance(part, ast.Call):
             target = binding_of(part.func, names)

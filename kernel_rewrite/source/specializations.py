@@ -79,7 +79,8 @@ def plan(closure: Closure, signature: Signature, limit: int = LIMIT) -> Speciali
     found, exhausted = _explore(closure, axes, limit)
     chosen, whole = _chosen(found, limit)
     sides = {side for _, t in found for side in t.sides}
-    undecided = tuple(sorted((site, not outcome) for site, outcome in sides if (site, not outcome) not in sides))
+    untaken = {(site, not outcome) for site, outcome in sides if (site, not outcome) not in sides}
+    undecided = tuple(sorted(side for side in untaken if not _settled(side[0], found, signature)))
     result = {_identity(base): base}
     for assignment in chosen:
         specialization = axes.specialization(assignment)
@@ -93,6 +94,13 @@ def plan(closure: Closure, signature: Signature, limit: int = LIMIT) -> Speciali
     opaque = tuple(sorted({site for _, t in found for site in t.opaque}))
     complete = exhausted and whole and not opaque
     return SpecializationPlan(tuple(result.values()), complete, signature, undecided, opaque, unknown)
+
+
+def _settled(site: Site, found: list[tuple[Assignment, Trace]], signature: Signature) -> bool:
+    """Whether a test depends only on values that no launch can change: the autotuner's, or those given by the user."""
+    fixed = {Evidence.OVERRIDE, Evidence.AUTOTUNE} if signature.tuning.complete else {Evidence.OVERRIDE}
+    names = frozenset().union(*(trace.dependencies.get(site, frozenset()) for _, trace in found))
+    return all(signature[name].evidence in fixed for name in names)
 
 
 def _identity(specialization: Specialization) -> str:
@@ -275,6 +283,8 @@ def _explore(closure: Closure, axes: _Axes, limit: int) -> tuple[list[tuple[Assi
                 break
         assignment = fresh.popleft() if fresh else stale.popleft()
         current = tracer.trace(axes.arguments(assignment))
+        if assignment and _rejected(current, axes.values(assignment)[0]):
+            continue
         queue = stale if current.key in found else fresh
         found.setdefault(current.key, (assignment, current))
         sides |= current.sides
@@ -284,6 +294,16 @@ def _explore(closure: Closure, axes: _Axes, limit: int) -> tuple[list[tuple[Assi
                 seen.add(name)
                 queue.append(neighbour)
     return list(found.values()), not fresh and not stale
+
+
+def _rejected(current: Trace, values: Mapping[str, object]) -> bool:
+    """Whether a `tl.static_assert` rules the assignment out. One about sizes does not: sizes may be wrong guesses, while
+    flags and strings take every value that matters."""
+    settled = (bool, str, Dtype, type(None))
+    return any(
+        names and all(name in values and isinstance(values[name], settled) for name in names)
+        for names in current.rejected
+    )
 
 
 def _neighbours(assignment: Assignment, current: Trace, axes: _Axes) -> Iterator[Assignment]:

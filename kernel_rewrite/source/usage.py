@@ -483,7 +483,7 @@ class _Body:
         operands = [self.value(operand, environment) for operand in (node.left, *node.comparators)]
         for op, left, right in zip(node.ops, operands, operands[1:], strict=False):
             if isinstance(op, (ast.Is, ast.IsNot)):
-                if right.kind == "none":
+                if right.kind == "none" and _alone(left):
                     self.facts.role(left, "none")
                 continue
             if isinstance(op, (ast.In, ast.NotIn)):

@@ -51,6 +51,7 @@ class Inputs:
     name: str
     resize: Callable[[int], int] | None = None
     special: str = ""
+    otherwise: Inputs | None = None  # what to try when the original rejects these
 
 
 def _one(size: int) -> int:
@@ -60,7 +61,7 @@ def _one(size: int) -> int:
 PLAN: tuple[Inputs, ...] = (
     Inputs("as given"),
     Inputs("special values", special="aligned"),
-    Inputs("sizes + 1", lambda size: size + 1, "scattered"),
+    Inputs("sizes + 1", lambda size: size + 1, "scattered", Inputs("sizes + 16", lambda size: size + 16, "scattered")),
     Inputs("sizes - 1", lambda size: max(1, size - 1)),
     Inputs("sizes of 1", _one),
     Inputs("other special values", special="scattered"),

@@ -160,11 +160,14 @@ def _run_call(session: Session, call: str) -> None:
         if session.late and number:
             session.notes.append(f"{number} of {count} sets of inputs ran before the time limit")
             return
-        _run_configurations(session, sized, inputs, seed + number, required=number == 0)
+        ran = _run_configurations(session, sized, inputs, seed + number, required=number == 0)
+        other = inputs.otherwise
+        if not ran and other is not None:
+            _run_configurations(session, resized(call, other.resize) or call, other, seed + number, required=False)
 
 
-def _run_configurations(session: Session, call: str, inputs: Inputs, seed: int, *, required: bool) -> None:
-    """The call with every configuration of the autotuner, up to MOST_CONFIGURATIONS."""
+def _run_configurations(session: Session, call: str, inputs: Inputs, seed: int, *, required: bool) -> bool:
+    """Whether the call could be compared, with every configuration of the autotuner up to MOST_CONFIGURATIONS."""
     from kernel_rewrite.verify.host import Configurations, fixed_configuration
 
     choice = Configurations()
@@ -182,6 +185,7 @@ def _run_configurations(session: Session, call: str, inputs: Inputs, seed: int, 
         raise Refused(f"`{call.strip()}` {skipped[0]}", session.trace)
     if choice.most > MOST_CONFIGURATIONS:
         session.notes.append(f"{MOST_CONFIGURATIONS} of {choice.most} autotune configurations ran")
+    return not all(skipped)
 
 
 def _run_trial(session: Session, call: str, inputs: Inputs, seed: int, choice: Configurations) -> dict[str, Any]:

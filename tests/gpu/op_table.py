@@ -2,19 +2,24 @@
 
     PYTHONPATH=. python tests/gpu/op_table.py [--out table.md] [--json table.json] [--only gelu erf] [--log2-samples 24]
     PYTHONPATH=. python tests/gpu/op_table.py --interpret        # a small run on the CPU, in Triton's interpreter
+    PYTHONPATH=. python tests/gpu/op_table.py --render benchmarks/results/op_table.json     # no run: write the tables
 
 Needs torch, triton and this package. fp16 and bf16 (and the 8- and 16-bit integers) run over every bit pattern; fp32
 and fp64 over random bit patterns, normal draws, and every interesting corner. `a (b)`: a elements differ in bits, at
 most b units in the last place apart; `+ z zeros` of them differ in the sign of zero alone. NaNs are equal whatever
 their payload.
+
+`--render` writes benchmarks/results/op_table.md and the table in docs/numerics.md from a JSON file of a run.
 """
 
 from __future__ import annotations
 
 import argparse
+import hashlib
 import importlib.util
 import json
 import os
+import subprocess
 import sys
 import tempfile
 import time
@@ -194,6 +199,11 @@ class Case:
     reference: Any = field(repr=False)
     defined: Any = field(repr=False)
 
+    @property
+    def digest(self) -> str:
+        """Tells whether a later spelling is the one that was measured."""
+        return hashlib.sha256(self.source.encode()).hexdigest()[:12]
+
 
 @dataclass
 class Count:
@@ -207,7 +217,7 @@ class Count:
     @property
     def cell(self) -> str:
         if self.error:
-            return f"error: {self.error}"
+            return "does not compile"
         text = "0" if not self.mismatches else f"{self.mismatches} ({self.max_ulp})"
         return text + (f" + {self.zero_signs} zeros" if self.zero_signs else "")
 
@@ -358,8 +368,13 @@ def main() -> int:
     )
     parser.add_argument("--out", type=Path, help="write the table as Markdown")
     parser.add_argument("--json", type=Path, help="write everything as JSON")
+    parser.add_argument("--render", type=Path, metavar="JSON", help="run nothing; write the tables of this run")
+    parser.add_argument("--commit", default="", help="the git commit that is measured, where git cannot say")
     parser.add_argument("--budget", type=float, default=540.0, help="stop starting new cases after this many seconds")
     options = parser.parse_args()
+    if options.render:
+        render(json.loads(options.render.read_text(encoding="utf-8")))
+        return 0
     if options.interpret:
         os.environ["TRITON_INTERPRET"] = "1"
     import contextlib
@@ -367,6 +382,8 @@ def main() -> int:
     import torch
     import triton
 
+    if options.interpret:
+        torch.set_num_threads(1)
     device = "cpu" if options.interpret else "cuda"
     samples = options.log2_samples or (10 if options.interpret else 24)
     floats = ["float16", "bfloat16", "float32", "float64"]
@@ -397,9 +414,8 @@ def main() -> int:
                     counts[column] = run_case(case, module, dtype, data[dtype], **fusion)
                 except Exception as error:
                     counts[column] = Count(-1, -1, 0, 0, error=f"{type(error).__name__}: {str(error)[-80:]!r}")
-            rows.append(
-                {"op": case.epilogue, "spelling": case.spelling, "counts": {c: asdict(n) for c, n in counts.items()}}
-            )
+            named = {"op": case.epilogue, "spelling": case.spelling, "digest": case.digest}
+            rows.append(named | {"counts": {c: asdict(n) for c, n in counts.items()}})
             cells = " | ".join(f"{c}: {n.cell}" for c, n in counts.items() if n.cell != "0")
             print(f"{case.epilogue} [{case.spelling}] {cells or 'all equal'}", flush=True)
     facts = {
@@ -408,13 +424,13 @@ def main() -> int:
         "cuda": torch.version.cuda,
         "triton": triton.__version__,
         "date": datetime.now(timezone.utc).strftime("%Y-%m-%d"),
+        "commit": options.commit or commit(),
         "seconds": round(time.monotonic() - started, 1),
         "samples": {dtype: x.numel() for dtype, x in data.items()},
         "skipped": skipped,
     }
-    table = markdown(rows, columns, facts)
     if options.out:
-        options.out.write_text(table, encoding="utf-8")
+        options.out.write_text(full_table(rows, facts), encoding="utf-8")
     if options.json:
         options.json.write_text(json.dumps({"facts": facts, "rows": rows}, indent=1), encoding="utf-8")
     print(json.dumps(facts))
@@ -422,25 +438,90 @@ def main() -> int:
     return 1 if errors and options.interpret else 0
 
 
-def markdown(rows: list[dict[str, Any]], columns: list[str], facts: dict[str, Any]) -> str:
-    head = [
-        f"Measured {facts['date']} on {facts['device']}: torch {facts['torch']} (CUDA {facts['cuda']}), "
-        f"Triton {facts['triton']}.",
-        "",
-        f"| op | spelling | {' | '.join(columns)} | example |",
-        "|---" * (len(columns) + 3) + "|",
-    ]
+def commit() -> str:
+    """The commit of the package, `-changed` behind it when the tree differs; "" without git."""
+    folder = Path(__file__).parent
+    describe = ["git", "describe", "--always", "--abbrev=10", "--exclude=*", "--dirty=-changed"]
+    try:
+        run = subprocess.run(describe, cwd=folder, capture_output=True, text=True, check=True)
+    except (OSError, subprocess.CalledProcessError):
+        return ""
+    return run.stdout.strip()
+
+
+# ------------------------------------------------------------------------------------------------------- the tables
+
+ROOT = Path(__file__).resolve().parents[2]
+RESULTS = ROOT / "benchmarks/results/op_table.md"
+DOCUMENT = ROOT / "docs/numerics.md"
+FIRST, LAST = "<!-- the measured table -->\n", "<!-- end of the measured table -->\n"
+
+
+def render(run: dict[str, Any]) -> None:
+    RESULTS.write_text(full_table(run["rows"], run["facts"]), encoding="utf-8")
+    before, _, rest = DOCUMENT.read_text(encoding="utf-8").partition(FIRST)
+    _, _, after = rest.partition(LAST)
+    DOCUMENT.write_text(before + FIRST + op_table(run["rows"], run["facts"]) + LAST + after, encoding="utf-8")
+
+
+def headline(facts: dict[str, Any]) -> str:
+    at = f" at {facts['commit']}" if facts.get("commit") else ""
+    return (
+        f"Measured {facts['date']} on one {facts['device']}{at}: torch {facts['torch']} (CUDA {facts['cuda']}), "
+        f"Triton {facts['triton']}."
+    )
+
+
+def line(cells: list[str]) -> str:
+    return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
+
+
+def full_table(rows: list[dict[str, Any]], facts: dict[str, Any]) -> str:
+    """Every op, every spelling, every element type."""
+    columns = [*facts["samples"], *sorted({c for row in rows for c in row["counts"]} - set(facts["samples"]))]
     lines = []
     for row in rows:
         counts = {c: Count(**n) for c, n in row["counts"].items()}
-        cells = [counts[c].cell if c in counts else "" for c in columns]
         example = next((f"{c}: {n.example}" for c, n in counts.items() if n.example), "")
-        lines.append(
-            "| "
-            + " | ".join(x.replace("|", "\\|") for x in [f"`{row['op']}`", row["spelling"], *cells, example])
-            + " |"
-        )
-    return "\n".join([*head, *lines]) + "\n"
+        cells = [counts[c].cell if c in counts else "" for c in columns]
+        lines.append(line([f"`{row['op']}`", row["spelling"], *cells, example]))
+    return "\n".join(
+        [headline(facts), "", line(["op", "spelling", *columns, "example"]), "|---" * (len(columns) + 3) + "|", *lines, ""]
+    )
+
+
+def op_table(rows: list[dict[str, Any]], facts: dict[str, Any]) -> str:
+    """The ops as emitted: the counts of float types, the worst of the integer types, and why."""
+    from kernel_rewrite.pointwise.language import parse_epilogue
+    from kernel_rewrite.pointwise.ops import OPS
+
+    now = {case.epilogue: case.digest for case in cases([], emitted_only=True)}
+    floats = ["float16", "bfloat16", "float32", "float64"]
+    samples = ", ".join(f"{facts['samples'][t]:,} of {t}" for t in floats)
+    lines, unfused = [], []
+    for row in rows:
+        counts = {c: Count(**n) for c, n in row["counts"].items()}
+        if row["spelling"] != "as emitted" or row["op"] in CHAINS:
+            continue
+        integers = [n for c, n in counts.items() if not _float(c)]
+        wrong = next((n.cell for n in integers if n.cell != "0"), "0") if integers else ""
+        why = OPS[parse_epilogue(row["op"]).result.op].differs  # type: ignore[union-attr]
+        if now.get(row["op"]) != row["digest"]:
+            why = "measured in another spelling than today's" + (f"; {why}" if why else "")
+        lines.append(line([f"`{row['op']}`", *(counts[t].cell if t in counts else "" for t in floats), wrong, why]))
+        if "float32" in counts and counts["float32"] != counts["float32 no fusion"]:
+            unfused.append(f"`{row['op']}`")
+    return "\n".join(
+        [
+            f"{headline(facts)} Inputs: {samples}; every value of the 8- and 16-bit integers. Compiled with",
+            f"`enable_fp_fusion=False`, float32 counts that differ: {', '.join(unfused) or 'none'}.",
+            "",
+            line(["op", *floats, "integers", "why"]),
+            "|---" * (len(floats) + 3) + "|",
+            *lines,
+            "",
+        ]
+    )
 
 
 if __name__ == "__main__":

@@ -172,10 +172,28 @@ def test_a_large_product_is_covered_side_by_side() -> None:
     assert not found.undecided
 
 
+def test_a_static_assertion_rules_out_flags_but_not_sizes() -> None:
+    body = """
+    if MODE == "sum":
+        tl.store(x, 0.0)
+    else:
+        tl.static_assert(MODE == "mean")
+        if WIDE:
+            tl.static_assert(B == 128)
+        tl.store(x, 1.0)
+    """
+    _, found, _ = planned(kernel("x, B: tl.constexpr, MODE: tl.constexpr, WIDE: tl.constexpr", body))
+    assert {mode for mode, _ in choices(found, "MODE", "WIDE")} == {"sum", "mean"}
+    assert {("mean", True), ("mean", False)} <= choices(found, "MODE", "WIDE")
+    assert found.complete
+
+
 def test_what_cannot_be_decided_is_listed() -> None:
     body = "if B > 4096 * 4096 and False:\n    tl.store(x, 0.0)\nif MODE == 'a':\n    tl.store(x, 1.0)"
     _, found, _ = planned(kernel("x, B: tl.constexpr, MODE: tl.constexpr", body), overrides=Overrides({"MODE": "a"}))
-    assert ("MODE == 'a'", False) in {(site[3], outcome) for site, outcome in found.undecided}
+    undecided = {(site[3], outcome) for site, outcome in found.undecided}
+    assert ("B > 4096 * 4096", True) in undecided
+    assert ("MODE == 'a'", False) not in undecided  # the user has said that MODE is 'a'
 
 
 @pytest.mark.parametrize(

@@ -115,6 +115,7 @@ def test_a_size_that_the_original_rejects_is_skipped(check: Check) -> None:
     assert result.ok
     skipped = [trial for trial in result.trials if trial.skipped]
     assert [trial.inputs for trial in skipped] == ["sizes + 1", "sizes - 1", "sizes of 1"]
+    assert "sizes + 16" in [trial.inputs for trial in result.trials if not trial.skipped]
     assert "a multiple of 4" in render(result)
 
 

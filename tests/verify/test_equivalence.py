@@ -260,3 +260,47 @@ def test_zeros_of_relu_are_those_of_a_gpu(check: Check) -> None:
     copied = HEAD + ADD.replace("x + y", "x")
     result = check(copied, "relu", ADD_CALL)
     assert result.bit_equal, render(result)
+
+
+DESCRIPTOR = """
+@triton.jit
+def scale_kernel(x_desc, y_desc, BLOCK: tl.constexpr):
+    row, column = tl.program_id(0) * BLOCK, tl.program_id(1) * BLOCK
+    y_desc.store([row, column], x_desc.load([row, column]) * 2)
+
+
+def scale(x):
+    y = torch.empty_like(x)
+    blocks = [triton.cdiv(size, 16) for size in x.shape]
+    scale_kernel[tuple(blocks)](
+        TensorDescriptor.from_tensor(x, [16, 16]), TensorDescriptor.from_tensor(y, [16, 16]), 16
+    )
+    return y
+"""
+
+
+def test_a_tensor_descriptor(check: Check) -> None:
+    head = HEAD.rstrip() + "\nfrom triton.tools.tensor_descriptor import TensorDescriptor\n\n\n"
+    result = check(head + DESCRIPTOR, "relu", "scale(randn(32, 20))")
+    assert result.ok, render(result)
+    assert result.elements > 1000
+
+
+def test_a_module_that_runs_and_benchmarks_on_import(check: Check) -> None:
+    script = """
+print(add(torch.ones(10, device="cuda"), torch.ones(10, device="cuda")))
+
+
+@triton.testing.perf_report(
+    triton.testing.Benchmark(
+        x_names=["n"], x_vals=[2**28], line_arg="p", line_vals=[1], line_names=["p"], plot_name="p", args={}
+    )
+)
+def benchmark(n, p):
+    return triton.testing.do_bench(lambda: add(torch.ones(n, device="cuda"), torch.ones(n, device="cuda")))
+
+
+benchmark.run()
+"""
+    result = check(HEAD + ADD + script, "relu", ADD_CALL)
+    assert result.ok, render(result)
