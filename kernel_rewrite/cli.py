@@ -156,10 +156,18 @@ def inspect(
 @click.option("--original", metavar="SRC.py", help="The unfused file; by default the one the header names.")
 @click.option("--seed", type=int, default=0, show_default=True, help="Repeats the drawn inputs.")
 @click.option("--trials", type=int, default=6, show_default=True, help="How many variations of each call to run.")
+@click.option("--time-limit", type=float, default=300.0, show_default=True, metavar="SECONDS", help="When to give up.")
 @click.option("--judge", type=click.Choice(["auto", "cuda", "interpreter"]), default="auto", show_default=True)
 @_FORMAT
 def verify(
-    fused: str, calls: tuple[str, ...], original: str | None, seed: int, trials: int, judge: str, output_format: str
+    fused: str,
+    calls: tuple[str, ...],
+    original: str | None,
+    seed: int,
+    trials: int,
+    time_limit: float,
+    judge: str,
+    output_format: str,
 ) -> None:
     """Run the original kernel and the torch op against the fused file, and compare what they store.
 
@@ -168,7 +176,9 @@ def verify(
     with _reporting(fused, output_format):
         from kernel_rewrite.verify import render, to_json, verify as verify_file
 
-        verification = verify_file(fused, calls, original=original, seed=seed, trials=trials, judge=judge)
+        verification = verify_file(
+            fused, calls, original=original, seed=seed, trials=trials, judge=judge, time_limit=time_limit
+        )
         click.echo(_as_json(to_json(verification)) if output_format == "json" else render(verification))
     if not verification.ok:
         sys.exit(REFUSED)
@@ -272,7 +282,9 @@ class _reporting:
         lines = "".join(traceback.format_exception(error)).rstrip()
         code, message = _code_and_message(error)
         click.echo(f"error[{code}]: internal error of kernel-rewrite {__version__}: {message}\n\n{lines}\n", err=True)
-        click.echo("Nothing was written. Please report this, with the source file and the lines above.", err=True)
+        folder = getattr(error, "folder", None)
+        enclosed = f"the folder {folder}" if folder else "the source file and the lines above"
+        click.echo(f"Nothing was written. Please report this, with {enclosed}.", err=True)
         sys.exit(ERROR)
 
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import re
+import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -16,6 +18,11 @@ from kernel_rewrite.rewrite.stores import unreached_stores
 
 EAGER, FUSED = "eager", "fused"
 NUMERICS = (EAGER, FUSED)
+
+
+def quoted(text: str) -> str:
+    """`text` as one word of a shell command."""
+    return shlex.quote(text) if re.search(r"""["\\$`!]""", text) else f'"{text}"'
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +39,7 @@ class Options:
     def command_line(self) -> list[str]:
         """The options as `kernel-rewrite fuse` takes them."""
         numerics = [f"--numerics {self.numerics}"] if self.numerics != EAGER else []
-        fixed = [*(f'--set "{text}"' for text in self.constexprs), *(f'--dtype "{text}"' for text in self.dtypes)]
+        fixed = [*(f"--set {quoted(t)}" for t in self.constexprs), *(f"--dtype {quoted(t)}" for t in self.dtypes)]
         return [*numerics, *fixed, *(f"--assume {name}" for name in sorted(self.assumed))]
 
 
@@ -73,7 +80,7 @@ def fused_file(analysis: Analysis, requests: Sequence[OutputRequest], options: O
     file, kernel = analysis.kernel.file, analysis.kernel.name
     proofs = tuple(proof_of(analysis, request) for request in requests)
     name = os.path.basename(file.path)
-    epilogues = [f'--epilogue "{request.output}={request.text}"' for request in requests]
+    epilogues = [f"--epilogue {quoted(f'{request.output}={request.text}')}" for request in requests]
     headed = with_header(
         text,
         version=__version__,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import os
 import subprocess
@@ -366,7 +367,7 @@ def test_an_internal_error_exits_with_2_and_writes_nothing(folder: Path, monkeyp
     def broken(*arguments: object, **options: object) -> None:
         raise ZeroDivisionError("a bug")
 
-    monkeypatch.setattr("kernel_rewrite.fuse.analyse", broken)
+    monkeypatch.setattr(importlib.import_module("kernel_rewrite.fuse"), "analyse", broken)
     result = run("fuse", "add.py", "--epilogue", "relu")
     assert result.exit_code == 2 and result.stdout == ""
     assert "error[KR901]" in result.stderr and "a bug" in result.stderr

@@ -6,7 +6,10 @@
 from __future__ import annotations
 
 import re
+import sys
 from pathlib import Path
+
+
 
 import pytest
 from click.testing import CliRunner
@@ -82,7 +85,7 @@ def test_a_bug_of_the_tool(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
     def broken(*arguments: object, **options: object) -> None:
         raise IndexError("list index out of range")
 
-    monkeypatch.setattr("kernel_rewrite.fuse.epilogue_edits", broken)
+    monkeypatch.setattr(sys.modules["kernel_rewrite.fuse"], "epilogue_edits", broken)
     exit_code, output = fuse_in(tmp_path, monkeypatch)
     assert exit_code == 2
     assert "error[KR901]: internal error" in output and "list index out of range" in output
@@ -92,8 +95,7 @@ def test_a_bug_of_the_tool(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
 
 def test_a_bug_of_the_rewriter(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """An edit that changes a store's mask must not reach a file."""
-    from kernel_rewrite import fuse
-
+    fuse = sys.modules["kernel_rewrite.fuse"]
     right = fuse.apply_edits
     monkeypatch.setattr(fuse, "apply_edits", lambda file, edits: right(file, edits).replace("< n", "<= n"))
     exit_code, output = fuse_in(tmp_path, monkeypatch)

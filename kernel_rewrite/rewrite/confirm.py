@@ -170,7 +170,8 @@ class References:
         """
         if self.numerics != "fused" or access.implicit_cast is None:
             return ()
-        return access.implicit_cast, "arith.extf"
+        by_way_of_float32 = access.implicit_cast in ("arith.truncf", "arith.fptosi", "arith.fptoui")
+        return (access.implicit_cast, "arith.extf") if by_way_of_float32 else (access.implicit_cast,)
 
     def _may_pass(self, link: Expression, element: str, request: OutputRequest, passable: tuple[str, ...]) -> bool:
         if link.operation in _SHAPES or _is_bool_in_memory(link, element):

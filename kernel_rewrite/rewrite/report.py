@@ -6,8 +6,8 @@ import os
 import platform
 import tempfile
 from collections.abc import Iterable
+from importlib.metadata import PackageNotFoundError, version
 
-from kernel_rewrite import __version__
 from kernel_rewrite.analysis import Analysis
 
 
@@ -22,7 +22,7 @@ def keep_evidence(
     facts = [
         f"kernel: {analysis.kernel.name} of {analysis.kernel.file.path}",
         *(f"request: {text}" for text in request),
-        f"kernel-rewrite {__version__}, Triton {analysis.compiler.triton_version}, target {analysis.target}",
+        f"kernel-rewrite {_version()}, Triton {analysis.compiler.triton_version}, target {analysis.target}",
         f"Python {platform.python_version()}, {platform.platform()}",
         *(f"specialization: {view.specialization}" for view in analysis.views),
         "",
@@ -37,3 +37,10 @@ def keep_evidence(
     except OSError:
         return None
     return folder
+
+
+def _version() -> str:
+    try:
+        return version("kernel-rewrite")
+    except PackageNotFoundError:
+        return "(not installed)"

@@ -39,6 +39,10 @@ class Pointer:
     pointer: bool = True
 
 
+MODULE_CONSTANT = "<module constant>"
+"""Stands among the dependencies of a value that a constant of the file takes part in: it can be edited."""
+
+
 @dataclass(frozen=True, slots=True)
 class Known:
     """A compile-time value (or RUNTIME, or UNKNOWN) and the parameters it was computed from."""
@@ -349,7 +353,7 @@ class _Frame:
     def constant(self, node: ast.expr) -> Known:
         binding = binding_of(node, self.names)
         if isinstance(binding, Constant):
-            return Known(binding.value)
+            return Known(binding.value, frozenset({MODULE_CONSTANT}))
         if isinstance(binding, FunctionRef):
             return Known(binding)
         name = binding.attribute if isinstance(binding, TritonObject) else ""

@@ -90,6 +90,8 @@ def launches(
     found = []
     names = module_names(module) if names is None else names
     aliases = {kernel.name, *_aliases(kernel.name, module.body)}
+    if any(isinstance(node, ast.ClassDef) and kernel in node.body for node in ast.walk(module)):
+        aliases.add(f".{kernel.name}")
     for function, owner in _functions(module):
         body = (
             function.body
@@ -173,6 +175,8 @@ def _names_kernel(node: ast.expr, names: set[str]) -> bool:
     match node:
         case ast.Name(id=name):
             return name in names
+        case ast.Attribute(value=ast.Name(), attr=name):  # cls.kernel, for a kernel that a class holds
+            return f".{name}" in names
         case ast.Call(args=[inner, *_]):  # wrap_triton(k), libentry()(k)
             return _names_kernel(inner, names)
         case ast.IfExp(body=body, orelse=orelse):

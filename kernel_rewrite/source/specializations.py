@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 
 from kernel_rewrite.model import Closure, Dtype, Evidence, FunctionRef, ParameterFact, Specialization
 from kernel_rewrite.source.autotune import HeuristicKind, Tuning
-from kernel_rewrite.source.branches import RUNTIME, Pointer, Site, Trace, Tracer
+from kernel_rewrite.source.branches import MODULE_CONSTANT, RUNTIME, Pointer, Site, Trace, Tracer
 from kernel_rewrite.source.launches import Launch
 from kernel_rewrite.source.signatures import (
     DTYPE_NAMES,
@@ -100,7 +100,7 @@ def _settled(site: Site, found: list[tuple[Assignment, Trace]], signature: Signa
     """Whether a test depends only on values that no launch can change: the autotuner's, or those given by the user."""
     fixed = {Evidence.OVERRIDE, Evidence.AUTOTUNE} if signature.tuning.complete else {Evidence.OVERRIDE}
     names = frozenset().union(*(trace.dependencies.get(site, frozenset()) for _, trace in found))
-    return all(signature[name].evidence in fixed for name in names)
+    return MODULE_CONSTANT not in names and all(signature[name].evidence in fixed for name in names)
 
 
 def _identity(specialization: Specialization) -> str:
@@ -297,13 +297,11 @@ def _explore(closure: Closure, axes: _Axes, limit: int) -> tuple[list[tuple[Assi
 
 
 def _rejected(current: Trace, values: Mapping[str, object]) -> bool:
-    """Whether a `tl.static_assert` rules the assignment out. One about sizes does not: sizes may be wrong guesses, while
-    flags and strings take every value that matters."""
+    """Whether a `tl.static_assert` rules the assignment out. One about sizes does not: sizes may be wrong guesses,
+    while flags and strings take every value that matters."""
     settled = (bool, str, Dtype, type(None))
-    return any(
-        names and all(name in values and isinstance(values[name], settled) for name in names)
-        for names in current.rejected
-    )
+    fixed = {name for name, value in values.items() if isinstance(value, settled)}
+    return any(names and names <= fixed for names in current.rejected)
 
 
 def _neighbours(assignment: Assignment, current: Trace, axes: _Axes) -> Iterator[Assignment]:

@@ -9,10 +9,10 @@ import importlib.util
 import json
 import math
 import os
+import re
 import subprocess
 import sys
 import traceback
-from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +28,7 @@ from kernel_rewrite.pointwise.ops import (
     representable_everywhere,
     same_value,
 )
+from kernel_rewrite.pointwise.reference import reference_source
 
 ROOT = Path(__file__).resolve().parents[2]
 EXAMPLES = {
@@ -35,9 +36,8 @@ EXAMPLES = {
     "clamp_min": "clamp_min(0)",
     "clamp_max": "clamp_max(3)",
     "to": "to(bf16)",
-    "hardtanh": "hardtanh(0, 5)",
 }
-TEXTS = [EXAMPLES.get(name, name) for name in OPS]
+TEXTS = [*(EXAMPLES.get(name, name) for name in OPS), "hardtanh(0, 5)", "hardtanh(-1.0, 2.0)", "hardtanh(-inf, 0.5)"]
 DTYPES = ["fp16", "bf16", "fp32", "fp64", "i8", "i16", "i32", "i64", "u8", "i1"]
 HEADER = "import triton\nimport triton.language as tl\nfrom triton.language.extra import libdevice\n\n\n"
 
@@ -52,20 +52,25 @@ def load(source: str, folder: Path, name: str) -> Any:
     return module
 
 
-def kernel_source(pointwise: Pointwise, value: str = "v") -> str:
-    emission = emit(pointwise, value, taken_names={"kernel", "v"})
-    helpers = "\n\n".join(helper.text for helper in emission.helpers)
+def kernel_source(*functions: Pointwise | tuple[Pointwise, str]) -> str:
+    """A file whose kernel writes each function of `source` to a row of `target`; with a function may come the text of
+    its operand, in place of `v`."""
+    pairs = [(f, "v") if isinstance(f, Pointwise) else f for f in functions]
+    emissions = [emit(pointwise, value, taken_names={"kernel", "v"}) for pointwise, value in pairs]
+    helpers = {helper.text: helper.name for emission in emissions for helper in emission.helpers}
+    assert len(set(helpers.values())) == len(helpers)
+    stores = [f"    tl.store(target + {row} * N + index, {e.expression})\n" for row, e in enumerate(emissions)]
     return (
         HEADER
-        + helpers
-        + f"""
+        + "\n\n".join(helpers)
+        + """
 
 @triton.jit
 def kernel(source, target, N: tl.constexpr):
     index = tl.arange(0, N)
     v = tl.load(source + index)
-    tl.store(target + index, {emission.expression})
 """
+        + "".join(stores)
     )
 
 
@@ -181,7 +186,8 @@ def test_representable_everywhere() -> None:
 # ------------------------------------------------------------------------------------------ the compiler's front end
 
 
-def lower(kernel: Any, source: str, target: str) -> str:
+def lower(kernel: Any, *pointers: str) -> str:
+    """The TTIR, before any pass, of `kernel(source, target, N)` for pointers to two types, or of `kernel()`."""
     from triton._C.libtriton import ir
     from triton.backends.compiler import GPUTarget
     from triton.compiler import ASTSource
@@ -193,8 +199,9 @@ def lower(kernel: Any, source: str, target: str) -> str:
     context = ir.context()
     ir.load_dialects(context)
     backend.load_dialects(context)
-    signature = {"source": f"*{source}", "target": f"*{target}", "N": "constexpr"}
-    job = ASTSource(kernel, signature, constexprs={(2,): 64})
+    signature = {name: f"*{dtype}" for name, dtype in zip(("source", "target"), pointers, strict=False)}
+    constants = {(2,): 64} if pointers else {}
+    job = ASTSource(kernel, signature | ({"N": "constexpr"} if pointers else {}), constexprs=constants)
     return str(
         job.make_ir(gpu, options, backend.get_codegen_implementation(options), backend.get_module_map(), context)
     )
@@ -212,6 +219,31 @@ def test_lowers_for_every_type_it_is_defined_for(text: str, tmp_path: Path) -> N
     for dtype in DTYPES:
         if pointwise.defined_for(dtype):
             assert "tt.store" in lower(kernel, dtype, dtype), (text, dtype)
+
+
+# The element types of TTIR, as the rewrite names them to `reference_source`, and as TTIR writes them.
+REFERENCE_DTYPES = {
+    **{"float16": "f16", "bfloat16": "bf16", "float32": "f32", "float64": "f64", "int1": "i1", "uint8": "i8"},
+    **{"int8": "i8", "int16": "i16", "int32": "i32", "int64": "i64"},
+}
+
+
+@needs_compiler
+@pytest.mark.parametrize("text", [*TEXTS, "sigmoid(relu(x))", "relu(to(x, fp16))"])
+def test_the_reference_lowers_for_every_type_it_is_defined_for(text: str, tmp_path: Path) -> None:
+    """A function from a tensor (or a scalar) to the same type, which calls nothing that needs a device."""
+    pytest.importorskip("triton")
+    pointwise = parse_epilogue(text)
+    lowered = 0
+    for dtype, element in REFERENCE_DTYPES.items():
+        if not pointwise.defined_for(dtype):
+            continue
+        for shape, kind in (((32, 4), f"tensor<32x4x{element}>"), ((), element)):
+            module = load(reference_source(pointwise, shape, dtype), tmp_path, f"reference_{lowered}")
+            functions = re.findall(r"tt.call @\S*epilogue_alone\S* : \((\S+)\) -> (\S+)", lower(module.reference))
+            assert functions == [(kind, kind)], (text, dtype, shape)
+            lowered += 1
+    assert lowered >= 6
 
 
 @needs_compiler
@@ -243,7 +275,6 @@ def _outer_path() -> list[str]:
     return [p for p in os.environ.get("PYTHONPATH", "").split(os.pathsep) if p]
 
 
-@cache
 def table() -> dict[str, dict[str, Any]]:
     """The counts of `tests/gpu/op_table.py --interpret`, by epilogue and element type."""
     import tempfile
@@ -262,36 +293,37 @@ CLOSE: dict[str, dict[str, int]] = {
     **{op: {"float32": 2, "float64": 2} for op in ("sigmoid", "silu", "softplus", "logsigmoid", "sqrt", "rsqrt")},
     **{op: {"float32": 2, "float64": 2, "float16": 1} for op in ("sin", "cos", "tan", "tanh", "log1p")},
     "elu(1.5)": {"float32": 2, "float64": 2, "bfloat16": 1},
+    # torch's CPU kernels divide by 6; its CUDA kernels multiply by the float32 nearest to 1 / 6.
+    **{op: {"float32": 1, "float64": 2**28} for op in ("hardswish", "hardsigmoid")},
+    # torch's CPU tanh of a bfloat16 in between
+    "tanh(to(x, bf16))": {"float16": 1},
 }
 
 
-def test_the_table_ran_without_errors() -> None:
+# One test for each run of the interpreter: starting it costs more than what it runs.
+def test_equals_torch_in_the_interpreter() -> None:
+    """Every bit pattern of the 16-bit types and of the small integers, samples and corners of the others."""
     pytest.importorskip("triton")
-    errors = {(op, t): c["error"] for op, counts in table().items() for t, c in counts.items() if c["error"]}
-    assert errors == {}
+    counts = table()
+    assert {op.partition("(")[0] for op in counts} >= set(OPS)
+    wrong = [(op, t, c) for op, by_type in counts.items() for t, c in by_type.items() if not _close(op, t, c)]
+    assert wrong == []
 
 
-@pytest.mark.parametrize("name", sorted(OPS))
-def test_equals_torch_in_the_interpreter(name: str) -> None:
-    """Every bit pattern of the 16-bit types and 8-bit integers, samples and corners of the others."""
-    pytest.importorskip("triton")
-    mine = {op: counts for op, counts in table().items() if op.partition("(")[0] == name}
-    assert mine
-    for op, counts in mine.items():
-        for dtype, count in counts.items():
-            assert count["zero_signs"] == 0 or name in ZERO_SIGNS, (op, dtype, count)
-            allowed = CLOSE.get(op, CLOSE.get(name, {})).get(dtype, 0)
-            if name in LOOSE:
-                assert count["mismatches"] <= LOOSE[name].get(dtype, 0) * count["total"], (op, dtype, count)
-            else:
-                assert count["max_ulp"] <= allowed, (op, dtype, count)
+def _close(op: str, dtype: str, count: dict[str, Any]) -> bool:
+    name = op.partition("(")[0]
+    if count["error"] or (count["zero_signs"] and name not in ZERO_SIGNS):
+        return False
+    if name in LOOSE:
+        return bool(count["mismatches"] <= LOOSE[name].get(dtype, 0) * count["total"])
+    return bool(count["max_ulp"] <= CLOSE.get(op, CLOSE.get(name, {})).get(dtype, 0))
 
 
 # torch's CPU kernels for these are themselves far from the true value (an erf with an absolute error of 1e-7, infinity
 # to NaN in gelu, a float32 exp that overflows early in mish): the share of elements that may differ, at any distance.
 LOOSE: dict[str, dict[str, float]] = {
     "gelu": {"float16": 0.015, "bfloat16": 0.04, "float32": 0.06, "float64": 0.01},
-    "gelu_tanh": {"float16": 0.002, "bfloat16": 0.001, "float32": 0.004, "float64": 0.2},
+    "gelu_tanh": {"float16": 0.002, "bfloat16": 0.001, "float32": 0.001, "float64": 0.01},
     "erf": {"float16": 0.3, "bfloat16": 0.6, "float32": 0.04, "float64": 0.1},
     "mish": {"float16": 0.001, "bfloat16": 0.001, "float32": 0.03, "float64": 0.06},
     "tanhshrink": {"float64": 0.04},
@@ -301,37 +333,18 @@ LOOSE: dict[str, dict[str, float]] = {
 ZERO_SIGNS = {"relu", "relu6", "hardtanh", "clamp", "logsigmoid"}
 
 
-def test_chains_round_between_ops() -> None:
-    """`relu(square(relu(x)))` on int8 wraps in between; `tanh(to(x, bf16))` rounds in between."""
-    pytest.importorskip("triton")
-    counts = table()["relu(square(relu(x)))"]
-    assert {dtype: count["mismatches"] for dtype, count in counts.items() if count["mismatches"]} == {}
-    assert table()["tanh(to(x, bf16))"]["float16"]["mismatches"] <= 2
-
-
-@cache
-def commutations() -> dict[str, dict[str, int]]:
-    result: dict[str, dict[str, int]] = interpreted(str(Path(__file__)))
-    return result
-
-
 COMMUTING = ["relu", "relu6", "abs", "neg", "clamp(0, 6)", "clamp(-1.5, inf)", "hardtanh", "abs(neg(relu(x)))"]
 NOT_COMMUTING = ["sign", "floor", "square", "sigmoid", "to(fp16)"]
 
 
-@pytest.mark.parametrize("text", COMMUTING)
-def test_commutes_with_rounding(text: str) -> None:
-    """store(E(v)) and store(E(v.to(T))) write the same bits, at every rounding boundary of T."""
+def test_rounding_commutes_where_it_is_said_to() -> None:
+    """store(E(v)) and store(E(v.to(T))) write the same bits, at the rounding boundaries of T."""
     pytest.importorskip("triton")
-    assert parse_epilogue(text).commutes_with_rounding
-    assert set(commutations()[text].values()) == {0}
-
-
-@pytest.mark.parametrize("text", NOT_COMMUTING)
-def test_does_not_commute_with_rounding(text: str) -> None:
-    pytest.importorskip("triton")
-    assert not parse_epilogue(text).commutes_with_rounding
-    assert any(commutations()[text].values())
+    assert [text for text in COMMUTING if not parse_epilogue(text).commutes_with_rounding] == []
+    assert [text for text in NOT_COMMUTING if parse_epilogue(text).commutes_with_rounding] == []
+    failures: dict[str, dict[str, int]] = interpreted(str(Path(__file__)))
+    assert {text: failures[text] for text in COMMUTING if any(failures[text].values())} == {}
+    assert [text for text in NOT_COMMUTING if not any(failures[text].values())] == []
 
 
 def test_every_commuting_row_is_tested() -> None:
@@ -345,15 +358,19 @@ def test_every_commuting_row_is_tested() -> None:
 
 
 def boundaries(wide: Any, narrow: Any) -> Any:
-    """Values of `wide` on both sides of every place where rounding to `narrow` changes its result."""
+    """Values of `wide` on both sides of places where rounding to `narrow` changes its result: all near the bounds of
+    the ops, a fifth of the others."""
     import torch
 
     bits = torch.int16 if narrow.itemsize == 2 else torch.int32
+    bounds = torch.tensor([0.0, 1.0, 1.5, 6.0, 65504.0, torch.finfo(narrow).tiny, math.inf]).to(narrow)
+    near_bounds = (torch.cat([bounds, -bounds]).view(bits)[:, None] + torch.arange(-16, 17, dtype=bits)).flatten()
     if bits is torch.int16:
-        patterns = torch.arange(-(2**15), 2**15, dtype=torch.int32).to(bits)
+        spread = torch.arange(-(2**15), 2**15, 5, dtype=torch.int32).to(bits)
     else:
         generator = torch.Generator().manual_seed(5)
-        patterns = torch.randint(-(2**31), 2**31, (60_000,), generator=generator).to(bits)
+        spread = torch.randint(-(2**31), 2**31, (10_000,), generator=generator).to(bits)
+    patterns = torch.cat([spread, near_bounds])
     values = patterns.view(narrow).to(wide)
     following = (patterns + 1).view(narrow).to(wide)
     middle = values / 2 + following / 2
@@ -365,13 +382,14 @@ def boundaries(wide: Any, narrow: Any) -> Any:
     return torch.cat([values, *near, corners, -corners])
 
 
-def commutation_failures(text: str, folder: Path, name: str) -> dict[str, int]:
+def commutation_failures(texts: list[str], folder: Path) -> dict[str, dict[str, int]]:
+    """For each text and pair of types: how many bits of the op after the rounding and before it differ."""
     import torch
 
-    pointwise = parse_epilogue(text)
-    direct = load(kernel_source(pointwise), folder, f"direct_{name}").kernel
-    rounded = load(kernel_source(pointwise, "v.to(target.dtype.element_ty)"), folder, f"rounded_{name}").kernel
-    failures = {}
+    functions = [parse_epilogue(text) for text in texts]
+    rounded = [(function, "v.to(target.dtype.element_ty)") for function in functions]
+    kernel = load(kernel_source(*functions, *rounded), folder, "commuting").kernel
+    failures: dict[str, dict[str, int]] = {text: {} for text in texts}
     for wide, narrow in (
         (torch.float32, torch.float16),
         (torch.float32, torch.bfloat16),
@@ -381,23 +399,26 @@ def commutation_failures(text: str, folder: Path, name: str) -> dict[str, int]:
         size = 1 << (values.numel() - 1).bit_length()
         source = torch.zeros(size, dtype=wide)
         source[: values.numel()] = values
-        left, right = torch.empty(size, dtype=narrow), torch.empty(size, dtype=narrow)
-        direct[(1,)](source, left, N=size)
-        rounded[(1,)](source, right, N=size)
+        results = torch.empty(2, len(texts), size, dtype=narrow)
+        kernel[(1,)](source, results, N=size)
+        left, right = results
         words = torch.int16 if narrow.itemsize == 2 else torch.int32
-        both_nan = torch.isnan(left) & torch.isnan(right)
-        failures[f"{wide} to {narrow}"] = int(((left.view(words) != right.view(words)) & ~both_nan).sum())
+        differ = (left.view(words) != right.view(words)) & ~(torch.isnan(left) & torch.isnan(right))
+        for text, count in zip(texts, differ.sum(dim=1).tolist(), strict=True):
+            failures[text][f"{wide} to {narrow}"] = count
     return failures
 
 
 def main() -> None:
     import tempfile
 
+    import torch
+
     from kernel_rewrite.pointwise.interpreter import stand_ins
 
+    torch.set_num_threads(1)
     with stand_ins(), tempfile.TemporaryDirectory() as folder:
-        texts = [*COMMUTING, *NOT_COMMUTING]
-        print(json.dumps({t: commutation_failures(t, Path(folder), str(i)) for i, t in enumerate(texts)}))
+        print(json.dumps(commutation_failures([*COMMUTING, *NOT_COMMUTING], Path(folder))))
 
 
 if __name__ == "__main__":

@@ -74,6 +74,19 @@ def test_other_calls_are_not_launches(body: str) -> None:
     assert launched(body) == ()
 
 
+@pytest.mark.parametrize("owner", ["cls", "self", "Holder"])
+def test_a_kernel_that_a_class_holds(owner: str) -> None:
+    module = ast.parse(
+        "class Holder:\n    @staticmethod\n    @triton.jit\n    def kernel(x, out):\n        pass\n"
+        f"    def run(self, cls, x):\n        {owner}.kernel[(1,)](x, x)\n"
+    )
+    kernel = next(n for n in ast.walk(module) if isinstance(n, ast.FunctionDef))
+    (launch,) = launches(kernel, module, "f.py")
+    assert [(a.left, a.right) for a in aliases(launch, ("x", "out"))] == [("x", "out")]
+    free = ast.parse("@triton.jit\ndef kernel(x, out):\n    pass\ndef run(other, x):\n    other.kernel[(1,)](x, x)\n")
+    assert launches(free.body[0], free, "f.py") == ()  # type: ignore[arg-type]
+
+
 def test_hidden_arguments_make_a_launch_incomplete() -> None:
     (launch,) = launched("def f(x, *args, **options):\n    kernel[(1,)](x, *args, BLOCK=64, **options)")
     assert not launch.complete

@@ -1,0 +1,109 @@
+"""Spoils many right fusions in many ways and counts what the two judges say.
+
+    python tests/faults/run.py                           every fixture, four ops
+    python tests/faults/run.py --corpus DIR              and kernels of public packages unpacked under DIR
+"""
+
+from __future__ import annotations
+
+import argparse
+import ast
+import contextlib
+import sys
+import time
+from collections import Counter, defaultdict
+from collections.abc import Iterator
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent.parent
+sys.path.insert(0, str(ROOT))
+
+from kernel_rewrite.diagnostics import FusionRefused  # noqa: E402
+from kernel_rewrite.model import InternalError  # noqa: E402
+from tests.faults.cases import FIXTURES, Case, fixture_cases, standing_in  # noqa: E402
+from tests.faults.generator import Scene, faults  # noqa: E402
+from tests.faults.judges import Compiled, Verdict, judged  # noqa: E402
+
+OPS = ("relu", "gelu", "sigmoid", "clamp(-1, 1)")
+
+
+def cases(options: argparse.Namespace) -> Iterator[Case]:
+    folders = sorted(p.parent for p in FIXTURES.glob("*/request.txt") if options.only in p.parent.name)
+    for index, folder in enumerate(folders if not options.skip_fixtures else ()):
+        ops = OPS if options.all_ops else (OPS[index % 4],)
+        with standing_in(folder), contextlib.suppress(FusionRefused):
+            yield from fixture_cases(folder, ops)
+    if options.corpus:
+        from tests.faults.corpus import corpus_cases
+
+        yield from corpus_cases(options.corpus, options.kernels, options.skip)
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("--corpus", type=Path)
+    parser.add_argument("--kernels", type=int, default=50, help="how many kernels of the corpus")
+    parser.add_argument("--skip", type=int, default=0, help="leave out this many of the corpus")
+    parser.add_argument("--only", default="", help="only fixtures whose name holds this")
+    parser.add_argument("--skip-fixtures", action="store_true")
+    parser.add_argument("--all-ops", action="store_true", help="every op on every fixture, not one each")
+    parser.add_argument("--per-kind", type=int, default=4, help="at most this many faults of a kind a fusion")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--seconds", type=float, default=1e9, help="stop after this long")
+    parser.add_argument("--keep", type=Path, help="where to write what was wrongly accepted")
+    options = parser.parse_args()
+    started = time.monotonic()
+    table: dict[str, Counter[str]] = defaultdict(Counter)
+    wrong: list[str] = []
+    fusions = 0
+    for case in cases(options):
+        if time.monotonic() - started > options.seconds:
+            break
+        fusions += 1
+        try:
+            case.accept()
+        except InternalError as error:
+            wrong.append(f"{case.name}: the right rewrite is rejected: {error}")
+            print(wrong[-1], flush=True)
+            continue
+        scene = Scene.of(case)
+        for fault in faults(scene, options.per_kind, options.seed + fusions):
+            text = scene.spoiled(fault)
+            verdict = judged(text, case)
+            count(table[fault.kind], verdict)
+            if (verdict.accepted and verdict.differs) or verdict.compiled is Compiled.ACCEPTED:
+                wrong.append(f"{case.name}: {fault.kind}: {fault.what}: {verdict}")
+                print("WRONGLY ACCEPTED", wrong[-1], flush=True)
+                if options.keep:
+                    options.keep.mkdir(parents=True, exist_ok=True)
+                    (options.keep / f"{len(wrong)}_right.py").write_text(ast.unparse(scene.tree))
+                    (options.keep / f"{len(wrong)}_wrong.py").write_text(text)
+        print(f"{fusions} {case.name} {time.monotonic() - started:.0f} s {sum(c['mutants'] for c in table.values())}", file=sys.stderr, flush=True)
+    print(shown(table))
+    print(f"{fusions} fusions, {time.monotonic() - started:.0f} s, {len(wrong)} wrongly judged")
+    return 1 if wrong else 0
+
+
+def count(row: Counter[str], verdict: Verdict) -> None:
+    row["mutants"] += 1
+    row["differ"] += verdict.differs
+    row["rejected"] += verdict.differs and not verdict.accepted
+    row["source"] += verdict.differs and bool(verdict.source)
+    row[verdict.compiled.value] += 1
+
+
+COLUMNS = ("mutants", "differ", "rejected", "source", *(c.value for c in Compiled))
+
+
+def shown(table: dict[str, Counter[str]]) -> str:
+    lines = ["| fault | " + " | ".join(COLUMNS) + " |", "|---" * (len(COLUMNS) + 1) + "|"]
+    total: Counter[str] = Counter()
+    for kind, row in sorted(table.items()):
+        total.update(row)
+        lines.append(f"| {kind} | " + " | ".join(str(row[column]) for column in COLUMNS) + " |")
+    lines.append("| all | " + " | ".join(str(total[column]) for column in COLUMNS) + " |")
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
