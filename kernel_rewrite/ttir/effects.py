@@ -78,6 +78,7 @@ NO_MEMORY = frozenset(
         "tt.reduce.return", "tt.scan", "tt.scan.return", "tt.map_elementwise", "tt.map_elementwise.return",
         # checks and barriers order or stop the program, and touch no buffer
         "tt.assert", "tt.print", "cf.assert", "gpu.barrier", "ttg.barrier", "gpu.thread_id",
+        "llvm.intr.assume",
         "tt.grid_dependency_wait", "tt.grid_dependency_launch_dependents",
     }
 )  # fmt: skip
@@ -155,6 +156,9 @@ _REGISTER_INSTRUCTIONS = frozenset(
         "vmax4",
     }
 )  # fmt: skip
+_ORDERING_INSTRUCTIONS = frozenset({"griddepcontrol", "bar", "barrier", "fence", "membar", "nanosleep"})
+"""PTX that waits, or orders the accesses of others, and has none of its own."""
+
 _REGISTER_PREFIXES = ("v_",)  # AMD vector ALU instructions
 _DIRECTIVES = frozenset({".reg"})
 _COMMENT = re.compile(r"//[^\n]*|/\*.*?\*/", re.DOTALL)
@@ -168,19 +172,20 @@ def opaque_code(operation: Operation) -> str | None:
     Pure code that is handed no address can still hold one it got as a number from memory, so assembly must also consist
     of instructions that only compute on registers.
     """
-    if operation.attribute("pure") != "true":
-        if operation.name == "tt.extern_elementwise":
-            return "an external function that is not declared pure may touch any memory"
-        return "inline assembly that is not declared pure may touch any memory"
-    if operation.name == "tt.elementwise_inline_asm":
-        unknown = _memory_instruction(operation)
-        if unknown is not None:
-            return f"the inline assembly instruction `{unknown}` may touch memory"
-    return None
+    pure = operation.attribute("pure") == "true"
+    if operation.name == "tt.extern_elementwise":
+        return None if pure else "an external function that is not declared pure may touch any memory"
+    # tl.extra.cuda.gdc_wait() is assembly that only waits, and is declared impure so that it is not deleted
+    unknown = _unknown_instruction(operation, _REGISTER_INSTRUCTIONS if pure else _ORDERING_INSTRUCTIONS)
+    if unknown is None:
+        return None
+    if pure:
+        return f"the inline assembly instruction `{unknown}` may touch memory"
+    return "inline assembly that is not declared pure may touch any memory"
 
 
-def _memory_instruction(operation: Operation) -> str | None:
-    """The first instruction of the assembly that is not known to compute on registers only."""
+def _unknown_instruction(operation: Operation, known: frozenset[str]) -> str | None:
+    """The first instruction of the assembly that is not one of `known`."""
     match = _ASM_STRING.match(operation.attributes)
     if match is None:
         return "?"
@@ -196,6 +201,6 @@ def _memory_instruction(operation: Operation) -> str | None:
             unknown = next((word for word in others if not word.startswith(_REGISTER_PREFIXES)), None)
             if unknown is not None:
                 return unknown
-        elif first not in _DIRECTIVES and first.split(".")[0] not in _REGISTER_INSTRUCTIONS:
+        elif first not in _DIRECTIVES and first.split(".")[0] not in known:
             return first
     return None
