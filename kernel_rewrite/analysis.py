@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import cast
 
@@ -110,8 +110,10 @@ class Analysis:
             )
         return cast(frozenset[Location], self.memory[key])
 
-    def write_only(self, output: str) -> WriteOnlyVerdict:
-        return write_only(output, [(view.specialization, view.accesses) for view in self.views], self.span_of)
+    def write_only(self, output: str, views: Sequence[View] = ()) -> WriteOnlyVerdict:
+        """The verdict on `output` over all views, or over those given."""
+        considered = views or self.views
+        return write_only(output, [(view.specialization, view.accesses) for view in considered], self.span_of)
 
     def span_of(self, location: Location, operation: str) -> Span | None:
         """The source call that `location` belongs to; for a step of a pointer's way, its place alone."""

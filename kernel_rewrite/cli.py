@@ -375,6 +375,8 @@ def _inspection_text(inspection: Inspection) -> str:
         lines.append(f"  inputs   {', '.join(kernel.inputs) or '-'}")
         for output in kernel.outputs:
             verdict = "write-only" if output.write_only else "cannot take an epilogue"
+            if output.reasons and output.write_only_in:
+                verdict += f" (only written in {len(output.write_only_in)} of {len(output.written_in)} specializations)"
             lines.append(f"  output   {output.name}  {'/'.join(output.element_types)}  {verdict}")
             lines += [_indented(render(reason, inspection.sources)) for reason in output.reasons]
         lines += [f"  note     {statement}" for statement in kernel.assumed_names]

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
-from kernel_rewrite.analysis import Analysis, analyse
+from kernel_rewrite.analysis import Analysis, View, analyse
 from kernel_rewrite.checks import CHECKS_WITHOUT_OP, OutputRequest, element_types_of
 from kernel_rewrite.diagnostics import Diagnostic, FusionRefused
 from kernel_rewrite.selection import choose_kernel, read_source
@@ -30,13 +30,16 @@ class AccessReport:
 
 @dataclass(frozen=True, slots=True)
 class OutputReport:
-    """One written parameter: whether it is write-only in every specialization, or every reason why that is not proved."""
+    """One written parameter: whether it can take an epilogue, or every reason why not. `write_only_in` names the
+    specializations in which TTIR shows it only written, `written_in` those in which it is touched at all."""
 
     name: str
     element_types: tuple[str, ...]
     write_only: bool
     stores: tuple[Span, ...]
     reasons: tuple[Diagnostic, ...]
+    write_only_in: tuple[str, ...] = ()
+    written_in: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,7 +107,7 @@ def _report(
         analysis.parameters_with(MemoryEffect.READ),
         tuple(_output(analysis, name) for name in written_parameters(analysis)),
         tuple(_accesses(analysis)),
-        tuple(view.specialization.origin or "as inferred" for view in analysis.views),
+        tuple(_origin(view) for view in analysis.views),
         analysis.complete,
         tuple((f.specialization.origin, f.message) for f in analysis.failures),
         tuple(assumed.statement for assumed in analysis.closure.assumed_names),
@@ -119,13 +122,21 @@ def written_parameters(analysis: Analysis) -> tuple[str, ...]:
 def _output(analysis: Analysis, name: str) -> OutputReport:
     request = OutputRequest.without_op(name)
     reasons = tuple(dict.fromkeys(d for check in CHECKS_WITHOUT_OP for d in check(analysis, request)))
+    touched = [view for view in analysis.views if any(name in access.roots for access in view.accesses)]
+    clean = [view for view in touched if analysis.write_only(name, [view]).ok]
     return OutputReport(
         name,
         tuple(sorted(element_types_of(analysis, name))),
         not reasons,
         analysis.write_only(name).stores,
         reasons,
+        tuple(_origin(view) for view in clean),
+        tuple(_origin(view) for view in touched),
     )
+
+
+def _origin(view: View) -> str:
+    return view.specialization.origin or "as inferred"
 
 
 def _accesses(analysis: Analysis) -> Iterable[AccessReport]:

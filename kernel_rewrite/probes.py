@@ -19,10 +19,12 @@ _CERTAIN = (Evidence.OVERRIDE, Evidence.ALLOCATION, Evidence.ANNOTATION, Evidenc
 
 @dataclass(frozen=True, slots=True)
 class Probed:
-    """The stores to one output under other types, and whether an integer may be stored to it."""
+    """The stores to one output under other types, whether an integer may be stored to it, and the views under other
+    float types."""
 
     accesses: tuple[MemoryAccess, ...] = ()
     may_store_integers: bool = False
+    views: tuple[View, ...] = ()
 
 
 def is_certain(fact: ParameterFact) -> bool:
@@ -43,18 +45,21 @@ def probe_stores(analysis: Analysis, output: str) -> Probed:
 
 def _probe(analysis: Analysis, output: str) -> Probed:
     found: list[MemoryAccess] = []
+    views: list[View] = []
     integers = False
     for view in _covering(analysis, output):
         for specialization, is_integer in _other_types(analysis, view, output.split("[")[0]):
             texts = analysis.project.sources()
             result = next(analysis.compiler.lower(analysis.closure, texts, [specialization], analysis.target))
             if isinstance(result, Lowered):
-                stores = [a for a in view_of(result).accesses if a.roots == {output}]
+                probed = view_of(result)
+                stores = [a for a in probed.accesses if a.roots == {output}]
                 found += stores
+                views += [] if is_integer else [probed]
                 integers |= is_integer and any(a.value_type.startswith("i") for a in stores)
             elif result.kind != "rejected":
                 found += [replace(a, implicit_cast="unknown") for a in view.accesses if a.roots == {output}]
-    return Probed(tuple(found), integers)
+    return Probed(tuple(found), integers, tuple(views))
 
 
 def _covering(analysis: Analysis, output: str) -> Iterator[View]:

@@ -909,6 +909,90 @@ kernel(
     outputs=("float", "int", "one"),
 )
 
+PUT = """
+@triton.jit
+def put(p, i, v, m):
+    tl.store(p + i, v, mask=m)
+"""
+PUT_IF = """
+@triton.jit
+def put_if(p, i, v, m, TRIPLE: tl.constexpr):
+    if TRIPLE:
+        tl.store(p + i, v * 3, mask=m)
+    else:
+        tl.store(p + i, v, mask=m)
+"""
+MODE = "a, out, other, n, M: tl.constexpr, B: tl.constexpr"
+
+# The helper's store is lowered, but not by way of this call: the copy would not be called here.
+kernel(
+    "W-helper_call_that_is_never_lowered",
+    "x = tl.load(a + i, mask=m)\nput(out, i, x, m)\nif M * 7 == 28:\n    put(out, i, x * 2, m)",
+    MODE,
+    "out=relu",
+    "refused",
+    before=PUT,
+    kernel="k",
+)
+kernel(
+    "W-helper_call_that_is_lowered_for_another_buffer_only",
+    "x = tl.load(a + i, mask=m)\ntl.store(out + i, x, mask=m)\nput(other, i, x, m)\nif M * 7 == 28:\n    put(out, i, x, m)",
+    MODE,
+    "out=relu",
+    "refused",
+    before=PUT,
+    kernel="k",
+)
+kernel(
+    "W-store_in_a_helper_that_is_lowered_for_another_buffer_only",
+    "x = tl.load(a + i, mask=m)\nput_if(out, i, x, m, M * 7 == 28)\nput_if(other, i, x, m, True)",
+    MODE,
+    "out=relu",
+    "refused",
+    before=PUT_IF,
+    kernel="k",
+)
+kernel(
+    "W-load_in_a_helper_call_that_is_never_lowered",
+    "x = get(a, i, m)\nif M * 7 == 28:\n    x += get(out, i, m)\ntl.store(out + i, x, mask=m)",
+    MODE,
+    "out=relu",
+    "refused",
+    before="@triton.jit\ndef get(p, i, m):\n    return tl.load(p + i, mask=m)",
+    kernel="k",
+)
+# `P` is another name of `put`: what it stores to `other` gets no op.
+kernel(
+    "W-helper_also_passed_as_a_compile_time_argument",
+    "x = tl.load(a + i, mask=m)\nif M == 1:\n    P(other, i, x, m)\nput(out, i, x, m)",
+    "a, out, other, n, P: tl.constexpr, M: tl.constexpr, B: tl.constexpr",
+    "out=relu",
+    before=PUT,
+    kernel="k",
+    after="""
+    def launch(a):
+        out, other = torch.empty_like(a), torch.zeros_like(a)
+        k[(3,)](a, out, other, a.numel(), P=put, M=1, B=128)
+        return out, other
+    """,
+    call="out, other = launch(torch.randn(300))\nresult = {'out': out, 'other': other}",
+)
+kernel(
+    "W-launches_with_different_element_types",
+    COPY,
+    A_OUT,
+    "gelu",
+    "KR401",
+    after="""
+    def launch(a):
+        out = torch.empty(a.shape, dtype=torch.float32)
+        k[(1,)](a, out, a.numel(), B=64)
+        small = torch.empty(a.shape, dtype=torch.int8)
+        k[(1,)](a, small, a.numel(), B=64)
+        return out, small
+    """,
+)
+
 FUSED_CASES = [c for c in CASES if not c.codes]
 REFUSED_CASES = [c for c in CASES if c.codes]
 NAMES = [c.name for c in CASES]
@@ -1018,6 +1102,25 @@ def test_a_filled_buffer_is_accepted_when_the_caller_answers_for_it() -> None:
     case = next(c for c in CASES if c.name.startswith("U10"))
     fused = fuse(case.text, case.request, assume=["fully-written"])
     assert "fully-written" in [a.name for a in fused.assumptions]
+
+
+EMPTY = "    out = torch.empty_like(a)\n"
+
+
+# The buffer is a fresh one, but something is put into it before the launch, which the op would miss.
+@pytest.mark.parametrize(
+    "filled",
+    ["out.fill_(7)", "out[:] = a", "out[0] = 1", "out.copy_(a)", "torch.add(a, a, out=out)", "prepare(out)", "k[(1,)](a, out, 1, B=128)"],
+)
+def test_what_a_buffer_held_is_an_assumption_once_it_was_used(filled: str) -> None:
+    case = next(c for c in CASES if c.name.startswith("U10"))
+    fresh = case.text.replace("    out = torch.ones_like(a)\n", EMPTY)
+    assert [a.name for a in fuse(fresh, "sigmoid").assumptions] == ["no-alias"]
+    used = fresh.replace(EMPTY, f"{EMPTY}    {filled}\n")
+    try:
+        assert "fully-written" in [a.name for a in fuse(used, "sigmoid").assumptions]
+    except FusionRefused as refusal:
+        assert [d.code for d in refusal.diagnostics] == ["KR209"]
 
 
 # zeros stay zeros under relu: no assumption is needed for what the kernel does not write.

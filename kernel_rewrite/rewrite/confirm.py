@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from kernel_rewrite.analysis import Analysis, View
 from kernel_rewrite.checks import OutputRequest, element_type_of
 from kernel_rewrite.model import InternalError, Location, MemoryAccess, MemoryEffect, Specialization
 from kernel_rewrite.pointwise.reference import reference_source
+from kernel_rewrite.probes import probe_stores
 from kernel_rewrite.rewrite.epilogue import Rewrite
 from kernel_rewrite.rewrite.report import keep_evidence
 from kernel_rewrite.rewrite.unchanged import check_clone, check_unchanged
@@ -32,7 +33,8 @@ def confirm(
     try:
         rewritten = read_rewritten(text, analysis)
         check_source(rewritten, rewrite, analysis)
-        check_compiled(lower_rewritten(rewritten, analysis), analysis, References(analysis, numerics), requests)
+        views = views_to_confirm(analysis, requests)
+        check_compiled(lower_rewritten(rewritten, analysis, views), views, References(analysis, numerics), requests)
     except InternalError as error:
         asked = [f"{request.output}={request.text}" for request in requests]
         ttir = error.ttir if isinstance(error, CompiledDifference) else ()
@@ -69,25 +71,34 @@ def check_source(rewritten: SourceFile, rewrite: Rewrite, analysis: Analysis) ->
         check_clone(clone, helper.node, rewritten.tree)
 
 
-def lower_rewritten(rewritten: SourceFile, analysis: Analysis) -> list[Lowered | LoweringFailure]:
-    """The rewritten kernel as Triton compiles it, one answer for each of the analysed specializations."""
-    project = Project((rewritten,))
+def views_to_confirm(analysis: Analysis, requests: Iterable[OutputRequest]) -> tuple[View, ...]:
+    """The analysed views, and those with other float types where types were only inferred and rounding matters."""
+    rounding = (request.output for request in requests if not request.pointwise.commutes_with_rounding)
+    return (*analysis.views, *(view for output in rounding for view in probe_stores(analysis, output).views))
+
+
+def lower_rewritten(
+    rewritten: SourceFile, analysis: Analysis, views: Iterable[View]
+) -> list[Lowered | LoweringFailure]:
+    """The rewritten kernel as Triton compiles it, one answer for each of `views`."""
+    others = (file for file in analysis.project.files() if file is not analysis.kernel.file)
+    project = Project((rewritten, *others))  # what it imports is parsed already
     kernel = next((k for k in kernels(rewritten, project) if k.name == analysis.kernel.name), None)
     if kernel is None:
         raise InternalError(f"KR902: the rewritten file has no kernel `{analysis.kernel.name}`")
     closure = close(kernel, project)
-    specializations = [view.specialization for view in analysis.views]
+    specializations = [view.specialization for view in views]
     return list(analysis.compiler.lower(closure, project.sources(), specializations, analysis.target))
 
 
 def check_compiled(
     results: Sequence[Lowered | LoweringFailure],
-    analysis: Analysis,
+    views: Sequence[View],
     references: References,
     requests: Sequence[OutputRequest],
 ) -> None:
-    """Raise InternalError unless each of `results` is the original, but for E(value) at the stores to the outputs."""
-    for view, result in zip(analysis.views, results, strict=True):
+    """Raise InternalError unless each of `results` is the original of `views`, but for E(value) at the stores to the outputs."""
+    for view, result in zip(views, results, strict=True):
         original = ("original.ttir", view.text)
         if isinstance(result, LoweringFailure):
             message = f"KR902: Triton rejects the rewritten kernel: {result.message} at {result.places[:1]}"

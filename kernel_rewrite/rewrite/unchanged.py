@@ -2,12 +2,14 @@
 
 TTIR shows only what a specialization compiles: decorators, configurations, launchers and branches that were not lowered
 are held here. The two trees are walked side by side; they may part only at the value of a planned store, at the callee
-of a planned redirection, and where a definition or an import under a new name was added.
+of a planned redirection, and where a definition or an import under a new name was added. What is added may run no code of its
+own when the file is imported: its decorators are ones that the file uses already.
 """
 
 from __future__ import annotations
 
 import ast
+import builtins
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
@@ -26,15 +28,19 @@ class Clone:
 
 @dataclass(frozen=True, slots=True)
 class _Allowed:
-    """Where the trees may part: the identities of original nodes, and the names already taken at the top level."""
+    """Where the trees may part: the identities of original nodes, the names that no addition may take, and the
+    decorators that an added function may have, as text."""
 
     nodes: frozenset[int]
-    taken: frozenset[str]
+    taken: frozenset[str] = frozenset()
+    decorators: frozenset[str] = frozenset()
 
 
 def check_unchanged(original: ast.Module, rewritten: ast.Module, plans: Iterable[StorePlan]) -> None:
     """Raise InternalError (KR902) if `rewritten` differs from `original` outside what `plans` name."""
-    allowed = _Allowed(frozenset(_planned(plans, in_clones=False)), frozenset(_bound_names(original)))
+    planned = frozenset(_planned(plans, in_clones=False))
+    taken = frozenset(_bound_names(original)) | frozenset(dir(builtins))
+    allowed = _Allowed(planned, taken, frozenset(_decorators(original)))
     difference = _difference(original, rewritten, allowed)
     if difference is not None:
         raise InternalError(f"KR902: {difference} is not what was planned")
@@ -45,7 +51,7 @@ def check_clone(clone: Clone, helper: ast.FunctionDef, rewritten: ast.Module) ->
     copies = [n for n in ast.walk(rewritten) if isinstance(n, ast.FunctionDef) and n.name == clone.name]
     if len(copies) != 1:
         raise InternalError(f"KR902: `{clone.name}` is defined {len(copies)} times in the rewritten file")
-    allowed = _Allowed(frozenset(_planned([clone.plan], in_clones=True)), frozenset())
+    allowed = _Allowed(frozenset(_planned([clone.plan], in_clones=True)))
     fields = [name for name in helper._fields if name != "name"]
     for name in fields:
         difference = _difference(getattr(helper, name), getattr(copies[0], name), allowed)
@@ -64,6 +70,16 @@ def _planned(plans: Iterable[StorePlan], *, in_clones: bool) -> Iterator[int]:
                 yield id(call.node.func)
 
 
+def _decorators(module: ast.Module) -> Iterator[str]:
+    """The decorators of the file, and the functions that they call: `@triton.jit(...)` lets a helper be `@triton.jit`."""
+    for node in ast.walk(module):
+        for decorator in getattr(node, "decorator_list", ()):
+            yield ast.unparse(decorator)
+            if isinstance(decorator, ast.Call):
+                yield ast.unparse(decorator.func)
+    yield "triton.jit"  # kernel = triton.jit(body)
+
+
 def _bound_names(module: ast.Module) -> Iterator[str]:
     """The names that the top level of `module` binds, and every function and class of it."""
     for node in ast.walk(module):
@@ -78,10 +94,12 @@ def _bound_names(module: ast.Module) -> Iterator[str]:
 
 
 def _is_addition(node: object, allowed: _Allowed) -> bool:
-    """An import or a function that binds only new names."""
+    """An import or a function that binds only new names, and runs nothing but a decorator that the file has."""
     if isinstance(node, (ast.Import, ast.ImportFrom)):
-        return all((alias.asname or alias.name).split(".")[0] not in allowed.taken for alias in node.names)
-    return isinstance(node, ast.FunctionDef) and node.name not in allowed.taken
+        return all((alias.asname or alias.name).split(".")[0] not in allowed.taken | {"*"} for alias in node.names)
+    if not isinstance(node, ast.FunctionDef) or node.name in allowed.taken:
+        return False
+    return all(ast.unparse(decorator) in allowed.decorators for decorator in node.decorator_list)
 
 
 def _difference(one: object, other: object, allowed: _Allowed) -> str | None:

@@ -10,11 +10,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from kernel_rewrite.analysis import Analysis, analyse
+from kernel_rewrite.analysis import Analysis, View, analyse
 from kernel_rewrite.checks import OutputRequest
 from kernel_rewrite.diagnostics import FusionRefused
 from kernel_rewrite.fuse import plan_output
-from kernel_rewrite.rewrite.confirm import References, check_compiled, check_source, lower_rewritten, read_rewritten
+from kernel_rewrite.rewrite.confirm import References, check_compiled, check_source, lower_rewritten, read_rewritten, views_to_confirm
 from kernel_rewrite.rewrite.edits import apply_edits
 from kernel_rewrite.rewrite.epilogue import Rewrite, epilogue_edits
 from kernel_rewrite.selection import checked_assumptions, choose_kernel, choose_outputs, requested_epilogues
@@ -74,10 +74,14 @@ class Case:
     references: References
     lowered: list[str] = field(default_factory=list)
 
+    @property
+    def views(self) -> tuple[View, ...]:
+        return views_to_confirm(self.analysis, self.requests)
+
     def compiled(self) -> list[str]:
         """The TTIR of the right rewrite, a text a specialization."""
         if not self.lowered:
-            results = lower_rewritten(read_rewritten(self.text, self.analysis), self.analysis)
+            results = lower_rewritten(read_rewritten(self.text, self.analysis), self.analysis, self.views)
             assert all(isinstance(result, Lowered) for result in results)
             self.lowered.extend(result.text for result in results if isinstance(result, Lowered))
         return self.lowered
@@ -86,8 +90,8 @@ class Case:
         """Both judges accept the right rewrite."""
         rewritten = read_rewritten(self.text, self.analysis)
         check_source(rewritten, self.rewrite, self.analysis)
-        results = lower_rewritten(rewritten, self.analysis)
-        check_compiled(results, self.analysis, self.references, self.requests)
+        results = lower_rewritten(rewritten, self.analysis, self.views)
+        check_compiled(results, self.views, self.references, self.requests)
 
 
 def analysed(path: Path, kernel: str | None, request: Request) -> Analysis:

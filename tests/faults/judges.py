@@ -64,7 +64,7 @@ def judged(text: str, case: Case) -> Verdict:
 
 def _compiled(file: SourceFile, case: Case) -> tuple[Compiled, str]:
     try:
-        results = lower_rewritten(file, case.analysis)
+        results = lower_rewritten(file, case.analysis, case.views)
     except (InternalError, FusionRefused) as error:
         return Compiled.INVALID, str(error)
     failure = next((r for r in results if isinstance(r, LoweringFailure)), None)
@@ -74,7 +74,7 @@ def _compiled(file: SourceFile, case: Case) -> tuple[Compiled, str]:
     if [without_places(t) for t in texts] == [without_places(t) for t in case.compiled()]:
         return Compiled.SAME, ""
     try:
-        check_compiled(results, case.analysis, case.references, case.requests)
+        check_compiled(results, case.views, case.references, case.requests)
     except InternalError as error:
         return Compiled.REJECTED, str(error)
     right = case.compiled()

@@ -207,12 +207,16 @@ class Case:
 
 @dataclass
 class Count:
-    mismatches: int
-    max_ulp: int
-    zero_signs: int
-    total: int
+    mismatches: int = 0
+    max_ulp: int = 0
+    zero_signs: int = 0
+    total: int = 0
     example: str = ""
     error: str = ""
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        return {name: value for name, value in asdict(self).items() if value or name == "total"}
 
     @property
     def cell(self) -> str:
@@ -413,9 +417,9 @@ def main() -> int:
                     fusion = {"enable_fp_fusion": False} if extra else {}
                     counts[column] = run_case(case, module, dtype, data[dtype], **fusion)
                 except Exception as error:
-                    counts[column] = Count(-1, -1, 0, 0, error=f"{type(error).__name__}: {str(error)[-80:]!r}")
+                    counts[column] = Count(error=f"{type(error).__name__}: {str(error)[-80:]!r}")
             named = {"op": case.epilogue, "spelling": case.spelling, "digest": case.digest}
-            rows.append(named | {"counts": {c: asdict(n) for c, n in counts.items()}})
+            rows.append(named | {"counts": {c: n.facts for c, n in counts.items()}})
             cells = " | ".join(f"{c}: {n.cell}" for c, n in counts.items() if n.cell != "0")
             print(f"{case.epilogue} [{case.spelling}] {cells or 'all equal'}", flush=True)
     facts = {
@@ -432,9 +436,9 @@ def main() -> int:
     if options.out:
         options.out.write_text(full_table(rows, facts), encoding="utf-8")
     if options.json:
-        options.json.write_text(json.dumps({"facts": facts, "rows": rows}, indent=1), encoding="utf-8")
+        options.json.write_text(as_json(rows, facts), encoding="utf-8")
     print(json.dumps(facts))
-    errors = sum(bool(count["error"]) for row in rows for count in row["counts"].values())
+    errors = sum("error" in count for row in rows for count in row["counts"].values())
     return 1 if errors and options.interpret else 0
 
 
@@ -470,6 +474,12 @@ def headline(facts: dict[str, Any]) -> str:
         f"Measured {facts['date']} on one {facts['device']}{at}: torch {facts['torch']} (CUDA {facts['cuda']}), "
         f"Triton {facts['triton']}."
     )
+
+
+def as_json(rows: list[dict[str, Any]], facts: dict[str, Any]) -> str:
+    """JSON with a line for each row."""
+    lines = ",\n".join(f"  {json.dumps(row)}" for row in rows)
+    return f'{{\n "facts": {json.dumps(facts)},\n "rows": [\n{lines}\n ]\n}}\n'
 
 
 def line(cells: list[str]) -> str:

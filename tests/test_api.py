@@ -1,0 +1,134 @@
+"""The Python API: what it takes, what it returns, what it raises."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import kernel_rewrite
+from kernel_rewrite import Fused, FusionRefused
+
+SOURCE = """\
+import triton
+import triton.language as tl
+
+
+@triton.jit
+def scale(x_ptr, out_ptr, factor, n, BLOCK: tl.constexpr):
+    offsets = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
+    mask = offsets < n
+    tl.store(out_ptr + offsets, tl.load(x_ptr + offsets, mask=mask) * factor, mask=mask)
+"""
+
+TWO = SOURCE + SOURCE.split("\n\n\n")[1].replace("def scale", "def shift").replace("* factor", "+ factor")
+
+FUSED_STORE = "tl.maximum(tl.load(x_ptr + offsets, mask=mask) * factor, 0, propagate_nan=tl.PropagateNan.ALL)"
+
+
+@pytest.mark.parametrize("epilogues", [{"out_ptr": "relu"}, "relu", "out_ptr=relu", ["out_ptr=relu"]])
+def test_text_in_every_form_of_request(epilogues: object) -> None:
+    fused = kernel_rewrite.fuse(SOURCE, epilogues)
+    assert isinstance(fused, Fused)
+    assert FUSED_STORE in fused.source
+    assert fused.kernel == "scale"
+    assert fused.name == "relu"
+    assert fused.epilogues == (("out_ptr", "relu"),)
+    assert fused.proof.output == "out_ptr"
+    assert [span.line for span in fused.proof.stores] == [9]
+    assert fused.diff.startswith("--- a/")
+    assert "+    tl.store(out_ptr + offsets, tl.maximum(" in fused.diff
+
+
+def test_a_path(tmp_path: Path) -> None:
+    file = tmp_path / "scale.py"
+    file.write_text(SOURCE)
+    from_text = kernel_rewrite.fuse(SOURCE, "relu", path="scale.py").source
+    assert kernel_rewrite.fuse(file, "relu").source == from_text
+    assert kernel_rewrite.fuse(str(file), "relu").source == from_text
+    assert file.read_text() == SOURCE
+
+
+def test_a_jit_function(tmp_path: Path) -> None:
+    """In a process of its own: this one never imports triton."""
+    (tmp_path / "two.py").write_text(TWO)
+    program = (
+        "import two, kernel_rewrite\n"
+        "fused = kernel_rewrite.fuse(two.shift, {'out_ptr': 'relu'})\n"
+        "assert fused.kernel == 'shift', fused.kernel\n"
+        "report, = kernel_rewrite.inspect(two.scale).kernels\n"
+        "assert report.name == 'scale'\n"
+        "print(fused.source)\n"
+    )
+    result = subprocess.run([sys.executable, "-c", program], cwd=tmp_path, capture_output=True, text=True)
+    assert result.returncode == 0, result.stderr
+    assert "tl.maximum(tl.load(x_ptr + offsets, mask=mask) + factor" in result.stdout
+
+
+def test_numerics_fused_keeps_the_precision_of_the_value() -> None:
+    eager = kernel_rewrite.fuse(SOURCE, "sigmoid", dtypes=["out_ptr=fp16", "x_ptr=fp32"]).source
+    precise = kernel_rewrite.fuse(SOURCE, "sigmoid", dtypes=["out_ptr=fp16", "x_ptr=fp32"], numerics="fused").source
+    assert ".to(out_ptr.dtype.element_ty))" in eager
+    assert ".to(out_ptr.dtype.element_ty))" not in precise
+    assert "--numerics fused" in precise
+
+
+def test_a_refusal_carries_its_diagnostics() -> None:
+    with pytest.raises(FusionRefused) as refused:
+        kernel_rewrite.fuse(SOURCE, {"x_ptr": "relu"})
+    assert [d.code for d in refused.value.diagnostics] == ["KR210"]
+    assert "KR210" in str(refused.value)
+
+
+def test_all_reasons_at_once() -> None:
+    source = SOURCE.replace(
+        "    tl.store(",
+        "    tl.atomic_add(out_ptr + offsets, 1.0, mask=mask)\n    factor += tl.load(out_ptr)\n    tl.store(",
+    )
+    with pytest.raises(FusionRefused) as refused:
+        kernel_rewrite.fuse(source, "relu")
+    assert [d.code for d in refused.value.diagnostics] == ["KR201", "KR202"]
+
+
+def test_a_wrong_source_type() -> None:
+    with pytest.raises(TypeError, match="a path, a text or a JITFunction"):
+        kernel_rewrite.fuse(17, "relu")
+
+
+def test_inspect_reports_each_kernel() -> None:
+    inspection = kernel_rewrite.inspect(TWO)
+    assert [kernel.name for kernel in inspection.kernels] == ["scale", "shift"]
+    report = inspection.kernels[0]
+    assert report.inputs == ("x_ptr",)
+    (output,) = report.outputs
+    assert (output.name, output.write_only, output.element_types) == ("out_ptr", True, ("fp32",))
+    assert output.write_only_in == output.written_in == report.specializations
+    assert [(access.effect, access.parameters, access.span.line) for access in report.accesses] == [
+        ("write", ("out_ptr",), 9),
+        ("read", ("x_ptr",), 9),
+    ]
+    assert {fact.name: fact.kind for fact in report.parameters} == {
+        "x_ptr": "pointer",
+        "out_ptr": "pointer",
+        "factor": "scalar",
+        "n": "scalar",
+        "BLOCK": "constexpr",
+    }
+
+
+def test_inspect_says_in_which_specializations_an_output_is_only_written() -> None:
+    source = SOURCE.replace("BLOCK: tl.constexpr", "BLOCK: tl.constexpr, ADD: tl.constexpr").replace(
+        "    tl.store(", "    if ADD:\n        factor += tl.load(out_ptr)\n    tl.store("
+    )
+    (report,) = kernel_rewrite.inspect(source).kernels
+    (output,) = report.outputs
+    assert not output.write_only
+    assert [reason.code for reason in output.reasons] == ["KR201"]
+    assert len(output.write_only_in) == 1 and len(output.written_in) == 2
+
+
+def test_unknown_attribute() -> None:
+    with pytest.raises(AttributeError, match="no attribute 'fuze'"):
+        _ = kernel_rewrite.fuze  # type: ignore[attr-defined]
