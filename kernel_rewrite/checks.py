@@ -138,7 +138,7 @@ def element_types(analysis: Analysis, request: OutputRequest) -> Iterator[Diagno
         reason = request.pointwise.undefined_reason(element)
         if reason:
             fact = next((f for f in analysis.facts if f.name == request.parameter), None)
-            notes = ()
+            notes: tuple[str, ...] = ()
             if fact is not None and fact.evidence in (Evidence.USE, Evidence.NAME, Evidence.GUESS, Evidence.REPAIR):
                 notes = (f"`{request.parameter}` was taken for {element} ({fact.evidence.value})",)
             yield Diagnostic(

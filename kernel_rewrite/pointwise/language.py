@@ -353,9 +353,14 @@ def _parameters_text(row: Op) -> str:
     return f"at most {count} argument{'s' if count > 1 else ''} beside x"
 
 
-def _usage(row: Op) -> str:
+def signature(row: Op) -> str:
+    """`relu`, `leaky_relu(negative_slope=0.01)`, `to(dtype)`: an op as an epilogue writes it."""
     parts = [p.name if p.default is REQUIRED else f"{p.name}={_literal(p.default)}" for p in row.parameters]
-    return f"write it as `{row.name}({', '.join(parts)})`" if parts else f"write it as `{row.name}`"
+    return f"{row.name}({', '.join(parts)})" if parts else row.name
+
+
+def _usage(row: Op) -> str:
+    return f"write it as `{signature(row)}`"
 
 
 # ------------------------------------------------------------------------------------------------------------ emission

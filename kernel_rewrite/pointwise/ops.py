@@ -130,7 +130,7 @@ class Op:
     exact: bool = False
     stepwise: bool = False  # torch computes it from several ops, each of which rounds
     nan: str = "stays NaN"
-    differs: str = ""  # where a GPU's bits are known not to be those of torch's CUDA kernel, and why
+    differs: str = ""  # "float32, float64: why", where a GPU's bits are known not to be those of torch's CUDA kernel
     source: str = ""
 
     @property
@@ -291,7 +291,7 @@ _SMALLEST_NORMAL = "1.1754943508222875e-38"
 _ONE_SIXTH = "0.1666666716337204"
 
 _ERF = "erf of Triton's libdevice up to 3.7 is not that of CUDA 13"
-_LOG1P = "float64: log1p of libdevice and of CUDA differ by one unit in the last place"
+_LOG1P = "float64: log1p of libdevice and of CUDA differ in the last place"
 
 _NN = "torch.nn.functional."
 _CUDA = "aten/src/ATen/native/cuda/"

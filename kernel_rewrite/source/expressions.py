@@ -51,7 +51,9 @@ def as_argument(node: cst.BaseExpression) -> cst.BaseExpression:
 
 def substitute(template: str, name: str, value: cst.BaseExpression) -> cst.BaseExpression:
     """`template` (an expression) with `value` for each use of `name`."""
-    return cst.ensure_type(parsed(template).visit(_Substitution(name, value)), cst.BaseExpression)
+    replaced = parsed(template).visit(_Substitution(name, value))
+    assert isinstance(replaced, cst.BaseExpression)
+    return replaced
 
 
 def replace_argument(

@@ -32,7 +32,9 @@ def main() -> None:
     import triton
 
     print(json.dumps({"triton": triton.__version__}), file=answers, flush=True)
-    kernel, jitted, failure = None, {}, None
+    kernel: Any = None
+    jitted: Jitted = {}
+    failure: dict[str, Any] | None = None
     for line in sys.stdin:
         request = json.loads(line)
         if "closure" in request:

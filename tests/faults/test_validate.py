@@ -139,7 +139,7 @@ def k(x_ptr, out_ptr, n, BLOCK: tl.constexpr):
         "3",
     ),
     "whether a call is inlined": (
-        "@triton.jit{}\ndef f(p, x):\n    tl.store(p, x)\n\n\n" + KERNEL.format("f(out_ptr + offs, x)"),
+        "@triton.jit{}\ndef f(p, x):\n    tl.store(p, x)\n\n\n" + KERNEL.format("f(out_ptr, n * 2)"),
         "",
         "(noinline=True)",
     ),

@@ -523,8 +523,9 @@ def op_table(rows: list[dict[str, Any]], facts: dict[str, Any]) -> str:
             unfused.append(f"`{row['op']}`")
     return "\n".join(
         [
-            f"{headline(facts)} Inputs: {samples}; every value of the 8- and 16-bit integers. Compiled with",
-            f"`enable_fp_fusion=False`, float32 counts that differ: {', '.join(unfused) or 'none'}.",
+            headline(facts),
+            f"Inputs: {samples}; every value of the 8- and 16-bit integers.",
+            f"Compiled with `enable_fp_fusion=False`, float32 counts that differ: {', '.join(unfused) or 'none'}.",
             "",
             line(["op", *floats, "integers", "why"]),
             "|---" * (len(floats) + 3) + "|",
