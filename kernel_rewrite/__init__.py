@@ -14,14 +14,14 @@ __all__ = ["Diagnostic", "Fused", "FusionRefused", "InternalError", "fuse", "ins
 if TYPE_CHECKING:
     from kernel_rewrite.diagnostics import Diagnostic, FusionRefused
     from kernel_rewrite.fuse import fuse
-    from kernel_rewrite.fused import Fused
+    from kernel_rewrite.results import Fused
     from kernel_rewrite.inspection import inspect
     from kernel_rewrite.model import InternalError
     from kernel_rewrite.verify import verify
 
 _HOMES = {
     "Diagnostic": "kernel_rewrite.diagnostics",
-    "Fused": "kernel_rewrite.fused",
+    "Fused": "kernel_rewrite.results",
     "FusionRefused": "kernel_rewrite.diagnostics",
     "InternalError": "kernel_rewrite.model",
     "fuse": "kernel_rewrite.fuse",

@@ -17,11 +17,13 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from kernel_rewrite.diagnostics import Diagnostic
-    from kernel_rewrite.inspection import Inspection
+    from kernel_rewrite.results import Fused, Inspection
+    from kernel_rewrite.source.files import Project
 
 REFUSED, ERROR = 1, 2
 
 _FORMAT = click.option("--format", "output_format", type=click.Choice(["text", "json"]), default="text", show_default=True)
+_NO_CACHE = click.option("--no-cache", is_flag=True, help="Compute the answer even if it is known for these very files.")
 _KERNEL = click.option("--kernel", metavar="NAME", help="The kernel to work on; needed when the file has several.")
 _SET = click.option(
     "--set", "constexprs", multiple=True, metavar="NAME=VALUE", help="Fix a compile-time parameter instead of inferring it."
@@ -74,6 +76,7 @@ def main() -> None:
 @_DTYPE
 @click.option("--assume", multiple=True, metavar="NAME", help="Take a statement from you: no-alias, fully-written, float-elements.")
 @_FORMAT
+@_NO_CACHE
 @click.option("--force", is_flag=True, help="Overwrite a file that kernel-rewrite did not generate.")
 def fuse(
     source: str,
@@ -86,6 +89,7 @@ def fuse(
     dtypes: tuple[str, ...],
     assume: tuple[str, ...],
     output_format: str,
+    no_cache: bool,
     force: bool,
 ) -> None:
     """Write a copy of SRC.py in which every store to an output stores OP of the value.
@@ -97,13 +101,21 @@ def fuse(
       kernel-rewrite fuse matmul.py --epilogue 'clamp(0, 6)' -o -
     """
     with _reporting(source, output_format):
-        _start_compiler()
-        from kernel_rewrite.fuse import fuse as fuse_source
+        from kernel_rewrite.cache import cached
         from kernel_rewrite.project.files import default_output, write_generated
 
-        fused = fuse_source(
-            source, epilogues, kernel=kernel, numerics=numerics, constexprs=constexprs, dtypes=dtypes, assume=assume
-        )
+        options = {
+            "kernel": kernel, "numerics": numerics, "constexprs": constexprs, "dtypes": dtypes, "assume": assume
+        }  # fmt: skip
+
+        def compute(project: Project) -> Fused:
+            _start_compiler()
+            from kernel_rewrite.fuse import fuse as fuse_source
+
+            return fuse_source(source, epilogues, **options, project=project)
+
+        request = ("fuse", source, epilogues, tuple(options.items()))
+        fused = cached(request, compute, enabled=not no_cache)
         written = ""
         if show_diff:
             click.echo(fused.diff, nl=False)
@@ -128,15 +140,27 @@ def fuse(
 @_SET
 @_DTYPE
 @_FORMAT
+@_NO_CACHE
 def inspect(
-    source: str, kernel: str | None, constexprs: tuple[str, ...], dtypes: tuple[str, ...], output_format: str
+    source: str,
+    kernel: str | None,
+    constexprs: tuple[str, ...],
+    dtypes: tuple[str, ...],
+    output_format: str,
+    no_cache: bool,
 ) -> None:
     """Show the inputs, outputs, loads and stores of each kernel, and which outputs can take an epilogue."""
     with _reporting(source, output_format):
-        _start_compiler()
-        from kernel_rewrite.inspection import inspect as inspect_source
+        from kernel_rewrite.cache import cached
 
-        inspection = inspect_source(source, kernel=kernel, constexprs=constexprs, dtypes=dtypes)
+        def compute(project: Project) -> Inspection:
+            _start_compiler()
+            from kernel_rewrite.inspection import inspect as inspect_source
+
+            return inspect_source(source, kernel=kernel, constexprs=constexprs, dtypes=dtypes, project=project)
+
+        request = ("inspect", source, kernel, constexprs, dtypes)
+        inspection = cached(request, compute, enabled=not no_cache)
         if output_format == "json":
             click.echo(_as_json(_inspection_json(inspection)))
         else:

@@ -8,11 +8,12 @@ from typing import Any
 from kernel_rewrite.analysis import Analysis, analyse
 from kernel_rewrite.checks import OutputRequest
 from kernel_rewrite.diagnostics import FusionRefused
-from kernel_rewrite.fused import EAGER, Fused, Options, fused_file
+from kernel_rewrite.fused import EAGER, Options, fused_file
 from kernel_rewrite.probes import probe_stores
 from kernel_rewrite.rewrite.confirm import confirm
 from kernel_rewrite.rewrite.edits import apply_edits
 from kernel_rewrite.rewrite.epilogue import epilogue_edits, references
+from kernel_rewrite.results import Fused
 from kernel_rewrite.rewrite.stores import StorePlan, plan_stores
 from kernel_rewrite.selection import (
     checked_assumptions,
@@ -21,6 +22,7 @@ from kernel_rewrite.selection import (
     read_source,
     requested_epilogues,
 )
+from kernel_rewrite.source.files import Project
 from kernel_rewrite.source.signatures import parse_overrides
 from kernel_rewrite.ttir.lower import compiler
 
@@ -35,18 +37,20 @@ def fuse(
     dtypes: Iterable[str] = (),
     assume: Iterable[str] = (),
     path: str | None = None,
+    project: Project | None = None,
 ) -> Fused:
     """The file of `source` with each epilogue inlined into every store of its output, proved.
 
     `source` is a path, the text of a file, or a `triton.JITFunction`. `epilogues` is an op ("relu", when the kernel has
     one eligible output), "OUT=OP" texts, or {output: op}. `numerics`: "eager" rounds to the output's type between kernel
     and op, as the unfused pair does; "fused" keeps the precision of the stored value. `constexprs` ("NAME=VALUE") and
-    `dtypes` ("PARAM=fp16") fix what is otherwise inferred. Raises FusionRefused with every reason, or InternalError.
+    `dtypes` ("PARAM=fp16") fix what is otherwise inferred; `project` takes note of the files that are read. Raises
+    FusionRefused with every reason, or InternalError.
     """
     compiler().start()  # its imports overlap with the reading
     requested = requested_epilogues(epilogues)
     options = Options(numerics, tuple(constexprs), tuple(dtypes), checked_assumptions(assume))
-    project, file, name = read_source(source, path, kernel)
+    project, file, name = read_source(source, path, kernel, project)
     definition = choose_kernel(file, project, name)
     analysis = analyse(
         definition, project, compiler(), lambda function: parse_overrides(function, options.constexprs, options.dtypes)

@@ -1,4 +1,4 @@
-"""The result of a fusion, and what its header says."""
+"""The fused file: its header, its diff, its proofs."""
 
 from __future__ import annotations
 
@@ -11,7 +11,8 @@ from dataclasses import dataclass
 from kernel_rewrite import __version__
 from kernel_rewrite.analysis import Analysis
 from kernel_rewrite.checks import OutputRequest, assumptions, element_type_of
-from kernel_rewrite.model import Assumption, WriteOnlyProof
+from kernel_rewrite.model import WriteOnlyProof
+from kernel_rewrite.results import Fused
 from kernel_rewrite.rewrite.edits import unified_diff
 from kernel_rewrite.rewrite.header import digest, with_header
 from kernel_rewrite.rewrite.stores import unreached_stores
@@ -43,38 +44,6 @@ class Options:
         return [*numerics, *fixed, *(f"--assume {name}" for name in sorted(self.assumed))]
 
 
-@dataclass(frozen=True, slots=True)
-class Fused:
-    """A fused kernel file.
-
-    `source` is its whole text, `diff` the unified diff from the original (without the header), `proofs` one write-only
-    proof an output, `name` the short name of what was fused ("relu"), `encoding` that of the original file.
-    """
-
-    source: str
-    diff: str
-    kernel: str
-    name: str
-    proofs: tuple[WriteOnlyProof, ...]
-    epilogues: tuple[tuple[str, str], ...]
-    path: str = "<string>"
-    encoding: str = "utf-8"
-
-    @property
-    def proof(self) -> WriteOnlyProof:
-        """The proof of the first output."""
-        return self.proofs[0]
-
-    @property
-    def statements(self) -> tuple[str, ...]:
-        """What was proved, a sentence an output."""
-        return tuple(statement(proof) for proof in self.proofs)
-
-    @property
-    def assumptions(self) -> tuple[Assumption, ...]:
-        return tuple(dict.fromkeys(a for proof in self.proofs for a in proof.assumptions))
-
-
 def fused_file(analysis: Analysis, requests: Sequence[OutputRequest], options: Options, text: str) -> Fused:
     """The confirmed `text` with its header, diff and proofs."""
     file, kernel = analysis.kernel.file, analysis.kernel.name
@@ -97,6 +66,7 @@ def fused_file(analysis: Analysis, requests: Sequence[OutputRequest], options: O
         name="_".join(request.pointwise.name for request in requests),
         proofs=proofs,
         epilogues=tuple((request.output, request.text) for request in requests),
+        statements=tuple(statement(proof) for proof in proofs),
         path=file.path,
         encoding=file.encoding,
     )

@@ -3,69 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
 from typing import Any
 
 from kernel_rewrite.analysis import Analysis, View, analyse
 from kernel_rewrite.checks import CHECKS_WITHOUT_OP, OutputRequest, element_types_of
-from kernel_rewrite.diagnostics import Diagnostic, FusionRefused
+from kernel_rewrite.diagnostics import FusionRefused
 from kernel_rewrite.selection import choose_kernel, read_source
-from kernel_rewrite.model import MemoryEffect, ParameterFact, Span
+from kernel_rewrite.model import MemoryEffect, Span
+from kernel_rewrite.results import AccessReport, Inspection, KernelReport, OutputReport
 from kernel_rewrite.source.closure import KernelDefinition, kernels
 from kernel_rewrite.source.files import Project
 from kernel_rewrite.source.signatures import parse_overrides
 from kernel_rewrite.ttir.lower import compiler
-
-
-@dataclass(frozen=True, slots=True)
-class AccessReport:
-    """One call that touches memory: what it does, to which parameters, and whether any specialization has it."""
-
-    effect: str
-    parameters: tuple[str, ...]
-    span: Span
-    text: str
-    lowered: bool
-
-
-@dataclass(frozen=True, slots=True)
-class OutputReport:
-    """One written parameter: whether it can take an epilogue, or every reason why not. `write_only_in` names the
-    specializations in which TTIR shows it only written, `written_in` those in which it is touched at all."""
-
-    name: str
-    element_types: tuple[str, ...]
-    write_only: bool
-    stores: tuple[Span, ...]
-    reasons: tuple[Diagnostic, ...]
-    write_only_in: tuple[str, ...] = ()
-    written_in: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class KernelReport:
-    """What is known about one kernel. `problems` is not empty when it could not be lowered at all."""
-
-    name: str
-    span: Span
-    parameters: tuple[ParameterFact, ...] = ()
-    inputs: tuple[str, ...] = ()
-    outputs: tuple[OutputReport, ...] = ()
-    accesses: tuple[AccessReport, ...] = ()
-    specializations: tuple[str, ...] = ()
-    complete: bool = False
-    rejected: tuple[tuple[str, str], ...] = ()
-    assumed_names: tuple[str, ...] = ()
-    problems: tuple[Diagnostic, ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class Inspection:
-    """The kernels of one file, in order."""
-
-    path: str
-    kernels: tuple[KernelReport, ...]
-    sources: dict[str, str]
 
 
 def inspect(
@@ -75,6 +24,7 @@ def inspect(
     constexprs: Iterable[str] = (),
     dtypes: Iterable[str] = (),
     path: str | None = None,
+    project: Project | None = None,
 ) -> Inspection:
     """A report on `kernel`, or on every kernel of `source` (a path, a text or a JITFunction).
 
@@ -82,7 +32,7 @@ def inspect(
     """
     build = compiler()
     build.start()
-    project, file, kernel = read_source(source, path, kernel)
+    project, file, kernel = read_source(source, path, kernel, project)
     every = kernels(file, project)
     chosen = [k for k in every if k.entry] or list(every)
     if kernel is not None or not chosen:

@@ -45,9 +45,11 @@ def checked_assumptions(names: Iterable[str]) -> frozenset[str]:
     return frozenset(names)
 
 
-def read_source(source: Any, path: str | None, kernel: str | None) -> tuple[Project, SourceFile, str | None]:
-    """The file behind a path, a text or a JITFunction, in a project of its own."""
-    project = Project()
+def read_source(
+    source: Any, path: str | None, kernel: str | None, project: Project | None = None
+) -> tuple[Project, SourceFile, str | None]:
+    """The file behind a path, a text or a JITFunction, in `project` or one of its own."""
+    project = Project() if project is None else project
     if hasattr(source, "fn"):  # a JITFunction, or an Autotuner or Heuristics around one
         function = source
         while not callable(getattr(function, "__code__", None)) and hasattr(function, "fn"):

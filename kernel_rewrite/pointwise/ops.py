@@ -641,9 +641,7 @@ _ROWS: tuple[Op, ...] = (
         "hardswish",
         _NN + "hardswish",
         "x * min(max(x + 3, 0), 6) / 6",
-        steps=_WIDE
-        + "gate = {tl}.minimum({tl}.maximum(wide + 3.0, 0.0), 6.0)\n"
-        + f"wide * gate * {_ONE_SIXTH}",
+        steps=_WIDE + "gate = {tl}.minimum({tl}.maximum(wide + 3.0, 0.0), 6.0)\n" + f"wide * gate * {_ONE_SIXTH}",
         integer_result="",
         at=_guarded(lambda x: x * _clamp(x + 3.0, 0.0, 6.0) / 6.0),
         source=_CUDA + "ActivationHardswishKernel.cu",

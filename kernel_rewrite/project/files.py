@@ -7,7 +7,7 @@ import tempfile
 from pathlib import Path
 
 from kernel_rewrite.diagnostics import Diagnostic, FusionRefused
-from kernel_rewrite.fused import Fused
+from kernel_rewrite.results import Fused
 from kernel_rewrite.rewrite.header import is_generated
 
 

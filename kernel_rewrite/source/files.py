@@ -147,6 +147,19 @@ class Project:
         """The text of every file read so far by the name shown to the user, as `diagnostics.render` takes it."""
         return {file.path: file.text for file in self.files()}
 
+    def consulted(self) -> dict[str, bool]:
+        """Every place that was looked at to find and read the files so far, and whether a file is there: while neither
+        this nor the files' contents change, the project reads as it does now."""
+        places = set(self._files)
+        for root, name in self._modules:
+            base = os.path.join(root, *name.split(".")) if name else root
+            places |= {os.path.join(base, "__init__.py"), *([f"{base}.py"] if name else [])}
+        folders = {os.path.dirname(location) for location in self._files}
+        while folders:
+            places |= {os.path.join(folder, marker) for folder in folders for marker in ("__init__.py", ".git")}
+            folders = {os.path.dirname(folder) for folder in folders} - folders
+        return {place: os.path.exists(place) for place in places}
+
     def file(self, path: str) -> SourceFile | None:
         """The file shown as `path`, when it was read before."""
         return next((file for file in self.files() if file.path == path), None)

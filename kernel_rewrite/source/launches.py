@@ -1,7 +1,8 @@
 """Where a kernel is launched in its file, and what each argument tells about the parameter it is given to.
 
 Everything is syntactic and within the launching function: every assignment to a name counts, whatever branch it stands
-in, so that facts are "may" facts and allocations are reported as the set of what the name can be.
+in, so that facts are "may" facts and allocations are reported as the set of what the name can be. Only for what overlaps
+what, assignments are followed as they run (`aliasing`).
 """
 
 from __future__ import annotations
@@ -10,8 +11,10 @@ import ast
 import enum
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
+from functools import lru_cache
 
 from kernel_rewrite.model import Dtype, Span
+from kernel_rewrite.source.aliasing import GIVEN, Conditions, Flow, Place, may_hold, overlaps
 from kernel_rewrite.source.folding import TORCH_DTYPES
 from kernel_rewrite.source.symbolic import Evaluator, HostFunction, Unknown, module_names
 
@@ -53,13 +56,15 @@ class Fact:
 
 @dataclass(frozen=True, slots=True)
 class Alias:
-    """Two pointer parameters that one launch gives the same tensor. `certain` is False when only some paths do."""
+    """Two pointer parameters that one launch gives the same tensor. `certain` is False when only some paths do. `ways` are
+    the conditions of the launching function under which it does, each way a set of them."""
 
     left: str
     right: str
     span: Span
     text: str
     certain: bool
+    ways: tuple[Conditions, ...] = (frozenset(),)
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +78,27 @@ class Launch:
     arguments: Mapping[str, ast.expr] = field(hash=False)
     facts: Mapping[str, Fact] = field(hash=False)
     complete: bool = True
+    call: ast.Call | None = field(default=None, hash=False, compare=False)
+    body: tuple[ast.stmt, ...] = field(default=(), hash=False, compare=False)
+
+    def places(self, parameter: str) -> frozenset[Place]:
+        """The memory that the argument of `parameter` may be."""
+        return _flow(self.function, self.body).places(self.arguments[parameter])
+
+    @property
+    def conditions(self) -> Conditions:
+        """What the launch itself stands under."""
+        return _flow(self.function, self.body).conditions_of(self.call) if self.call is not None else frozenset()
+
+    def allows(self, way: Conditions, values: Mapping[str, object]) -> bool:
+        """Whether `way` (of an `Alias`) can hold when the kernel is compiled with `values`: those of its constexpr
+        parameters, by name, and None for the parameters that are None."""
+        flow = _flow(self.function, self.body)
+        found: dict[str, list[object]] = {}
+        for name, argument in self.arguments.items():
+            if not isinstance(argument, ast.Constant):
+                found.setdefault(flow.text(argument), []).append(values.get(name, GIVEN))
+        return may_hold(way, {text: given[0] for text, given in found.items() if all(g == given[0] for g in given)})
 
     def allocation(self, parameter: str) -> frozenset[Allocation]:
         """What the launcher passes for `parameter`; empty when unknown."""
@@ -109,7 +135,8 @@ def launches(
             arguments, complete = _bound(call, kernel, scope)
             launcher = f"{owner}.{function.name}" if function and owner else function.name if function else ""
             facts = {name: scope.fact(node) for name, node in arguments.items()}
-            found.append(Launch(Span.of(file, call), launcher, function, arguments, facts, complete))
+            span = Span.of(file, call)
+            found.append(Launch(span, launcher, function, arguments, facts, complete, call, tuple(body)))
     return tuple(sorted(found, key=lambda launch: launch.span))
 
 
@@ -117,16 +144,21 @@ def aliases(launch: Launch, pointers: Iterable[str]) -> tuple[Alias, ...]:
     """The pairs of `pointers` that `launch` may give the same tensor, or views of one."""
     found = []
     names = [p for p in pointers if p in launch.facts]
+    places = {name: launch.places(name) for name in names}
+    here = launch.conditions if names else frozenset()
     for index, left in enumerate(names):
         for right in names[index + 1 :]:
-            one, other = launch.facts[left], launch.facts[right]
-            shared = one.roots & other.roots
-            if not shared or _disjoint(launch.arguments[left], launch.arguments[right]):
-                continue
-            certain = len(one.roots) == len(other.roots) == 1
-            text = ast.unparse(launch.arguments[left])
-            found.append(Alias(left, right, launch.span, text, certain))
+            ways = overlaps(places[left], places[right], here)
+            if ways:
+                certain = len(places[left]) == len(places[right]) == 1 and ways == (frozenset(),)
+                text = ast.unparse(launch.arguments[left])
+                found.append(Alias(left, right, launch.span, text, certain, ways))
     return tuple(found)
+
+
+@lru_cache(maxsize=32)
+def _flow(function: ast.FunctionDef | ast.AsyncFunctionDef | None, body: tuple[ast.stmt, ...]) -> Flow:
+    return Flow(function, body)
 
 
 # ------------------------------------------------------------------------------------------------------ finding calls
@@ -710,14 +742,6 @@ def _presence(node: ast.expr) -> tuple[str, bool] | None:
 
 def _is_constant(node: ast.expr, value: object) -> bool:
     return isinstance(node, ast.Constant) and node.value is value
-
-
-def _disjoint(left: ast.expr, right: ast.expr) -> bool:
-    """Whether two expressions are different constant subscripts of one tensor: `x[0]` and `x[1]`."""
-    match left, right:
-        case ast.Subscript(value=a, slice=ast.Constant(value=i)), ast.Subscript(value=b, slice=ast.Constant(value=j)):
-            return ast.dump(a) == ast.dump(b) and i != j
-    return False
 
 
 def _last_name(node: ast.expr) -> str:

@@ -286,8 +286,10 @@ class _Side:
             self._pure[function.name] = False  # recursion is no pure term
             blocks = function.body.reachable()
             operations = [op for block in blocks for op in block.operations]
-            self._pure[function.name] = len(blocks) == 1 and all(
-                op.name == RETURN or self.is_pure(op) for op in operations
+            # a function that is to stay a call is compared as one
+            inlined = "noinline = true" not in function.attributes
+            self._pure[function.name] = (
+                inlined and len(blocks) == 1 and all(op.name == RETURN or self.is_pure(op) for op in operations)
             )
         return self._pure[function.name]
 

@@ -105,7 +105,8 @@ def analysed(path: Path, kernel: str | None, request: Request) -> Analysis:
 
 def analysed_text(text: str, request: Request, path: str = "kernels.py") -> Analysis:
     project = Project()
-    file = project.add(source_from_text(text, path))
+    location = os.path.abspath(path) if os.path.exists(path) else ""
+    file = project.add(source_from_text(text, path, location=location))
     definition = choose_kernel(file, project, request.kernel)
     return analyse(
         definition, project, compiler(), lambda function: parse_overrides(function, request.constexprs, request.dtypes)

@@ -15,7 +15,7 @@ from tests.faults.cases import Case, Request, analysed, fused_case
 OPS = ("relu", "gelu", "sigmoid", "clamp(-1, 1)")
 MOST_SPECIALIZATIONS = 4
 MOST_PER_FILE = 1
-MOST_LINES = 150
+MOST_LINES = 70
 
 
 def corpus_cases(folder: Path, count: int, skip: int = 0) -> Iterator[Case]:

@@ -39,13 +39,19 @@ class Verdict:
 
     @property
     def differs(self) -> bool:
-        """Whether the spoiled file is another program: other TTIR, or other code around the kernel."""
-        return self.changes_the_module or self.compiled is not Compiled.SAME
+        """Whether the spoiled file is another program: other code around the kernel, or a kernel that is another one
+        even after optimisation."""
+        return self.changes_the_module or self.compiled not in (Compiled.SAME, Compiled.EQUIVALENT)
 
     @property
-    def accepted(self) -> bool:
-        """Whether `confirm`, which asks both, would let it pass."""
-        return not self.source and self.compiled in (Compiled.SAME, Compiled.EQUIVALENT, Compiled.ACCEPTED)
+    def rejected(self) -> bool:
+        """Whether `confirm`, which asks both, stops it."""
+        return bool(self.source) or self.compiled in (Compiled.INVALID, Compiled.FAILS, Compiled.REJECTED)
+
+    @property
+    def is_hole(self) -> bool:
+        """Whether another program passes both judges, or another kernel passes validation alone."""
+        return self.compiled is Compiled.ACCEPTED or (self.differs and not self.rejected)
 
 
 def judged(text: str, case: Case) -> Verdict:

@@ -71,7 +71,7 @@ def main() -> int:
             text = scene.spoiled(fault)
             verdict = judged(text, case)
             count(table[fault.kind], verdict)
-            if (verdict.accepted and verdict.differs) or verdict.compiled is Compiled.ACCEPTED:
+            if verdict.is_hole:
                 wrong.append(f"{case.name}: {fault.kind}: {fault.what}: {verdict}")
                 print("WRONGLY ACCEPTED", wrong[-1], flush=True)
                 if options.keep:
@@ -87,7 +87,7 @@ def main() -> int:
 def count(row: Counter[str], verdict: Verdict) -> None:
     row["mutants"] += 1
     row["differ"] += verdict.differs
-    row["rejected"] += verdict.differs and not verdict.accepted
+    row["rejected"] += verdict.differs and verdict.rejected
     row["source"] += verdict.differs and bool(verdict.source)
     row[verdict.compiled.value] += 1
 

@@ -496,7 +496,14 @@ def full_table(rows: list[dict[str, Any]], facts: dict[str, Any]) -> str:
         cells = [counts[c].cell if c in counts else "" for c in columns]
         lines.append(line([f"`{row['op']}`", row["spelling"], *cells, example]))
     return "\n".join(
-        [headline(facts), "", line(["op", "spelling", *columns, "example"]), "|---" * (len(columns) + 3) + "|", *lines, ""]
+        [
+            headline(facts),
+            "",
+            line(["op", "spelling", *columns, "example"]),
+            "|---" * (len(columns) + 3) + "|",
+            *lines,
+            "",
+        ]
     )
 
 

@@ -313,7 +313,13 @@ def chain_differences(texts: list[str], dtype: Any, folder: Path) -> dict[str, i
     emissions = [emit(function, "v", taken_names={"kernel"}) for function in functions]
     helpers = {helper.text: helper.name for emission in emissions for helper in emission.helpers}
     assert len(set(helpers.values())) == len(helpers)
-    lines = ["import triton", "import triton.language as tl", "from triton.language.extra import libdevice", "", *helpers]
+    lines = [
+        "import triton",
+        "import triton.language as tl",
+        "from triton.language.extra import libdevice",
+        "",
+        *helpers,
+    ]
     lines += ["@triton.jit", "def kernel(source, target, N: tl.constexpr):", "    index = tl.arange(0, N)"]
     lines += ["    v = tl.load(source + index)"]
     lines += [f"    tl.store(target + {row} * N + index, {e.expression})" for row, e in enumerate(emissions)]

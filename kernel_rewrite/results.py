@@ -1,0 +1,87 @@
+"""What `fuse` and `inspect` return: values that need nothing heavy to be read back from the cache."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from kernel_rewrite.diagnostics import Diagnostic
+from kernel_rewrite.model import Assumption, ParameterFact, Span, WriteOnlyProof
+
+
+@dataclass(frozen=True, slots=True)
+class Fused:
+    """A fused kernel file.
+
+    `source` is its whole text, `diff` the unified diff from the original (without the header), `proofs` one write-only
+    proof an output, `statements` the same in words, `name` the short name of what was fused ("relu"), `encoding` that of the original file.
+    """
+
+    source: str
+    diff: str
+    kernel: str
+    name: str
+    proofs: tuple[WriteOnlyProof, ...]
+    epilogues: tuple[tuple[str, str], ...]
+    statements: tuple[str, ...] = ()
+    path: str = "<string>"
+    encoding: str = "utf-8"
+
+    @property
+    def proof(self) -> WriteOnlyProof:
+        """The proof of the first output."""
+        return self.proofs[0]
+
+    @property
+    def assumptions(self) -> tuple[Assumption, ...]:
+        return tuple(dict.fromkeys(a for proof in self.proofs for a in proof.assumptions))
+
+
+@dataclass(frozen=True, slots=True)
+class AccessReport:
+    """One call that touches memory: what it does, to which parameters, and whether any specialization has it."""
+
+    effect: str
+    parameters: tuple[str, ...]
+    span: Span
+    text: str
+    lowered: bool
+
+
+@dataclass(frozen=True, slots=True)
+class OutputReport:
+    """One written parameter: whether it can take an epilogue, or every reason why not. `write_only_in` names the
+    specializations in which TTIR shows it only written, `written_in` those in which it is touched at all."""
+
+    name: str
+    element_types: tuple[str, ...]
+    write_only: bool
+    stores: tuple[Span, ...]
+    reasons: tuple[Diagnostic, ...]
+    write_only_in: tuple[str, ...] = ()
+    written_in: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class KernelReport:
+    """What is known about one kernel. `problems` is not empty when it could not be lowered at all."""
+
+    name: str
+    span: Span
+    parameters: tuple[ParameterFact, ...] = ()
+    inputs: tuple[str, ...] = ()
+    outputs: tuple[OutputReport, ...] = ()
+    accesses: tuple[AccessReport, ...] = ()
+    specializations: tuple[str, ...] = ()
+    complete: bool = False
+    rejected: tuple[tuple[str, str], ...] = ()
+    assumed_names: tuple[str, ...] = ()
+    problems: tuple[Diagnostic, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Inspection:
+    """The kernels of one file, in order."""
+
+    path: str
+    kernels: tuple[KernelReport, ...]
+    sources: dict[str, str]

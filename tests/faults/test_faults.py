@@ -1,0 +1,132 @@
+"""Wrong rewrites are rejected: small faults put into right ones, over every rewrite fixture.
+
+`python tests/faults/run.py` does the same at length, and on public kernels.
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from kernel_rewrite.model import InternalError
+from kernel_rewrite.rewrite.confirm import confirm
+from tests.faults.cases import FIXTURES, Case, Request, analysed_text, fixture_cases, fused_case, standing_in
+from tests.faults.generator import FAULTS, Scene, faults
+from tests.faults.judges import Compiled, judged
+from tests.test_fixtures import skip_unless_supported
+
+OPS = ("relu", "gelu", "sigmoid", "clamp(-1, 1)")
+FOLDERS = sorted(path.parent for path in FIXTURES.glob("*/request.txt"))
+MAKERS_A_FUSION = 2
+
+
+@pytest.mark.parametrize("folder", FOLDERS, ids=lambda folder: folder.name)
+def test_a_spoiled_rewrite_is_rejected(folder: Path, installed_triton: tuple[int, ...]) -> None:
+    """Each op on each fixture, each with other kinds of fault: all kinds come up many times."""
+    skip_unless_supported(folder, installed_triton)
+    turn = FOLDERS.index(folder)
+    with standing_in(folder):
+        for number, case in enumerate(fixture_cases(folder, OPS)):
+            case.accept()
+            first = (turn * len(OPS) + number) * MAKERS_A_FUSION
+            makers = [FAULTS[(first + i) % len(FAULTS)] for i in range(MAKERS_A_FUSION)]
+            scene = Scene.of(case)
+            for fault in faults(scene, per_maker=1, seed=turn, makers=makers):
+                verdict = judged(scene.spoiled(fault), case)
+                assert not verdict.is_hole, f"{case.name}: {fault.kind}: {fault.what}: {verdict}\n{scene.spoiled(fault)}"
+
+
+KERNEL = """\
+import triton
+import triton.language as tl
+
+
+@triton.autotune(configs=[triton.Config({"BLOCK": 64}), triton.Config({"BLOCK": 128})], key=["n"])
+@triton.jit
+def k(x_ptr, out_ptr, n, BLOCK: tl.constexpr):
+    offs = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
+    x = tl.load(x_ptr + offs, mask=offs < n)
+    if n > 5:
+        tl.store(out_ptr + offs, x, mask=offs < n)
+    for i in range(3):
+        tl.store(out_ptr + offs + i, x * 2, mask=offs < n)
+"""
+
+
+@pytest.fixture(scope="module")
+def two_stores() -> Case:
+    request = Request(("gelu",), kernel="k")
+    return fused_case("two stores", analysed_text(KERNEL, request), [("out_ptr", "gelu")], request)
+
+
+def test_every_fault_of_a_small_kernel_is_rejected(two_stores: Case) -> None:
+    scene = Scene.of(two_stores)
+    kinds = set()
+    for fault in faults(scene, per_maker=6):
+        verdict = judged(scene.spoiled(fault), two_stores)
+        assert not verdict.is_hole, f"{fault.kind}: {fault.what}: {verdict}\n{scene.spoiled(fault)}"
+        if verdict.compiled is Compiled.REJECTED:
+            kinds.add(fault.kind)
+    # these change what is compiled, so the guard of the syntax tree is not what stops them here
+    expected = {"epilogue dropped at a site", "epilogue applied twice", "mask", "offset", "pointer", "loop bound"}
+    assert kinds >= expected | {"store moved out of its block", "wrong op at a site", "extra load", "cache modifier"}
+
+
+def test_confirm_rejects_and_keeps_what_is_needed_to_report_it(
+    two_stores: Case, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    case = two_stores
+    arguments = (case.rewrite, case.analysis, case.requests, case.numerics)
+    confirm(case.text, *arguments)
+    assert list(tmp_path.iterdir()) == []
+    wrong = re.sub(r"gelu\(x\.to\(.*?\)\)", "x", case.text, count=1)
+    assert wrong != case.text
+    with pytest.raises(InternalError) as caught:
+        confirm(wrong, *arguments)
+    assert caught.value.folder is not None
+    kept = {path.name: path.read_text() for path in Path(caught.value.folder).iterdir()}
+    assert set(kept) == {"original.py", "fused.py", "original.ttir", "fused.ttir", "error.txt"}
+    assert kept["original.py"] == KERNEL
+    assert kept["fused.py"] == wrong
+    assert "tt.store" in kept["original.ttir"] and "erf" not in kept["original.ttir"]
+    assert "request: out_ptr=gelu" in kept["error.txt"] and "found:    x" in kept["error.txt"]
+
+
+ADDITIONS = {
+    "a function of the name of a builtin": "@triton.jit\ndef range(x):\n    return x\n\n\n",
+    "a function with a decorator of its own": "@triton.jit(noinline=True)\ndef more(x):\n    return x\n\n\n",
+    "a decorator that runs code": "@print\ndef more(x):\n    return x\n\n\n",
+    "a statement": "print('hello')\n",
+    "an import under a name that is taken": "import os as tl\n",
+    "all names of a module": "from os import *\n",
+    "a class": "class More:\n    pass\n\n\n",
+}
+
+
+@pytest.mark.parametrize("name", ADDITIONS)
+def test_the_guard_allows_no_addition_but_functions_and_imports_of_new_names(two_stores: Case, name: str) -> None:
+    text = two_stores.text.replace("@triton.autotune", ADDITIONS[name] + "@triton.autotune")
+    assert judged(text, two_stores).source
+    harmless = two_stores.text.replace("@triton.autotune", "@triton.jit\ndef more(x):\n    return x\n\n\n@triton.autotune")
+    assert not judged(harmless, two_stores).source
+
+
+def test_an_import_above_the_future_is_no_python() -> None:
+    request = Request(("gelu",), kernel="k")
+    text = '"""Words."""\nfrom __future__ import annotations\n' + KERNEL
+    case = fused_case("future", analysed_text(text, request), [("out_ptr", "gelu")], request)
+    case.accept()
+    moved = case.text.replace("from __future__ import annotations\n", "import triton.language.math\nfrom __future__ import annotations\n")
+    assert judged(moved, case).compiled is Compiled.INVALID
+
+
+def test_a_fixture_without_any_of_the_ops_would_go_unnoticed() -> None:
+    """Every fixture is fused with at least one op above."""
+    for folder in FOLDERS[::9]:
+        with standing_in(folder):
+            assert next(fixture_cases(folder, OPS), None) is not None, folder.name
+
+
