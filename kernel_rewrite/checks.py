@@ -7,18 +7,17 @@ A check yields diagnostics; it never touches syntax trees. What only the caller 
 from __future__ import annotations
 
 import ast
-import re
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 
 from kernel_rewrite.analysis import Analysis, View
 from kernel_rewrite.diagnostics import Diagnostic, Label
-from kernel_rewrite.model import ANYWHERE, Assumption, Evidence, FunctionRef, MemoryEffect, Span, Specialization
-from kernel_rewrite.pointwise.language import Input, Pointwise
+from kernel_rewrite.model import ANYWHERE, Assumption, Evidence, FunctionRef, MemoryEffect, Span
+from kernel_rewrite.pointwise.language import Pointwise
 from kernel_rewrite.probes import is_certain, probe_stores
-from kernel_rewrite.rewrite.stores import pointer_casts, unlowered_code
+from kernel_rewrite.request import OutputRequest, element_type_of
 from kernel_rewrite.source.aliasing import Conditions
 from kernel_rewrite.source.launches import Allocation, Launch, aliases
+from kernel_rewrite.source.unlowered import pointer_casts, unlowered_code
 
 NO_ALIAS = "no-alias"
 FULLY_WRITTEN = "fully-written"
@@ -30,27 +29,6 @@ ASSUMPTIONS: dict[str, str] = {
     FULLY_WRITTEN: "elements of `{output}` that the kernel does not write are not used (they would miss the op)",
 }
 """What `--assume` accepts: name and statement."""
-
-
-@dataclass(frozen=True, slots=True)
-class OutputRequest:
-    """One epilogue for one output, as text and parsed; `assumed` are the names given with `--assume`."""
-
-    output: str
-    text: str
-    pointwise: Pointwise
-    assumed: frozenset[str] = frozenset()
-
-    @classmethod
-    def without_op(cls, output: str) -> OutputRequest:
-        """A request that only asks whether any op could be fused."""
-        return cls(output, "x", Pointwise(Input()))
-
-    @property
-    def parameter(self) -> str:
-        """The source parameter: `outs` for the root `outs[0]`."""
-        return self.output.split("[")[0]
-
 
 Check = Callable[[Analysis, OutputRequest], Iterator[Diagnostic]]
 
@@ -223,16 +201,6 @@ def element_types_of(analysis: Analysis, output: str) -> frozenset[str]:
     """The element types ("fp32", "i8", ...) that the output is lowered with."""
     found = {element_type_of(view.specialization, output) for view in analysis.views}
     return frozenset(found - {""})
-
-
-def element_type_of(specialization: Specialization, output: str) -> str:
-    """The element type of `output` ("outs[0]" for an element of a tuple) in one specialization, "" when it is absent."""
-    name, _, index = output.partition("[")
-    kind = specialization.type_of(name)
-    if isinstance(kind, (tuple, list)) and index:
-        kind = kind[int(index.rstrip("]"))]
-    match = re.match(r"\*(?:k?)(\w+)|tensordesc<(\w+)", str(kind))
-    return (match[1] or match[2]) if match else ""
 
 
 def assumptions(analysis: Analysis, request: OutputRequest) -> tuple[Assumption, ...]:

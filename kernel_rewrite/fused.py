@@ -10,12 +10,13 @@ from dataclasses import dataclass
 
 from kernel_rewrite import __version__
 from kernel_rewrite.analysis import Analysis
-from kernel_rewrite.checks import OutputRequest, assumptions, element_type_of
+from kernel_rewrite.checks import assumptions
 from kernel_rewrite.model import WriteOnlyProof
+from kernel_rewrite.request import OutputRequest, element_type_of
 from kernel_rewrite.results import Fused
 from kernel_rewrite.rewrite.edits import unified_diff
 from kernel_rewrite.rewrite.header import digest, with_header
-from kernel_rewrite.rewrite.stores import unreached_stores
+from kernel_rewrite.source.unlowered import unreached_stores
 
 EAGER, FUSED = "eager", "fused"
 NUMERICS = (EAGER, FUSED)

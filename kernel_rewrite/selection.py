@@ -10,10 +10,11 @@ from pathlib import Path
 from typing import Any
 
 from kernel_rewrite.analysis import Analysis
-from kernel_rewrite.checks import ASSUMPTIONS, OutputRequest, run_checks
+from kernel_rewrite.checks import ASSUMPTIONS, run_checks
 from kernel_rewrite.diagnostics import Diagnostic, FusionRefused, Label
 from kernel_rewrite.model import MemoryEffect
 from kernel_rewrite.pointwise.language import parse_epilogue
+from kernel_rewrite.request import OutputRequest
 from kernel_rewrite.source.closure import KernelDefinition, kernels
 from kernel_rewrite.source.files import Project, SourceFile, source_from_text
 

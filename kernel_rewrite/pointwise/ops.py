@@ -129,6 +129,7 @@ class Op:
     at: Callable[..., float] = lambda x, **arguments: math.nan
     exact: bool = False
     stepwise: bool = False  # torch computes it from several ops, each of which rounds
+    float32_constants: bool = False  # torch's CUDA kernel has its constants as float32, in float64 too
     nan: str = "stays NaN"
     differs: str = ""  # "float32, float64: why", where a GPU's bits are known not to be those of torch's CUDA kernel
     source: str = ""
@@ -644,6 +645,7 @@ _ROWS: tuple[Op, ...] = (
         steps=_WIDE + "gate = {tl}.minimum({tl}.maximum(wide + 3.0, 0.0), 6.0)\n" + f"wide * gate * {_ONE_SIXTH}",
         integer_result="",
         at=_guarded(lambda x: x * _clamp(x + 3.0, 0.0, 6.0) / 6.0),
+        float32_constants=True,
         source=_CUDA + "ActivationHardswishKernel.cu",
     ),
     Op(
@@ -660,6 +662,7 @@ _ROWS: tuple[Op, ...] = (
         + f"gate * {_ONE_SIXTH}",
         integer_result="",
         at=_guarded(lambda x: _clamp(x + 3.0, 0.0, 6.0) / 6.0),
+        float32_constants=True,
         source=_CUDA + "ActivationHardsigmoidKernel.cu",
     ),
     Op(

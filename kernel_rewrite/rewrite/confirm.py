@@ -7,10 +7,10 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from kernel_rewrite.analysis import Analysis, View
-from kernel_rewrite.checks import OutputRequest, element_type_of
 from kernel_rewrite.model import InternalError, Location, MemoryAccess, MemoryEffect, Specialization
 from kernel_rewrite.pointwise.reference import reference_source
 from kernel_rewrite.probes import probe_stores
+from kernel_rewrite.request import OutputRequest, element_type_of
 from kernel_rewrite.rewrite.epilogue import Rewrite
 from kernel_rewrite.rewrite.report import keep_evidence
 from kernel_rewrite.rewrite.unchanged import check_clone, check_unchanged

@@ -74,6 +74,9 @@ def may_hold(conditions: Conditions, values: Mapping[str, object]) -> bool:
 
 
 def _truth(node: ast.expr, values: Mapping[str, object]) -> bool | None:
+    known = values.get(ast.unparse(node), GIVEN)
+    if not isinstance(known, Given):
+        return bool(known)
     match node:
         case ast.UnaryOp(op=ast.Not(), operand=operand):
             found = _truth(operand, values)
@@ -170,6 +173,34 @@ class Flow:
     def text(self, node: ast.expr) -> str:
         """The text of `node`, marked like those of `Condition`s."""
         return self._text(node)
+
+    def constants(self, node: ast.expr, way: Conditions) -> frozenset[object] | None:
+        """The constants that `node` can be where the conditions `way` hold; None when it can be something else."""
+        if isinstance(node, ast.Constant):
+            return frozenset((node.value,))
+        if isinstance(node, ast.IfExp):
+            arms = [
+                self.constants(arm, way)
+                for arm, outcome in ((node.body, True), (node.orelse, False))
+                if not any((text, not held) in way for text, held in self._conditions_of([(node.test, outcome)]))
+            ]
+        elif isinstance(node, ast.Name) and self._reaching.get(node):
+            arms = [
+                None if d.value is None or d.looped or d in self._active else self._constants_of(d, way)
+                for d in self._reaching[node]
+                if not any((text, not held) in way for text, held in self._conditions_of(d.conditions))
+            ]
+        else:
+            return None
+        found = [arm for arm in arms if arm is not None]
+        return frozenset().union(*found) if arms and len(found) == len(arms) else None
+
+    def _constants_of(self, definition: _Definition, way: Conditions) -> frozenset[object] | None:
+        assert definition.value is not None
+        self._active.add(definition)
+        found = self.constants(definition.value, way)
+        self._active.discard(definition)
+        return found
 
     def places(self, node: ast.expr, depth: int = 0) -> frozenset[Place]:
         """The memory that `node` may stand for; nothing for a number."""
@@ -449,11 +480,9 @@ def _is_test(node: ast.expr) -> bool:
     """Whether a name for `node` is a name for a condition or a plain number, not for a tensor."""
     match node:
         case ast.Compare() | ast.UnaryOp(op=ast.Not()) | ast.Constant():
-            return True
+            return _is_repeatable(node)
         case ast.BoolOp(values=values):
             return all(_is_test(value) or isinstance(value, ast.Name) for value in values)
-        case ast.Call(func=ast.Name(id="bool"), args=[_]):
-            return True
     return False
 
 

@@ -96,6 +96,9 @@ class Launch:
         flow = _flow(self.function, self.body)
         found: dict[str, list[object]] = {}
         for name, argument in self.arguments.items():
+            constants = flow.constants(argument, way)
+            if constants is not None and name in values and not any(_same(values[name], c) for c in constants):
+                return False
             if not isinstance(argument, ast.Constant):
                 found.setdefault(flow.text(argument), []).append(values.get(name, GIVEN))
         return may_hold(way, {text: given[0] for text, given in found.items() if all(g == given[0] for g in given)})
@@ -154,6 +157,10 @@ def aliases(launch: Launch, pointers: Iterable[str]) -> tuple[Alias, ...]:
                 text = ast.unparse(launch.arguments[left])
                 found.append(Alias(left, right, launch.span, text, certain, ways))
     return tuple(found)
+
+
+def _same(one: object, other: object) -> bool:
+    return one == other and (one is None) == (other is None)
 
 
 @lru_cache(maxsize=32)

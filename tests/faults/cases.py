@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from kernel_rewrite.analysis import Analysis, View, analyse
-from kernel_rewrite.checks import OutputRequest
+from kernel_rewrite.request import OutputRequest
 from kernel_rewrite.diagnostics import FusionRefused
 from kernel_rewrite.fuse import plan_output
 from kernel_rewrite.rewrite.confirm import References, check_compiled, check_source, lower_rewritten, read_rewritten, views_to_confirm

@@ -199,7 +199,7 @@ def wrong_op(scene: Scene) -> Iterator[Fault]:
 
 
 def wrong_op_everywhere(scene: Scene) -> Iterator[Fault]:
-    from kernel_rewrite.checks import OutputRequest
+    from kernel_rewrite.request import OutputRequest
     from kernel_rewrite.diagnostics import FusionRefused
     from kernel_rewrite.pointwise.language import parse_epilogue
 
