@@ -60,13 +60,13 @@ for configuration in kernel.configs:
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """A command, the floor it is measured against, and how many times the floor it may take."""
+    """A command, the floor it is measured against, and how many times the floor it may take (None: as it comes)."""
 
     title: str
     floor_title: str
     command: tuple[str, ...]
     floor: tuple[str, ...]
-    target: float
+    target: float | None
 
 
 def cases(folder: str) -> tuple[Case, ...]:
@@ -78,10 +78,11 @@ def cases(folder: str) -> tuple[Case, ...]:
         Case(
             "`fuse` of fixtures/matmul.py",
             "import libcst, triton; TTIR once",
-            (*tool, *fused),
+            (*tool, *fused, "--no-cache"),
             (*python, "-c", floor),
             2.0,
         ),
+        Case("the same again, answered from the cache", "the same", (*tool, *fused), (*python, "-c", floor), None),
         Case("`--help`", "import click", (*tool, "--help"), (*python, "-c", "import click"), 1.5),
         Case("`explain KR201`", "import click", (*tool, "explain", "KR201"), (*python, "-c", "import click"), 1.5),
     )
@@ -101,7 +102,7 @@ class Timing:
 
     @property
     def met(self) -> bool:
-        return self.ratio <= self.case.target
+        return self.case.target is None or self.ratio <= self.case.target
 
 
 def measure(case: Case, runs: int, environment: Mapping[str, str] | None = None) -> Timing:
@@ -130,10 +131,11 @@ def table(timings: Sequence[Timing]) -> str:
     lines = ["| command | ms | floor | ms | ratio | target | |", "|---|---|---|---|---|---|---|"]
     for timing in timings:
         case = timing.case
-        verdict = "met" if timing.met else "missed"
+        target = "none" if case.target is None else f"{case.target:.1f}"
+        verdict = "" if case.target is None else "met" if timing.met else "missed"
         lines.append(
             f"| {case.title} | {_figures(timing.command)} | {case.floor_title} | {_figures(timing.floor)} "
-            f"| {timing.ratio:.2f} | {case.target:.1f} | {verdict} |"
+            f"| {timing.ratio:.2f} | {target} | {verdict} |"
         )
     return "\n".join(lines) + "\n"
 
@@ -151,6 +153,7 @@ def main() -> int:
         # Compiled modules go to a folder of this run: both sides find theirs, wherever they are installed.
         environment = {k: v for k, v in os.environ.items() if k != "PYTHONDONTWRITEBYTECODE"}
         environment["PYTHONPYCACHEPREFIX"] = os.path.join(folder, "compiled")
+        environment["KERNEL_REWRITE_CACHE_DIR"] = os.path.join(folder, "answers")
         timings = [measure(case, options.runs, environment) for case in cases(folder)]
     from importlib.metadata import version
 

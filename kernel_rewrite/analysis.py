@@ -28,7 +28,7 @@ from kernel_rewrite.source.launches import Launch, launches
 from kernel_rewrite.source.pointer_flow import PointerFlow
 from kernel_rewrite.source.repair import repaired_plan
 from kernel_rewrite.source.signatures import NO_OVERRIDES, Overrides
-from kernel_rewrite.source.specializations import SpecializationPlan, specializations
+from kernel_rewrite.source.specializations import SpecializationPlan, impossible, specializations
 from kernel_rewrite.source.symbolic import ProjectNames
 from kernel_rewrite.ttir.accesses import memory_accesses
 from kernel_rewrite.ttir.lower import Compiler, Lowered, LoweringFailure
@@ -155,8 +155,9 @@ def analyse(
         views, failures = _lower(closure, project, compiler, plan.specializations, target)
     if not views:
         raise FusionRefused((_cannot_lower(kernel, closure, calls, plan, failures[0], compiler),))
-    guessed = failures or plan.undecided or plan.unknown or closure.assumed_names
-    complete = plan.complete and not guessed
+    open_failures = [f for f in failures if not impossible(f, plan, closure)]
+    guessed = plan.undecided or plan.unknown or any(not name.harmless for name in closure.assumed_names)
+    complete = plan.complete and not open_failures and not guessed
     flow = PointerFlow(closure, calls)
     return Analysis(kernel, closure, project, compiler, target, calls, flow, plan, views, failures, complete)
 

@@ -137,12 +137,14 @@ class Function:
 @dataclass(frozen=True, slots=True)
 class AssumedName:
     """A name whose meaning was taken from one of several definitions, or from convention: the tool cannot run the code
-    that decides. `alternatives` are the other meanings that could be found."""
+    that decides. `alternatives` are the other meanings that could be found. `harmless` says that whatever it means, the
+    kernel touches the same memory: a module that everyone calls so, or one of several functions of numbers alone."""
 
     file: str
     name: str
     statement: str
     alternatives: tuple[Binding, ...] = ()
+    harmless: bool = False
 
 
 @dataclass(frozen=True, slots=True)

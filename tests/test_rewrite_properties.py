@@ -25,7 +25,7 @@ GAPS = st.sampled_from([" ", " ", " ", "  ", "\n        ", "  # it's (a \"commen
 ATOMS = st.sampled_from(
     ["x", "y", "größe", "1", "0.5", "1e-3", "-1", "'s'", 'f"{x!r}, {y:>{z}}"', "x.T", "x[:, None]", "f(x)", "f(x, *y, k=z, **w)"]
     + ["tl.load(p + i, mask=m)", "(x)", "((y))", "(x, y)", "()", "[x, *y]", "{x: y}", "{x, y}", "...", "None", "x.to(tl.float32)"]
-    + ["x if y else z", "lambda v: v + x", "not x", "(v := x)", "[v for v in x if v]", "(v for v in x)", "x < y <= z", "x if y else lambda: z"]
+    + ["x if y else z", "lambda v: v + x", "not x", "(v := x)", "v := x", "[v for v in x if v]", "(v for v in x)", "x < y <= z", "x if y else lambda: z"]
 )
 BINARY = st.sampled_from("+ - * / // % ** @ & | ^ << >> < <= == != and or in is".split() + ["not in", "is not"])
 UNARY = st.sampled_from(["-", "+", "~", "not "])
@@ -98,6 +98,7 @@ def parsed_call(text: str) -> ast.Call | None:
 @settings(max_examples=250, deadline=None, suppress_health_check=list(HealthCheck))
 @given(EXPRESSIONS, st.sampled_from(OPS), st.sampled_from(CASTS), st.sampled_from(sorted(CALLS)))
 @example("(v := x)", "neg", "", "positional")
+@example("v := x", "neg", "", "positional")
 @example("(v for v in x)", "abs", CASTS[1], "keyword")
 @example("x if y else z", "neg", CASTS[1], "last")
 @example("lambda: x", "neg", "", "trailing_comma")

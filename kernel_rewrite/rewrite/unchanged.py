@@ -1,8 +1,8 @@
 """Everything outside the planned edits is the user's, to the last node of the syntax tree.
 
 TTIR shows only what a specialization compiles: decorators, configurations, launchers and branches that were not lowered
-are held here. The two trees are walked side by side; they may part only at the value of a planned store, at the callee
-of a planned redirection, and where a definition or an import under a new name was added. What is added may run no code of its
+are held here. The two trees are walked side by side; they may part only at the value of a planned store, where the user's
+expression must still stand inside the new one, at the callee of a planned redirection, and where a definition or an import under a new name was added. What is added may run no code of its
 own when the file is imported: its decorators are ones that the file uses already.
 """
 
@@ -11,7 +11,7 @@ from __future__ import annotations
 import ast
 import builtins
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from kernel_rewrite.model import FunctionRef, InternalError
 from kernel_rewrite.rewrite.stores import StorePlan
@@ -28,19 +28,21 @@ class Clone:
 
 @dataclass(frozen=True, slots=True)
 class _Allowed:
-    """Where the trees may part: the identities of original nodes, the names that no addition may take, and the
-    decorators that an added function may have, as text."""
+    """Where the trees may part: the identities of stored values and of callees in the original, the names that no
+    addition may take, and the decorators that an added function may have, as text."""
 
-    nodes: frozenset[int]
+    values: frozenset[int]
+    callees: frozenset[int]
     taken: frozenset[str] = frozenset()
     decorators: frozenset[str] = frozenset()
 
 
 def check_unchanged(original: ast.Module, rewritten: ast.Module, plans: Iterable[StorePlan]) -> None:
     """Raise InternalError (KR902) if `rewritten` differs from `original` outside what `plans` name."""
-    planned = frozenset(_planned(plans, in_clones=False))
+    plans = tuple(plans)
+    values, callees = _planned_values(plans, in_clones=False), _planned_callees(plans, in_clones=False)
     taken = frozenset(_bound_names(original)) | frozenset(dir(builtins))
-    allowed = _Allowed(planned, taken, frozenset(_decorators(original)))
+    allowed = _Allowed(frozenset(values), frozenset(callees), taken, frozenset(_decorators(original)))
     difference = _difference(original, rewritten, allowed)
     if difference is not None:
         raise InternalError(f"KR902: {difference} is not what was planned")
@@ -51,7 +53,8 @@ def check_clone(clone: Clone, helper: ast.FunctionDef, rewritten: ast.Module) ->
     copies = [n for n in ast.walk(rewritten) if isinstance(n, ast.FunctionDef) and n.name == clone.name]
     if len(copies) != 1:
         raise InternalError(f"KR902: `{clone.name}` is defined {len(copies)} times in the rewritten file")
-    allowed = _Allowed(frozenset(_planned([clone.plan], in_clones=True)))
+    values, callees = _planned_values([clone.plan], in_clones=True), _planned_callees([clone.plan], in_clones=True)
+    allowed = _Allowed(frozenset(values), frozenset(callees))
     fields = [name for name in helper._fields if name != "name"]
     for name in fields:
         difference = _difference(getattr(helper, name), getattr(copies[0], name), allowed)
@@ -59,12 +62,17 @@ def check_clone(clone: Clone, helper: ast.FunctionDef, rewritten: ast.Module) ->
             raise InternalError(f"KR902: {difference} of `{clone.helper.name}` is not kept in its copy `{clone.name}`")
 
 
-def _planned(plans: Iterable[StorePlan], *, in_clones: bool) -> Iterator[int]:
-    """The identities of the nodes that the plans change, in copies of helpers or in place."""
+def _planned_values(plans: Iterable[StorePlan], *, in_clones: bool) -> Iterator[int]:
+    """The identities of the stored values that the plans change, in copies of helpers or in place."""
     for plan in plans:
         for site in plan.sites:
             if (site.call.function in plan.clones) is in_clones:
                 yield id(site.call.value(site.form))
+
+
+def _planned_callees(plans: Iterable[StorePlan], *, in_clones: bool) -> Iterator[int]:
+    """The identities of the callees that the plans change, in copies of helpers or in place."""
+    for plan in plans:
         for call in plan.redirected:
             if (call.function in plan.clones) is in_clones:
                 yield id(call.node.func)
@@ -105,8 +113,10 @@ def _is_addition(node: object, allowed: _Allowed) -> bool:
 def _difference(one: object, other: object, allowed: _Allowed) -> str | None:
     """The first place where the trees part and may not, in words; None when there is none."""
     if isinstance(one, ast.AST):
-        if id(one) in allowed.nodes:
-            return None
+        if id(one) in allowed.callees:
+            return None if isinstance(other, (ast.Name, ast.Attribute)) else _place(one)
+        if id(one) in allowed.values:
+            return None if _holds(other, one, replace(allowed, values=allowed.values - {id(one)})) else _place(one)
         if type(one) is not type(other):
             return _place(one)
         for name, value in ast.iter_fields(one):
@@ -117,6 +127,12 @@ def _difference(one: object, other: object, allowed: _Allowed) -> str | None:
     if isinstance(one, list) and isinstance(other, list):
         return _list_difference(one, other, allowed)
     return None if type(one) is type(other) and one == other else ""
+
+
+def _holds(expression: object, value: ast.AST, allowed: _Allowed) -> bool:
+    """Whether the user's `value` stands somewhere in the new `expression`."""
+    inside = ast.walk(expression) if isinstance(expression, ast.expr) else ()
+    return any(_difference(value, node, allowed) is None for node in inside)
 
 
 def _list_difference(one: list[object], other: list[object], allowed: _Allowed) -> str | None:

@@ -43,6 +43,10 @@ MODULE_CONSTANT = "<module constant>"
 """Stands among the dependencies of a value that a constant of the file takes part in: it can be edited."""
 
 
+ELEMENT_TYPE = "<element type>"
+"""Stands among the dependencies of what is computed from the element type of an argument, which may be inferred."""
+
+
 @dataclass(frozen=True, slots=True)
 class Known:
     """A compile-time value (or RUNTIME, or UNKNOWN) and the parameters it was computed from."""
@@ -370,9 +374,9 @@ class _Frame:
             if node.attr in ("dtype", "type"):
                 if owner.value.pointer:
                     return owner
-                return Known(Dtype(owner.value.dtype), owner.dependencies) if owner.value.dtype else NOTHING
+                return _element_type(owner, owner.value)
             if node.attr == "element_ty" and owner.value.dtype:
-                return Known(Dtype(owner.value.dtype), owner.dependencies)
+                return _element_type(owner, owner.value)
         if node.attr in ("value", "T"):
             return owner
         if node.attr in ("dtype", "type") and isinstance(owner.value, (bool, int, float)):
@@ -479,6 +483,10 @@ class _Frame:
         frame.block(function.node.body, bound)
         self.run.active.pop()
         return frame.returned or NOTHING
+
+
+def _element_type(owner: Known, argument: Pointer) -> Known:
+    return Known(Dtype(argument.dtype), owner.dependencies | {ELEMENT_TYPE}) if argument.dtype else NOTHING
 
 
 def _plain(value: object) -> object:

@@ -180,7 +180,8 @@ class Scope:
         if not others and best is first:
             return best
         text = f"`{name}` has several definitions, and which of them counts is decided when the code runs"
-        note = AssumedName(self.file.path, name, text, others)
+        harmless = all(_is_arithmetic(one.meaning) for one in good)
+        note = AssumedName(self.file.path, name, text, others, harmless)
         return Resolved(best.meaning, (*best.assumed, note))
 
     def define(self, name: str, definition: Definition) -> Resolved:
@@ -395,7 +396,7 @@ def _by_convention(name: str, found: Resolved, scope: Scope) -> Resolved:
     usual = CONVENTIONS.get(name)
     if usual is None or _resolves(found.meaning):
         return found
-    note = AssumedName(scope.file.path, name, f"`{name}` is taken to be `{usual.dotted}`")
+    note = AssumedName(scope.file.path, name, f"`{name}` is taken to be `{usual.dotted}`", harmless=True)
     return Resolved(usual, (note,))
 
 
@@ -651,6 +652,44 @@ def _alternatives(best: Meaning, others: list[Meaning]) -> tuple[Binding, ...]:
         if not stand_in and _distinct(other, best) and binding not in different:
             different.append(binding)
     return tuple(different)
+
+
+ARITHMETIC = frozenset(
+    "abs acos asin atan atan2 ceil cos cosh cdiv clamp div_rn div_rz dot erf exp exp2 exp10 expm1 fast_dividef fast_expf"
+    " fast_log2f fast_logf fast_powf fast_tanhf fdiv float_as_int floor fma log log10 log1p log2 maximum minimum pow"
+    " rsqrt sigmoid sin sinh softmax sqrt sqrt_rn tan tanh trunc where".split()
+)
+"""Functions of Triton that compute a number from numbers, and take and give nothing else."""
+
+
+def _is_arithmetic(meaning: Meaning) -> bool:
+    """Whether calling `meaning` can do no more than compute a number: one of Triton's own functions, or a jit function
+    that returns one expression of those."""
+    if isinstance(meaning, TritonObject):
+        return meaning.attribute.rpartition(".")[2] in ARITHMETIC
+    if not isinstance(meaning, JitDefinition):
+        return False
+    docstring = [s for s in meaning.node.body if isinstance(s, ast.Expr) and isinstance(s.value, ast.Constant)]
+    rest = [statement for statement in meaning.node.body if statement not in docstring]
+    if len(rest) != 1 or not isinstance(rest[0], ast.Return) or rest[0].value is None:
+        return False
+    hidden = locals_of(meaning.node)
+    for node in ast.walk(rest[0].value):
+        if isinstance(node, (ast.IfExp, ast.BoolOp, ast.NamedExpr, ast.Lambda)):
+            return False
+        if not isinstance(node, ast.Call):
+            continue
+        if isinstance(node.func, ast.Attribute) and node.func.attr == "to":
+            continue
+        called = meaning_of(node.func, meaning.scope)
+        root = node.func
+        while isinstance(root, ast.Attribute):
+            root = root.value
+        if not isinstance(root, ast.Name) or root.id in hidden:
+            return False
+        if not isinstance(called, TritonObject) or not _is_arithmetic(called):
+            return False
+    return True
 
 
 def _distinct(one: Meaning, other: Meaning) -> bool:

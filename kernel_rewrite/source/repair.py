@@ -11,27 +11,15 @@ import itertools
 import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
-from typing import Protocol
 
 from kernel_rewrite.model import Closure, Dtype, Evidence, Function, FunctionRef, Location, Specialization
 from kernel_rewrite.source.signatures import DTYPE_NAMES, FLOAT_TYPES, Parameter, Signature
-from kernel_rewrite.source.specializations import SpecializationPlan, plan
+from kernel_rewrite.source.specializations import Failure, SpecializationPlan, plan
 
 TRIES = 30
 
 _SURE = frozenset((Evidence.OVERRIDE, Evidence.AUTOTUNE))
 _FIRM = frozenset((Evidence.LAUNCH, Evidence.ALLOCATION, Evidence.DEFAULT))
-
-
-class Failure(Protocol):
-    """What is read of a `ttir.lower.LoweringFailure`."""
-
-    @property
-    def message(self) -> str: ...
-    @property
-    def error(self) -> str: ...
-    @property
-    def places(self) -> tuple[Location, ...]: ...
 
 
 @dataclass(frozen=True, slots=True)

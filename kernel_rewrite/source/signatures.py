@@ -236,6 +236,7 @@ class _Inference:
     def signature(self) -> Signature:
         parameters = {name: self.parameter(name) for name in self.kernel.parameters}
         self._share_elements(parameters)
+        self._tell_apart(parameters)
         return Signature(tuple(parameters.values()), self.usage, self.tuning, self.launches)
 
     def facts(self, name: str) -> list[Fact]:
@@ -297,6 +298,21 @@ class _Inference:
         if floats:
             return of("fp32", Evidence.USE, "weak")
         return of("fp32", Evidence.GUESS)
+
+    def _tell_apart(self, parameters: dict[str, Parameter]) -> None:
+        """Constexprs that the kernel compares with each other (`if D > ROT`) get values on both sides of each other."""
+        for pair in sorted(self.usage.pairs):
+            chosen = [parameters[name] for name in pair if name in parameters]
+            numbers = [p.values[0] for p in chosen if p.values and type(p.values[0]) is int]
+            if len(numbers) < 2 or any(p.kind != "constexpr" for p in chosen):
+                continue
+            for parameter, other in ((chosen[0], numbers[1]), (chosen[1], numbers[0])):
+                if parameter.evidence in (Evidence.OVERRIDE, Evidence.AUTOTUNE):
+                    continue
+                assert isinstance(other, int)
+                near = [value for value in (other, other * 2, other // 2) if value > 0]
+                values = _distinct((*parameters[parameter.name].values, *near))
+                parameters[parameter.name] = replace(parameters[parameter.name], values=values)
 
     def _share_elements(self, parameters: dict[str, Parameter]) -> None:
         """Element types flow between pointers that hold the same numbers: `torch.empty_like(x)`; `x` stored to `y`."""

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import re
 from collections import deque
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
+from typing import Protocol
 
-from kernel_rewrite.model import Closure, Dtype, Evidence, FunctionRef, ParameterFact, Specialization
+from kernel_rewrite.model import Closure, Dtype, Evidence, FunctionRef, Location, ParameterFact, Specialization
 from kernel_rewrite.source.autotune import HeuristicKind, Tuning
-from kernel_rewrite.source.branches import MODULE_CONSTANT, RUNTIME, Pointer, Site, Trace, Tracer
+from kernel_rewrite.source.branches import ELEMENT_TYPE, MODULE_CONSTANT, RUNTIME, Pointer, Site, Trace, Tracer
 from kernel_rewrite.source.launches import Launch
+from kernel_rewrite.source.names import locals_of
 from kernel_rewrite.source.signatures import (
     DTYPE_NAMES,
     FLOAT_TYPES,
@@ -31,6 +34,17 @@ MAXIMUM_EXTRA_TRACES = 100
 Assignment = tuple[tuple[str, object], ...]
 """What differs from the base: (axis, choice) pairs in order. An axis is a parameter or "autotune"."""
 
+class Failure(Protocol):
+    """What is read of a `ttir.lower.LoweringFailure`."""
+
+    @property
+    def message(self) -> str: ...
+    @property
+    def error(self) -> str: ...
+    @property
+    def places(self) -> tuple[Location, ...]: ...
+
+
 AUTOTUNE = "autotune"
 ABSENT = "absent"
 
@@ -50,6 +64,8 @@ class SpecializationPlan:
     undecided: tuple[tuple[Site, bool], ...] = ()
     opaque: tuple[Site, ...] = ()
     unknown: tuple[str, ...] = ()
+    typed: bool = False
+    """Whether some test asks for an element type: then what holds for the types at hand may not hold for others."""
 
     @property
     def base(self) -> Specialization:
@@ -93,14 +109,29 @@ def plan(closure: Closure, signature: Signature, limit: int = LIMIT) -> Speciali
     unknown = tuple(p.name for p in signature.parameters if p.kind == "constexpr" and not p.values)
     opaque = tuple(sorted({site for _, t in found for site in t.opaque}))
     complete = exhausted and whole and not opaque
-    return SpecializationPlan(tuple(result.values()), complete, signature, undecided, opaque, unknown)
+    typed = any(ELEMENT_TYPE in names for _, t in found for names in t.dependencies.values())
+    return SpecializationPlan(tuple(result.values()), complete, signature, undecided, opaque, unknown, typed)
+
+
+def impossible(failure: Failure, current: SpecializationPlan, closure: Closure) -> bool:
+    """Whether no launch can take the decisions of a specialization that Triton rejects: under them the kernel reads a
+    local variable that was never assigned, whatever the types of its arguments are."""
+    match = re.fullmatch(r"(\w+) is not defined", failure.message)
+    if match is None or failure.error != "NameError" or current.typed or current.opaque or not failure.places:
+        return False
+    place = failure.places[0]
+    for function in closure.functions:
+        node = function.node
+        if function.ref.file == place.file and node.lineno <= place.line <= (node.end_lineno or node.lineno):
+            return match[1] in locals_of(node) and match[1] not in closure.bindings.get(function.ref.file, {})
+    return False
 
 
 def _settled(site: Site, found: list[tuple[Assignment, Trace]], signature: Signature) -> bool:
     """Whether a test depends only on values that no launch can change: the autotuner's, or those given by the user."""
     fixed = {Evidence.OVERRIDE, Evidence.AUTOTUNE} if signature.tuning.complete else {Evidence.OVERRIDE}
     names = frozenset().union(*(trace.dependencies.get(site, frozenset()) for _, trace in found))
-    return MODULE_CONSTANT not in names and all(signature[name].evidence in fixed for name in names)
+    return MODULE_CONSTANT not in names and all(signature[name].evidence in fixed for name in names - {ELEMENT_TYPE})
 
 
 def _identity(specialization: Specialization) -> str:

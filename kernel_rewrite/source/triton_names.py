@@ -89,6 +89,8 @@ def exists(thing: TritonObject) -> bool | None:
         return None
     if not name or module.endswith(("extra.libdevice", "extra.cuda.libdevice")):
         return True
+    if name.startswith("_experimental_"):
+        return False  # 3.4 was the last to have them
     if name.startswith("_") or "." in name or name in _VARYING:
         return None
     if module in ("triton.language", "triton.language.math"):

@@ -80,6 +80,8 @@ class Usage:
 
     votes: dict[str, Votes]
     uses_dot: bool = False
+    pairs: frozenset[tuple[str, str]] = frozenset()
+    """Parameters that are compared with each other: `D > ROT`."""
 
     def of(self, parameter: str) -> Votes:
         return self.votes.get(parameter) or Votes()
@@ -92,7 +94,7 @@ def usage(closure: Closure) -> Usage:
     for _ in range(2):  # the second run knows which operand of `a + b` is the pointer
         run = _Run(closure, pointers)
         run.kernel()
-        result = Usage(dict(run.votes), run.uses_dot)
+        result = Usage(dict(run.votes), run.uses_dot, frozenset(run.pairs))
         pointers = frozenset(name for name, votes in run.votes.items() if votes.pointer)
     return result
 
@@ -181,6 +183,7 @@ class _Run:
         self.known = pointers
         self.votes: dict[str, Votes] = defaultdict(Votes)
         self.uses_dot = False
+        self.pairs: set[tuple[str, str]] = set()
         self.calls = 0
         self.finished: dict[tuple[FunctionRef, tuple[tuple[str, Value], ...]], Value] = {}
 
@@ -492,6 +495,9 @@ class _Body:
                 continue
             for one, other in ((left, right), (right, left)):
                 self.compared(one, other, equality=isinstance(op, (ast.Eq, ast.NotEq)))
+            names = [{s.parameter for s in side.sources if not s.element} for side in (left, right)]
+            if all(len(of_side) == 1 for of_side in names) and names[0] != names[1]:
+                self.facts.pairs.add((min(names[0]), min(names[1])))
         return BOOL
 
     def compared(self, value: Value, other: Value, equality: bool = True) -> None:

@@ -215,7 +215,7 @@ class _Writer:
             return [f"if {test}:", "    tl.store(ptr + offs, value)", "else:", f"    {other}"], False
         if shape == 2:
             step = self.pick("j", "j * 16")
-            return ["for j in range(2):", f"    tl.store(ptr + offs + {step}, value + j, mask=offs < n)"], False
+            return ["for j in range(2):", f"    tl.store(ptr + offs + {step}, value * 0.5, mask=offs < n)"], False
         if shape == 3:
             return ["if n < 9:", "    return", "tl.store(ptr + offs, value, mask=offs < n)"], False
         if shape == 4:
@@ -841,8 +841,10 @@ class _Writer:
         seed = self.chance.randrange(1 << 30)
         for number, combination in enumerate(combinations):
             for configuration in range(2 if tuned else 1):
-                # every size for the first few combinations, then in turn
+                # every size when there are few ways to compile the kernel, else in turn
                 chosen = sizes if len(combinations) <= 2 and not tuned else [sizes[0], sizes[1 + number % 2]]
+                if len(combinations) > 6:
+                    chosen = [sizes[0] if number % 3 else sizes[1]]
                 for index, (n, m, s) in enumerate(chosen):
                     constexprs = dict(zip(given, combination))
                     if not launcher:
