@@ -294,7 +294,9 @@ def examine(task: Task) -> Record:
     except Exception as error:  # a bug of the tool is an outcome, and the run goes on
         record |= {"status": "internal", "message": _trace(error)}
     record["seconds"] = round(time.perf_counter() - started, 3)
-    return record
+    # messages name files; the folder they lie in here says nothing
+    shown: Record = json.loads(json.dumps(record).replace(json.dumps(task.folder + os.sep)[1:-1], ""))
+    return shown
 
 
 _projects: dict[str, Project] = {}
@@ -656,7 +658,7 @@ def report(records: Sequence[Record], titles: Sequence[str], facts: dict[str, An
         f"cores, {facts['date']}; {facts['wall']} s in all with {facts['jobs']} jobs (finding the kernels included); "
         f"{middle:.2f} s for the middle kernel, {slowest[0]:.1f} s for the slowest.",
         "",
-        "Packages: " + ", ".join(f"{p.name} {p.version}" for p in PACKAGES) + ".",
+        "Packages: " + ", ".join(f"{p.name} {p.version}" for p in PACKAGES if p.name in titles) + ".",
         "",
         "An output refused for several reasons counts under each of their codes.",
         "",
@@ -743,7 +745,7 @@ def main() -> int:
     outcomes = options.json or (results / "corpus.json" if whole else None)
     if outcomes:
         outcomes.parent.mkdir(parents=True, exist_ok=True)
-        lines = ",\n".join(json.dumps(record) for record in records)
+        lines = ",\n".join(json.dumps(_outcome(record)) for record in records)
         outcomes.write_text(f'{{"facts": {json.dumps(facts)},\n"kernels": [\n{lines}\n]}}\n', encoding="utf-8")
     if markdown:
         markdown.parent.mkdir(parents=True, exist_ok=True)
@@ -751,6 +753,12 @@ def main() -> int:
     result = rows(records, titles)
     print(table(result))
     return 1 if result[-1].internal else 0
+
+
+def _outcome(record: Record) -> Record:
+    """`record` without the words of the diagnostics: which kernel, which outputs, what happened, how long it took."""
+    outcome = {k: v for k, v in record.items() if k not in ("reasons", "digest")}
+    return outcome | {"outputs": [{k: v for k, v in o.items() if k != "reasons"} for o in record["outputs"]]}
 
 
 def _line(record: Record) -> str:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
 from typing import cast
 
 from kernel_rewrite.diagnostics import Diagnostic, FusionRefused, Label
@@ -26,14 +26,18 @@ from kernel_rewrite.source.files import Project
 from kernel_rewrite.source.autotune import Tuning, tuning
 from kernel_rewrite.source.launches import Launch, launches
 from kernel_rewrite.source.pointer_flow import PointerFlow
-from kernel_rewrite.source.repair import repaired_plan
-from kernel_rewrite.source.signatures import NO_OVERRIDES, Overrides
+from kernel_rewrite.source.repair import Alternatives, repaired_plan
+from kernel_rewrite.source.signatures import NO_OVERRIDES, TRITON_TYPES, Overrides
 from kernel_rewrite.source.specializations import SpecializationPlan, impossible, specializations
 from kernel_rewrite.source.symbolic import ProjectNames
+from kernel_rewrite.source.unlowered import Uncovered, uncovered
 from kernel_rewrite.ttir.accesses import memory_accesses
 from kernel_rewrite.ttir.lower import Compiler, Lowered, LoweringFailure
 from kernel_rewrite.ttir.parse import Module, parse
 from kernel_rewrite.ttir.write_only import WriteOnlyVerdict, write_only
+
+ALTERNATIVES_SECONDS = 2.0
+"""How long corrections are tried for the specializations beside the first."""
 
 REPAIR_SECONDS = 4.0
 """How long corrected signatures are tried before a kernel is given up."""
@@ -96,24 +100,17 @@ class Analysis:
     def kernel_parameters(self) -> tuple[str, ...]:
         return self.closure.kernel.parameters
 
-    @property
-    def lowered_places(self) -> frozenset[Location]:
-        """Every location that some lowered module has an operation at."""
-        key = "lowered places"
-        if key not in self.memory:
-            self.memory[key] = frozenset(
-                operation.location
-                for view in self.views
-                for function in view.module.functions
-                for operation in function.walk()
-                if operation.location is not None
-            )
-        return cast(frozenset[Location], self.memory[key])
-
     def write_only(self, output: str, views: Sequence[View] = ()) -> WriteOnlyVerdict:
         """The verdict on `output` over all views, or over those given."""
         considered = views or self.views
         return write_only(output, [(view.specialization, view.accesses) for view in considered], self.span_of)
+
+    def uncovered(self, output: str) -> Uncovered:
+        """What the source may do to `output` (a parameter) that no view shows."""
+        key = ("uncovered", output)
+        if key not in self.memory:
+            self.memory[key] = uncovered(output, self.accesses, self.calls, self.flow)
+        return cast(Uncovered, self.memory[key])
 
     def span_of(self, location: Location, operation: str) -> Span | None:
         """The source call that `location` belongs to; for a step of a pointer's way, its place alone."""
@@ -153,11 +150,15 @@ def analyse(
     if failures and failures[0].specialization is plan.base:
         plan = _repaired(closure, project, compiler, plan, failures[0], target) or plan
         views, failures = _lower(closure, project, compiler, plan.specializations, target)
+    launched = _lower(closure, project, compiler, _as_launched(plan), target)
+    views, failures = views + launched[0], failures + launched[1]
     if not views:
         raise FusionRefused((_cannot_lower(kernel, closure, calls, plan, failures[0], compiler),))
-    open_failures = [f for f in failures if not impossible(f, plan, closure)]
+    failures = tuple(f for f in failures if not impossible(f, plan, closure))
+    found, failures = _alternatives(closure, project, compiler, plan, failures, target)
+    views += found
     guessed = plan.undecided or plan.unknown or any(not name.harmless for name in closure.assumed_names)
-    complete = plan.complete and not open_failures and not guessed
+    complete = plan.complete and not failures and not guessed
     flow = PointerFlow(closure, calls)
     return Analysis(kernel, closure, project, compiler, target, calls, flow, plan, views, failures, complete)
 
@@ -180,6 +181,21 @@ def _lower(
     return tuple(views), tuple(failures)
 
 
+def _as_launched(plan: SpecializationPlan) -> Iterator[Specialization]:
+    """The base with the element types that each launch shows, where those are other ones."""
+    seen = {plan.base.signature}
+    for launch in plan.signature.launches:
+        types = {
+            name: f"*{TRITON_TYPES[fact.dtype]}"
+            for name, fact in launch.facts.items()
+            if fact.dtype in TRITON_TYPES and str(plan.base.type_of(name)).startswith("*")
+        }
+        specialization = plan.base.with_types(**types)
+        if specialization.signature not in seen:
+            seen.add(specialization.signature)
+            yield replace(specialization, origin=f"the launch at line {launch.span.line}")
+
+
 def _repaired(
     closure: Closure,
     project: Project,
@@ -200,6 +216,39 @@ def _repaired(
         return result if isinstance(result, LoweringFailure) else None
 
     return repaired_plan(closure, plan, failure, lower)
+
+
+def _alternatives(
+    closure: Closure,
+    project: Project,
+    compiler: Compiler,
+    plan: SpecializationPlan,
+    failures: tuple[LoweringFailure, ...],
+    target: Target,
+) -> tuple[tuple[View, ...], tuple[LoweringFailure, ...]]:
+    """The views of those `failures` that other types or values put right, and what is left of them."""
+    repairer = Alternatives(closure, plan.signature)
+    deadline = time.monotonic() + ALTERNATIVES_SECONDS
+    views: list[View] = []
+    left: list[LoweringFailure] = []
+    accepted: list[Lowered] = []
+    for failure in failures:
+
+        def lower(specialization: Specialization, failure: LoweringFailure = failure) -> LoweringFailure | None:
+            if time.monotonic() > deadline:
+                return failure
+            result = next(compiler.lower(closure, project.sources(), [specialization], target))
+            if isinstance(result, LoweringFailure):
+                return result
+            accepted.append(result)
+            return None
+
+        hopeful = failure.kind == "rejected" and not failure.block_pointers_removed and time.monotonic() < deadline
+        if hopeful and repairer.repaired(failure, failure.specialization, lower) is not None:
+            views.append(view_of(accepted[-1]))
+        else:
+            left.append(failure)
+    return tuple(views), tuple(left)
 
 
 def view_of(lowered: Lowered) -> View:

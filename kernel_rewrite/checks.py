@@ -16,6 +16,7 @@ from kernel_rewrite.pointwise.language import Pointwise
 from kernel_rewrite.probes import is_certain, probe_stores
 from kernel_rewrite.request import OutputRequest, element_type_of
 from kernel_rewrite.source.aliasing import Conditions
+from kernel_rewrite.source.freshness import is_fresh
 from kernel_rewrite.source.launches import Allocation, Launch, aliases
 from kernel_rewrite.source.unlowered import pointer_casts, unlowered_code
 
@@ -42,10 +43,9 @@ def unlowered(analysis: Analysis, request: OutputRequest) -> Iterator[Diagnostic
     """KR206, KR207: what no lowered specialization shows. What TTIR shows to be read is not said again."""
     shown = {label.span for d in analysis.write_only(request.output).diagnostics for label in d.labels}
     overridden = any(f.kind == "constexpr" and f.evidence is Evidence.OVERRIDE for f in analysis.facts)
-    found = unlowered_code(
-        request.parameter, analysis.calls, analysis.flow, analysis.lowered_places, analysis.complete, overridden
-    )
-    yield from (d for d in found if d.labels[0].span not in shown)
+    missing = analysis.uncovered(request.parameter)
+    found = unlowered_code(request.parameter, missing, analysis.complete, overridden)
+    yield from (d for d in found if not d.labels or d.labels[0].span not in shown)
 
 
 def launched_with_alias(analysis: Analysis, request: OutputRequest) -> Iterator[Diagnostic]:
@@ -101,6 +101,12 @@ def initial_contents(analysis: Analysis, request: OutputRequest) -> Iterator[Dia
                 (Label(launch.span, f"`{request.parameter}` holds a value before this launch"),),
                 help=f"allocate it with torch.empty, or, if every element is written, `--assume {FULLY_WRITTEN}`",
             )
+
+
+def _is_filled(launch: Launch, request: OutputRequest) -> bool:
+    """Whether `initial_contents` has judged what the buffer holds."""
+    fact = launch.facts.get(request.parameter)
+    return fact is not None and fact.allocations == {Allocation.FILL} and FULLY_WRITTEN not in request.assumed
 
 
 def _preserved(pointwise: Pointwise, fill: object) -> bool:
@@ -209,12 +215,8 @@ def assumptions(analysis: Analysis, request: OutputRequest) -> tuple[Assumption,
     others = set(analysis.parameters_with(*MemoryEffect)) - {request.output}
     if others:
         names.append(NO_ALIAS)
-    facts = [launch.facts.get(request.parameter) for launch in analysis.launches]
-    settled = facts and all(
-        fact is not None
-        and fact.allocations
-        and (fact.allocations <= {Allocation.EMPTY, Allocation.FILL} and FULLY_WRITTEN not in request.assumed)
-        for fact in facts
+    settled = analysis.launches and all(
+        is_fresh(launch, request.parameter) or _is_filled(launch, request) for launch in analysis.launches
     )
     if not settled or analysis.tuning.hooked:
         names.append(FULLY_WRITTEN)

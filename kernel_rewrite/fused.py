@@ -11,12 +11,11 @@ from dataclasses import dataclass
 from kernel_rewrite import __version__
 from kernel_rewrite.analysis import Analysis
 from kernel_rewrite.checks import assumptions
-from kernel_rewrite.model import WriteOnlyProof
+from kernel_rewrite.model import Span, WriteOnlyProof
 from kernel_rewrite.request import OutputRequest, element_type_of
 from kernel_rewrite.results import Fused
 from kernel_rewrite.rewrite.edits import unified_diff
 from kernel_rewrite.rewrite.header import digest, with_header
-from kernel_rewrite.source.unlowered import unreached_stores
 
 EAGER, FUSED = "eager", "fused"
 NUMERICS = (EAGER, FUSED)
@@ -74,13 +73,13 @@ def fused_file(analysis: Analysis, requests: Sequence[OutputRequest], options: O
 
 
 def proof_of(analysis: Analysis, request: OutputRequest) -> WriteOnlyProof:
-    unreached = unreached_stores(request.parameter, analysis.calls, analysis.flow, analysis.lowered_places)
+    unreached = [reached for reached in analysis.uncovered(request.parameter).stores if not reached.path]
     return WriteOnlyProof(
         request.output,
         tuple(view.specialization for view in analysis.views),
         analysis.write_only(request.output).stores,
         assumptions(analysis, request),
-        tuple(call.span for call in unreached),
+        tuple(Span.of(reached.function.ref.file, reached.call) for reached in unreached),
     )
 
 

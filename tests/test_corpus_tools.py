@@ -121,13 +121,15 @@ def test_one_kernel_end_to_end(tasks: list) -> None:
 
 
 def test_an_exception_of_the_tool_is_an_internal_error(tasks: list, monkeypatch: pytest.MonkeyPatch) -> None:
+    task = next(t for t in tasks if t.kernel == "scale")
+
     def broken(analysis: object, requested: object) -> None:
-        raise ValueError("no such thing")
+        raise ValueError(f"no such thing in {task.folder}/fake/kernels.py")
 
     monkeypatch.setattr(corpus, "fuse_outputs", broken)
-    record = corpus.examine(next(t for t in tasks if t.kernel == "scale"))
+    record = corpus.examine(task)
     assert record["outputs"][0]["status"] == "internal"
-    assert "no such thing" in record["outputs"][0]["message"]
+    assert "no such thing in fake/kernels.py" in record["outputs"][0]["message"]  # not where it lies on this machine
 
 
 FAKE_WORKER = """
@@ -199,6 +201,16 @@ def test_the_report_lists_every_internal_error_and_explains_the_codes_in_use() -
     text = corpus.report(RECORDS, ["a", "b"], facts)
     assert "- a `f.py` `k`: KR902: broken" in text and "- b `g.py` `m`: late" in text
     assert "- KR201: the output is read by the kernel" in text and "KR205" not in text
+
+
+def test_the_outcomes_say_what_happened_without_the_words() -> None:
+    record = {
+        **RECORDS[1],
+        "digest": "d",
+        "reasons": ["long"],
+        "outputs": [{"name": "y", "codes": [], "reasons": ["long"]}],
+    }
+    assert "long" not in json.dumps(corpus._outcome(record)) and corpus._outcome(record)["codes"] == ["KR110"]
 
 
 def test_archives_are_unpacked_to_their_python_files(tmp_path: Path) -> None:

@@ -168,7 +168,8 @@ def test_fused_random_kernels_are_right_for_every_value(tmp_path: Path) -> None:
         try:
             fused = fuse(text, "out=relu", kernel="k").source
         except FusionRefused as refusal:
-            assert "KR110" not in {d.code for d in refusal.diagnostics}, (seed, refusal)
+            # without a launch, nothing says what `P` is
+            assert "def launch" not in text or "KR110" not in {d.code for d in refusal.diagnostics}, (seed, refusal)
             continue
         draw = random.Random(seed)
         more = [{**values(draw), "bias": draw.choice([0, 1]), "flag": draw.choice([0, 1, 2])} for _ in range(CALLS)]

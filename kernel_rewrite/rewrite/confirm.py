@@ -21,9 +21,7 @@ from kernel_rewrite.ttir.parse import Module, Operation, parse, split_tensor
 from kernel_rewrite.ttir.validate import Difference, Expression, StoredValue, Terms, function_terms, validate
 
 
-def confirm(
-    text: str, rewrite: Rewrite, analysis: Analysis, requests: Sequence[OutputRequest], numerics: str
-) -> None:
+def confirm(text: str, rewrite: Rewrite, analysis: Analysis, requests: Sequence[OutputRequest], numerics: str) -> None:
     """Prove that the kernel of `text` is the analysed one, except that each store to an output stores E(value), and
     that nothing else of the file changed.
 

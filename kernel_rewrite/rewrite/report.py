@@ -28,7 +28,12 @@ def keep_evidence(
         "",
         str(error),
     ]
-    files = [("original.py", analysis.kernel.file.text), ("fused.py", fused), ("error.txt", "\n".join(facts) + "\n"), *ttir]
+    files = [
+        ("original.py", analysis.kernel.file.text),
+        ("fused.py", fused),
+        ("error.txt", "\n".join(facts) + "\n"),
+        *ttir,
+    ]
     try:
         folder = tempfile.mkdtemp(prefix="kernel-rewrite-")
         for name, text in files:

@@ -64,7 +64,7 @@ def plan_stores(
     keys = set()
     for access in to_output:
         call = calls.memory_call(access.location, access.operation)
-        path = _source_path(access, calls)
+        path = calls.path_of(access)
         form = call.form_for(access.operation) if call else None
         if call is None or path is None or form is None or call.value(form) is None:
             problems.append(_uneditable(access.location, output))
@@ -81,7 +81,7 @@ def plan_stores(
     for access in stores:
         if output in access.roots:
             continue
-        call, path = calls.memory_call(access.location, access.operation), _source_path(access, calls)
+        call, path = calls.memory_call(access.location, access.operation), calls.path_of(access)
         if call is not None and path is not None and (path, call) in keys:
             problems.append(_shared(call, output, access.roots))
     if problems:
@@ -91,19 +91,6 @@ def plan_stores(
     redirected = tuple(sorted((c for c in on_path if c.callee in clones), key=lambda c: c.span))
     planned = (StoreSite(call, forms[call], frozenset(casts)) for call, casts in sites.items())
     return StorePlan(output, tuple(sorted(planned, key=lambda s: s.call.span)), clones, redirected)
-
-
-def _source_path(access: MemoryAccess, calls: SourceCalls) -> tuple[HelperCall, ...] | None:
-    """The helper calls that lead to `access`, outermost first; None when one cannot be found in the source."""
-    places = (*access.call_path, access.location)
-    path = []
-    for location, inner in zip(places, places[1:], strict=False):
-        target = calls.function_at(inner)
-        helper_call = calls.helper_call(location, target.ref) if target else None
-        if helper_call is None:
-            return None
-        path.append(helper_call)
-    return tuple(path)
 
 
 def _clones(

@@ -6,7 +6,7 @@ import ast
 from collections.abc import Container, Iterator, Mapping
 from dataclasses import dataclass
 
-from kernel_rewrite.model import Closure, Function, FunctionRef, Location, MemoryEffect, Span, TritonObject
+from kernel_rewrite.model import Closure, Function, FunctionRef, Location, MemoryAccess, MemoryEffect, Span, TritonObject
 from kernel_rewrite.source.names import callee
 
 
@@ -198,11 +198,17 @@ class SourceCalls:
         around = [c for c in self._helpers[function.ref] if c.callee == target and c.span.contains(place)]
         return around[0] if len(around) == 1 else None
 
-    def seen_with(self, call: MemoryCall) -> Iterator[MemoryCall]:
-        """`call`, and the calls of its function it stands inside of: those were lowered too."""
-        for other in self._memory[call.function]:
-            if other is call or other.span.contains(call.span.start):
-                yield other
+    def path_of(self, access: MemoryAccess) -> tuple[HelperCall, ...] | None:
+        """The helper calls that lead to `access`, outermost first; None when one cannot be found in the source."""
+        places = (*access.call_path, access.location)
+        path = []
+        for location, inner in zip(places, places[1:], strict=False):
+            target = self.function_at(inner)
+            helper_call = self.helper_call(location, target.ref) if target else None
+            if helper_call is None:
+                return None
+            path.append(helper_call)
+        return tuple(path)
 
 
 def undedented(location: Location, function: Function) -> Location:

@@ -8,10 +8,12 @@ parameter that a name in it may.
 from __future__ import annotations
 
 import ast
+import itertools
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 
 from kernel_rewrite.model import Closure, Function, FunctionRef, MemoryEffect, TritonObject
-from kernel_rewrite.source.accesses import POINTER_STYLES, SourceCalls
+from kernel_rewrite.source.accesses import POINTER_STYLES, HelperCall, SourceCalls, calls_in
 from kernel_rewrite.source.names import callee
 
 Roots = frozenset[str]
@@ -22,30 +24,94 @@ _NOTHING: Roots = frozenset()
 _FACTS = {"dtype", "type", "shape", "numel", "rank", "block_type", "element_ty"}
 _READS = {form.callee for form in POINTER_STYLES if form.effect is MemoryEffect.READ and not form.callee.startswith(".")}
 
+MAXIMUM_PATHS = 20000
+"""How many ways through helper calls are followed before they are called too many."""
+
+
+@dataclass(frozen=True, slots=True)
+class Reached:
+    """A call that is handed a pointer of one parameter, and the helper calls that lead to it, outermost first."""
+
+    path: tuple[HelperCall, ...]
+    call: ast.Call
+    function: Function
+
+
+@dataclass(slots=True, eq=False)
+class _Context:
+    """One function under one assignment of roots to its parameters: the names as they stand at each call in it."""
+
+    function: Function
+    at_call: dict[int, Environment]
+
 
 class PointerFlow:
-    """The parameters that each name, at each call of each function of a closure, may point into."""
+    """The parameters that each name, at each call of each function of a closure, may point into.
+
+    Helpers are followed once for each assignment of roots to their parameters, so that a helper shared by two buffers is
+    two helpers.
+    """
 
     def __init__(self, closure: Closure, calls: SourceCalls) -> None:
         self._closure = closure
-        self._helper_targets = {
-            id(call.node): call.callee for f in closure.functions for call in calls.helper_calls_of(f.ref)
-        }
-        self._entry: dict[FunctionRef, Environment] = {function.ref: {} for function in closure.functions}
-        self._at_call: dict[int, Environment] = {}
+        self._helper_calls = {id(c.node): c for f in closure.functions for c in calls.helper_calls_of(f.ref)}
+        self._contexts: dict[tuple[FunctionRef, frozenset[tuple[str, Roots]]], _Context] = {}
         constexprs = closure.constexpr_parameters(closure.kernel)
-        for parameter in closure.kernel.parameters:
-            if parameter not in constexprs:
-                self._entry[closure.kernel.ref][parameter] = frozenset({parameter})
-        self._changed = True
-        while self._changed:
-            self._changed = False
-            for function in closure.functions:
-                self._block(function.node.body, dict(self._entry[function.ref]), function)
+        entry = {p: frozenset({p}) for p in closure.kernel.parameters if p not in constexprs}
+        self._kernel = self._enter(closure.kernel, entry)
 
     def roots(self, expression: ast.expr, call: ast.Call, function: Function) -> Roots:
-        """The kernel parameters that `expression`, an argument of `call` in `function`, may point into."""
-        return self._roots(expression, self._at_call.get(id(call), {}), function)
+        """The kernel parameters that `expression`, an argument of `call` in `function`, may point into in any context."""
+        found = _NOTHING
+        for context in self._contexts.values():
+            if context.function.ref == function.ref:
+                found |= self._roots(expression, context.at_call.get(id(call), {}), function)
+        return found
+
+    def reached(self, parameter: str) -> Iterator[Reached]:
+        """Every call, by every way of helper calls, that `parameter` may be an argument (or the receiver) of, other than
+        the helper calls themselves. Stops after `MAXIMUM_PATHS`."""
+        yield from itertools.islice(self._reached(parameter, self._kernel, ()), MAXIMUM_PATHS)
+
+    def _reached(self, parameter: str, context: _Context, path: tuple[HelperCall, ...]) -> Iterator[Reached]:
+        for node in calls_in(context.function):
+            environment = context.at_call.get(id(node), {})
+            helper_call = self._helper_calls.get(id(node))
+            target = self._closure.function(helper_call.callee) if helper_call is not None else None
+            if helper_call is None or target is None:
+                parts = [node.func, *node.args, *(keyword.value for keyword in node.keywords)]
+                if any(parameter in self._roots(part, environment, context.function) for part in parts):
+                    yield Reached(path, node, context.function)
+                continue
+            entry = self._entry(helper_call, target, environment, context.function)
+            inner = self._contexts.get((target.ref, frozenset(entry.items())))
+            if inner is not None and helper_call not in path and any(parameter in roots for roots in entry.values()):
+                yield from self._reached(parameter, inner, (*path, helper_call))
+
+    def _enter(self, function: Function, entry: Environment) -> _Context:
+        key = function.ref, frozenset(entry.items())
+        if key in self._contexts:
+            return self._contexts[key]
+        context = self._contexts[key] = _Context(function, {})
+        self._at_call = context.at_call
+        self._block(function.node.body, dict(entry), function)
+        for node in calls_in(function):
+            helper_call = self._helper_calls.get(id(node))
+            target = self._closure.function(helper_call.callee) if helper_call is not None else None
+            if helper_call is not None and target is not None:
+                self._enter(target, self._entry(helper_call, target, context.at_call.get(id(node), {}), function))
+        return context
+
+    def _entry(
+        self, call: HelperCall, target: Function, environment: Environment, function: Function
+    ) -> Environment:
+        """What the parameters of a helper may point into at one call of it."""
+        entry: Environment = {}
+        for parameter, argument in bound_arguments(call.node, target):
+            roots = self._roots(argument, environment, function)
+            if roots:
+                entry[parameter] = entry.get(parameter, _NOTHING) | roots
+        return entry
 
     def _roots(self, expression: ast.AST, environment: Environment, function: Function) -> Roots:
         if isinstance(expression, ast.Name):
@@ -130,24 +196,13 @@ class PointerFlow:
         _bind(target, self._roots(value, environment, function), environment)
 
     def _expression(self, expression: ast.AST, environment: Environment, function: Function) -> None:
-        """Note the names as they stand at each call inside, and pass arguments on to helpers."""
+        """Note the names as they stand at each call inside."""
         for node in ast.walk(expression):
             if isinstance(node, ast.NamedExpr):
                 _bind(node.target, self._roots(node.value, environment, function), environment)
             if not isinstance(node, ast.Call):
                 continue
-            known = self._at_call.get(id(node), {})
-            joined = _join(known, environment)
-            if joined != known:
-                self._at_call[id(node)], self._changed = joined, True
-            target = self._closure.function(self._helper_targets[id(node)]) if id(node) in self._helper_targets else None
-            if target is None:
-                continue
-            entry = self._entry[target.ref]
-            for parameter, argument in bound_arguments(node, target):
-                roots = entry.get(parameter, _NOTHING) | self._roots(argument, environment, function)
-                if roots != entry.get(parameter, _NOTHING):
-                    entry[parameter], self._changed = roots, True
+            self._at_call[id(node)] = _join(self._at_call.get(id(node), {}), environment)
 
 
 def _join(one: Environment, other: Environment) -> Environment:

@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 
 from kernel_rewrite.model import Closure, Dtype, Evidence, Function, FunctionRef, Location, Specialization
+from kernel_rewrite.source.branches import RUNTIME, Pointer, Tracer
 from kernel_rewrite.source.signatures import DTYPE_NAMES, FLOAT_TYPES, Parameter, Signature
 from kernel_rewrite.source.specializations import Failure, SpecializationPlan, plan
 
@@ -133,6 +134,49 @@ def repaired_plan(
     if repaired is None:
         return None
     return plan(closure, adopt(current.signature, current.base, repaired))
+
+
+class Alternatives:
+    """Rejected specializations put right one after another: what helped one is tried first on the next. Each keeps the
+    compile-time decisions that it was made for."""
+
+    def __init__(self, closure: Closure, signature: Signature) -> None:
+        self.closure = closure
+        self.signature = signature
+        self.tracer = Tracer(closure)
+        self.helped: list[dict[str, object]] = []
+
+    def repaired(
+        self, failure: Failure, failed: Specialization, lower: Callable[[Specialization], Failure | None], tries: int = 10
+    ) -> Specialization | None:
+        """A specialization that takes the decisions of `failed` and that `lower` accepts; None when none is found."""
+        decisions = self.decisions(failed)
+
+        def accepted(candidate: Specialization) -> Failure | None:
+            return lower(candidate) if self.decisions(candidate) == decisions else failure
+
+        for types in self.helped:
+            candidate = failed.with_types(**{n: t for n, t in types.items() if failed.type_of(n) != "constexpr"})
+            if candidate != failed and accepted(candidate) is None:
+                return candidate
+        found = search(self.closure, self.signature, failed, failure, accepted, tries)
+        if found is not None:
+            changed = {n: t for n, t in found.signature if t != failed.type_of(n) and t != "constexpr"}
+            self.helped += [changed] if changed else []
+        return found
+
+    def decisions(self, specialization: Specialization) -> object:
+        values = dict(specialization.constexprs)
+        arguments: dict[str, object] = {}
+        for name, kind in specialization.signature:
+            if kind == "constexpr":
+                arguments[name] = values.get(name)
+            elif isinstance(kind, str) and not kind.startswith("tensordesc"):
+                element = kind.removeprefix("*")
+                arguments[name] = Pointer(DTYPE_NAMES.get(element, ""), kind.startswith("*"))
+            else:
+                arguments[name] = RUNTIME if isinstance(kind, tuple) else Pointer()
+        return self.tracer.trace(arguments).key
 
 
 def _differ(one: object, other: object) -> bool:

@@ -311,6 +311,8 @@ class _Inference:
                     continue
                 assert isinstance(other, int)
                 near = [value for value in (other, other * 2, other // 2) if value > 0]
+                if "block" in self.usage.of(parameter.name).roles:
+                    near = [value for value in near if value & (value - 1) == 0]
                 values = _distinct((*parameters[parameter.name].values, *near))
                 parameters[parameter.name] = replace(parameters[parameter.name], values=values)
 

@@ -55,7 +55,8 @@ class Expression:
 
 
 COMMUTATIVE = frozenset(
-    f"arith.{name}" for name in ("addi", "muli", "andi", "ori", "xori", "addf", "mulf", "maxsi", "minsi", "maxui", "minui")
+    f"arith.{name}"
+    for name in ("addi", "muli", "andi", "ori", "xori", "addf", "mulf", "maxsi", "minsi", "maxui", "minui")
 )
 """Operations whose operands may be swapped without changing a bit of the result."""
 
@@ -63,9 +64,15 @@ PURE_PREFIXES = ("arith.", "math.", "ub.")
 PURE = frozenset(
     {
         *(f"tt.{name}" for name in ("addptr", "advance", "bitcast", "broadcast", "cat", "clampf", "dot", "dot_scaled")),
-        *(f"tt.{name}" for name in ("expand_dims", "fp_to_fp", "gather", "get_num_programs", "get_program_id", "histogram")),
+        *(
+            f"tt.{name}"
+            for name in ("expand_dims", "fp_to_fp", "gather", "get_num_programs", "get_program_id", "histogram")
+        ),
         *(f"tt.{name}" for name in ("int_to_ptr", "join", "make_range", "make_tensor_descriptor", "make_tensor_ptr")),
-        *(f"tt.{name}" for name in ("mulhiui", "precise_divf", "precise_sqrt", "ptr_to_int", "reduce", "reshape", "scan")),
+        *(
+            f"tt.{name}"
+            for name in ("mulhiui", "precise_divf", "precise_sqrt", "ptr_to_int", "reduce", "reshape", "scan")
+        ),
         *(f"tt.{name}" for name in ("splat", "split", "trans", "unsplat")),
         # a loop that counts ends; `scf.while` may not, so it is never dropped as dead arithmetic
         *("scf.for", "scf.if"),
@@ -77,11 +84,15 @@ PURE_IF_DECLARED = frozenset({"tt.elementwise_inline_asm", "tt.extern_elementwis
 """Foreign code: it only computes when its `pure` attribute says so."""
 
 CALL, RETURN = "tt.call", "tt.return"
-_TERMINATORS = frozenset({RETURN, "scf.yield", "scf.condition", "cf.br", "cf.cond_br", "tt.reduce.return", "tt.scan.return"})
+_TERMINATORS = frozenset(
+    {RETURN, "scf.yield", "scf.condition", "cf.br", "cf.cond_br", "tt.reduce.return", "tt.scan.return"}
+)
 
 
 ELEMENTWISE_PREFIXES = ("arith.", "math.")
-ELEMENTWISE = frozenset({"tt.fp_to_fp", "tt.precise_divf", "tt.precise_sqrt", "tt.mulhiui", "tt.clampf", "tt.extern_elementwise"})
+ELEMENTWISE = frozenset(
+    {"tt.fp_to_fp", "tt.precise_divf", "tt.precise_sqrt", "tt.mulhiui", "tt.clampf", "tt.extern_elementwise"}
+)
 _SPREADING = frozenset({"tt.splat", "tt.broadcast"})
 _DENSE = re.compile(r"dense<([^\[\]\"]+)>")
 
@@ -121,7 +132,9 @@ class Terms:
             return "..."
         return f"{_bare(term)}({', '.join(self._shown(operand, depth - 1) for operand in term.operands)})"
 
-    def term(self, operation: str, attributes: str = "", type_: str = "", operands: Iterable[Expression] = ()) -> Expression:
+    def term(
+        self, operation: str, attributes: str = "", type_: str = "", operands: Iterable[Expression] = ()
+    ) -> Expression:
         operands = tuple(operands)
         if operation in _SPREADING:
             attributes = ""
@@ -155,7 +168,9 @@ class Terms:
         smaller = tuple(
             operand.operands[0]
             if operand.operation == "tt.broadcast"
-            else self._term("tt.splat", "", with_shape_of(broadcast[0].type, element_type(operand.type)), operand.operands)
+            else self._term(
+                "tt.splat", "", with_shape_of(broadcast[0].type, element_type(operand.type)), operand.operands
+            )
             for operand in operands
         )
         inner = self._elementwise(operation, attributes, with_shape_of(broadcast[0].type, element), smaller)

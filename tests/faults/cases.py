@@ -11,10 +11,17 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from kernel_rewrite.analysis import Analysis, View, analyse
-from kernel_rewrite.request import OutputRequest
 from kernel_rewrite.diagnostics import FusionRefused
 from kernel_rewrite.fuse import plan_output
-from kernel_rewrite.rewrite.confirm import References, check_compiled, check_source, lower_rewritten, read_rewritten, views_to_confirm
+from kernel_rewrite.request import OutputRequest
+from kernel_rewrite.rewrite.confirm import (
+    References,
+    check_compiled,
+    check_source,
+    lower_rewritten,
+    read_rewritten,
+    views_to_confirm,
+)
 from kernel_rewrite.rewrite.edits import apply_edits
 from kernel_rewrite.rewrite.epilogue import Rewrite, epilogue_edits
 from kernel_rewrite.selection import checked_assumptions, choose_kernel, choose_outputs, requested_epilogues

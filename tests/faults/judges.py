@@ -65,7 +65,9 @@ def judged(text: str, case: Case) -> Verdict:
     except InternalError as error:
         source = str(error)
     compiled, message = _compiled(file, case)
-    return Verdict(source, compiled, message, _around(file, case) != _around(read_rewritten(case.text, case.analysis), case))
+    return Verdict(
+        source, compiled, message, _around(file, case) != _around(read_rewritten(case.text, case.analysis), case)
+    )
 
 
 def _compiled(file: SourceFile, case: Case) -> tuple[Compiled, str]:
@@ -97,8 +99,8 @@ def without_places(ttir: str) -> str:
 def optimised(ttir: str) -> str:
     """TTIR after Triton's inliner, canonicalizer, combiner and common subexpressions: equal texts, equal programs."""
     from triton._C.libtriton import ir, passes
-    from triton.compiler.compiler import make_backend
     from triton.backends.compiler import GPUTarget
+    from triton.compiler.compiler import make_backend
 
     context = ir.context()
     ir.load_dialects(context)

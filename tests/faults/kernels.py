@@ -89,9 +89,16 @@ def statements(depth: int = 2) -> st.SearchStrategy[list[str]]:
         return st.lists(simple, min_size=1, max_size=3).map(lambda blocks: sum(blocks, []))
     inner = statements(depth - 1)
     compound = st.one_of(
-        st.builds(lambda v, end, body: [f"for {v} in range({end}):", *_indented(body)], st.sampled_from(["i", "j"]), st.sampled_from(["n", "m", "4"]), inner),
+        st.builds(
+            lambda v, end, body: [f"for {v} in range({end}):", *_indented(body)],
+            st.sampled_from(["i", "j"]),
+            st.sampled_from(["n", "m", "4"]),
+            inner,
+        ),
         st.builds(lambda end, body: [f"for s in tl.static_range({end}):", *_indented(body)], st.integers(1, 2), inner),
-        st.builds(_if, st.sampled_from(["n > 4", "m == 1", "tl.program_id(0) == 0"]), inner, st.one_of(st.none(), inner)),
+        st.builds(
+            _if, st.sampled_from(["n > 4", "m == 1", "tl.program_id(0) == 0"]), inner, st.one_of(st.none(), inner)
+        ),
     )
     return st.lists(st.one_of(simple, simple, compound), min_size=1, max_size=4).map(lambda blocks: sum(blocks, []))
 

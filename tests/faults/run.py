@@ -1,7 +1,7 @@
 """Spoils many right fusions in many ways and counts what the two judges say.
 
-    python tests/faults/run.py                           every fixture, four ops
-    python tests/faults/run.py --corpus DIR              and kernels of public packages unpacked under DIR
+python tests/faults/run.py                           every fixture, four ops
+python tests/faults/run.py --corpus DIR              and kernels of public packages unpacked under DIR
 """
 
 from __future__ import annotations
@@ -78,7 +78,11 @@ def main() -> int:
                     options.keep.mkdir(parents=True, exist_ok=True)
                     (options.keep / f"{len(wrong)}_right.py").write_text(ast.unparse(scene.tree))
                     (options.keep / f"{len(wrong)}_wrong.py").write_text(text)
-        print(f"{fusions} {case.name} {time.monotonic() - started:.0f} s {sum(c['mutants'] for c in table.values())}", file=sys.stderr, flush=True)
+        print(
+            f"{fusions} {case.name} {time.monotonic() - started:.0f} s {sum(c['mutants'] for c in table.values())}",
+            file=sys.stderr,
+            flush=True,
+        )
     print(shown(table))
     print(f"{fusions} fusions, {time.monotonic() - started:.0f} s, {len(wrong)} wrongly judged")
     return 1 if wrong else 0

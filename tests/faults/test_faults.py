@@ -35,7 +35,9 @@ def test_a_spoiled_rewrite_is_rejected(folder: Path, installed_triton: tuple[int
             scene = Scene.of(case)
             for fault in faults(scene, per_maker=1, seed=turn, makers=makers):
                 verdict = judged(scene.spoiled(fault), case)
-                assert not verdict.is_hole, f"{case.name}: {fault.kind}: {fault.what}: {verdict}\n{scene.spoiled(fault)}"
+                assert not verdict.is_hole, (
+                    f"{case.name}: {fault.kind}: {fault.what}: {verdict}\n{scene.spoiled(fault)}"
+                )
 
 
 KERNEL = """\
@@ -71,7 +73,8 @@ def test_every_fault_of_a_small_kernel_is_rejected(two_stores: Case) -> None:
             kinds.add(fault.kind)
     # these change what is compiled, so the guard of the syntax tree is not what stops them here
     expected = {"epilogue dropped at a site", "epilogue applied twice", "mask", "offset", "pointer", "loop bound"}
-    assert kinds >= expected | {"store moved out of its block", "wrong op at a site", "extra load", "cache modifier"}
+    assert kinds >= expected | {"store moved out of its block", "wrong op at a site", "cache modifier"}
+    assert any(kind.startswith("extra") for kind in kinds)
 
 
 def test_confirm_rejects_and_keeps_what_is_needed_to_report_it(
@@ -110,8 +113,18 @@ ADDITIONS = {
 def test_the_guard_allows_no_addition_but_functions_and_imports_of_new_names(two_stores: Case, name: str) -> None:
     text = two_stores.text.replace("@triton.autotune", ADDITIONS[name] + "@triton.autotune")
     assert judged(text, two_stores).source
-    harmless = two_stores.text.replace("@triton.autotune", "@triton.jit\ndef more(x):\n    return x\n\n\n@triton.autotune")
+    harmless = two_stores.text.replace(
+        "@triton.autotune", "@triton.jit\ndef more(x):\n    return x\n\n\n@triton.autotune"
+    )
     assert not judged(harmless, two_stores).source
+
+
+def test_the_guard_wants_the_users_expression_in_what_is_stored(two_stores: Case) -> None:
+    """Even where what is lost changes nothing in the specializations that are compiled."""
+    text = two_stores.text.replace("x * 2", "x * (1 + 1)")
+    assert text != two_stores.text
+    assert judged(text, two_stores).compiled is Compiled.SAME
+    assert judged(text, two_stores).source
 
 
 def test_an_import_above_the_future_is_no_python() -> None:
@@ -119,7 +132,9 @@ def test_an_import_above_the_future_is_no_python() -> None:
     text = '"""Words."""\nfrom __future__ import annotations\n' + KERNEL
     case = fused_case("future", analysed_text(text, request), [("out_ptr", "gelu")], request)
     case.accept()
-    moved = case.text.replace("from __future__ import annotations\n", "import triton.language.math\nfrom __future__ import annotations\n")
+    moved = case.text.replace(
+        "from __future__ import annotations\n", "import triton.language.math\nfrom __future__ import annotations\n"
+    )
     assert judged(moved, case).compiled is Compiled.INVALID
 
 
@@ -128,5 +143,3 @@ def test_a_fixture_without_any_of_the_ops_would_go_unnoticed() -> None:
     for folder in FOLDERS[::9]:
         with standing_in(folder):
             assert next(fixture_cases(folder, OPS), None) is not None, folder.name
-
-

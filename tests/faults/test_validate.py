@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from kernel_rewrite.rewrite.confirm import check_compiled, lower_rewritten, read_rewritten
 from kernel_rewrite.model import InternalError
+from kernel_rewrite.rewrite.confirm import check_compiled, lower_rewritten, read_rewritten
 from kernel_rewrite.ttir.parse import parse
 from kernel_rewrite.ttir.validate import Difference, Terms, validate
 from tests.faults.cases import Case, Request, analysed_text, fused_case
@@ -46,9 +46,21 @@ BEFORE_A_CAST = [
     ("abs", "fused", ("out_ptr=fp32",), "v = x.to(tl.int8)", "v = tl.abs(x).to(tl.int8)"),
     ("abs", "eager", ("out_ptr=i32",), "v = x.to(tl.int32)", "v = tl.abs(x).to(tl.int32)"),
     ("clamp(0, 6)", "eager", ("out_ptr=i32",), "v = x.to(tl.int32)", "v = clamp(x, min=0, max=6).to(tl.int32)"),
-    ("clamp(0.1, 0.7)", "eager", ("out_ptr=fp16",), "v = x.to(tl.float16)", "v = clamp(x, min=0.1, max=0.7).to(tl.float16)"),
+    (
+        "clamp(0.1, 0.7)",
+        "eager",
+        ("out_ptr=fp16",),
+        "v = x.to(tl.float16)",
+        "v = clamp(x, min=0.1, max=0.7).to(tl.float16)",
+    ),
     ("tanh", "eager", ("out_ptr=fp16",), "v = x.to(tl.float16)", "v = tanh(x).to(tl.float16)"),
-    ("square", "eager", ("out_ptr=i8",), "v = x.to(tl.int32).to(tl.int8)", "v = (x.to(tl.int32) * x.to(tl.int32)).to(tl.int8)"),
+    (
+        "square",
+        "eager",
+        ("out_ptr=i8",),
+        "v = x.to(tl.int32).to(tl.int8)",
+        "v = (x.to(tl.int32) * x.to(tl.int32)).to(tl.int8)",
+    ),
 ]
 
 
@@ -143,6 +155,11 @@ def k(x_ptr, out_ptr, n, BLOCK: tl.constexpr):
         "",
         "(noinline=True)",
     ),
+    "whether a call that only computes is inlined": (
+        "@triton.jit{}\ndef f(x):\n    return x * 2\n\n\n" + KERNEL.format("tl.store(out_ptr + offs, x + f(n))"),
+        "",
+        "(noinline=True)",
+    ),
     "the combination of a reduction": (
         KERNEL.format("tl.store(out_ptr + offs, x - tl.{}(x))"),
         "max",
@@ -190,7 +207,9 @@ def k(x_ptr, out_ptr, n, BLOCK: tl.constexpr):
     ),
     "an external function": (KERNEL.format("tl.store(out_ptr + offs, libdevice.{}(x))"), "erf", "erfc"),
     "which dimension is spread": (
-        KERNEL.format("y = x[{}] + tl.zeros((BLOCK, BLOCK), tl.float32)\n    tl.store(out_ptr + offs, tl.sum(y * y * x[:, None], 1))"),
+        KERNEL.format(
+            "y = x[{}] + tl.zeros((BLOCK, BLOCK), tl.float32)\n    tl.store(out_ptr + offs, tl.sum(y * y * x[:, None], 1))"
+        ),
         ":, None",
         "None, :",
     ),
@@ -294,7 +313,7 @@ module {{
     [
         '%c = arith.constant 1.0 : f32\n    %y = tt.extern_elementwise %c {libname = "", libpath = "", pure = false, symbol = "f"} : (f32) -> f32',
         '%c = arith.constant 1.0 : f32\n    %y = tt.elementwise_inline_asm "f" {constraints = "=f,f", packed_element = 1 : i32, pure = false} %c : f32 -> f32',
-        '%y = tt.some_new_operation : i32',
+        "%y = tt.some_new_operation : i32",
     ],
 )
 def test_what_may_have_an_effect_is_never_dropped(operation: str) -> None:
@@ -314,7 +333,10 @@ def test_a_difference_is_shown_in_the_source_s_names() -> None:
         KERNEL.format("y = x * 2.0\n    tl.store(out_ptr + offs, y + x)"),
         KERNEL.format("y = x * 2.0\n    tl.store(out_ptr + offs, y - x)"),
     )
-    assert sorted((difference.expected, difference.found)) in (["addf(x, y)", "subf(y, x)"], ["addf(y, x)", "subf(y, x)"])
+    assert sorted((difference.expected, difference.found)) in (
+        ["addf(x, y)", "subf(y, x)"],
+        ["addf(y, x)", "subf(y, x)"],
+    )
 
 
 def test_terms_of_a_deep_graph_take_linear_time_and_space() -> None:
@@ -322,7 +344,10 @@ def test_terms_of_a_deep_graph_take_linear_time_and_space() -> None:
     terms = Terms()
     one, other = terms.term("parameter", "0", "f32"), terms.term("parameter", "0", "f32")
     for _ in range(5000):
-        one, other = terms.term("arith.addf", "", "f32", (one, one)), terms.term("arith.addf", "", "f32", (other, other))
+        one, other = (
+            terms.term("arith.addf", "", "f32", (one, one)),
+            terms.term("arith.addf", "", "f32", (other, other)),
+        )
     assert one is other
     assert terms.shown(one).startswith("addf(")
 

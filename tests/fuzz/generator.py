@@ -167,7 +167,7 @@ class _Writer:
 
     def make_helper(self, kind: str) -> None:
         name = f"{ {'store': 'put', 'load': 'get'}.get(kind, kind)}_{next(self.numbers)}"
-        body, returns = self.helper_body(kind, name)
+        body = self.helper_body(kind, name)
         parameters = {
             "store": "ptr, offs, value, n",
             "load": "ptr, offs, n",
@@ -178,22 +178,21 @@ class _Writer:
             "bump": "ptr, offs, n",
             "atomic": "ptr, offs, value, n",
         }[kind]
-        decorator = "@triton.jit(noinline=True)" if self.maybe(0.08) and not returns else "@triton.jit"
-        self.helper_text += [decorator, f"def {name}({parameters}):", *(f"    {line}" for line in body), "", ""]
+        self.helper_text += ["@triton.jit", f"def {name}({parameters}):", *(f"    {line}" for line in body), "", ""]
         self.helpers.append(_Helper(name, kind))
         self.features.add(f"helper {kind}")
 
     def flow(self, source: str, to: str) -> None:
         self.flows.add((source, to))
 
-    def helper_body(self, kind: str, name: str) -> tuple[list[str], bool]:
+    def helper_body(self, kind: str, name: str) -> list[str]:
         return getattr(self, f"_{kind}_helper")(name)
 
     def earlier(self, kind: str) -> str | None:
         found = [h.name for h in self.helpers if h.kind == kind]
         return self.chance.choice(found) if found and self.maybe(0.6) else None
 
-    def _store_helper(self, name: str) -> tuple[list[str], bool]:
+    def _store_helper(self, name: str) -> list[str]:
         inner = self.earlier("store")
         at = self.earlier("at")
         if inner:
@@ -202,60 +201,60 @@ class _Writer:
             body = [f"{inner}(ptr, offs, value, n)"]
             if self.maybe(0.4):
                 body.append(f"{inner}(ptr + {self.pick(1, 'n', 32)}, offs, value * 2, n)")
-            return body, False
+            return body
         if at and self.maybe(0.7):
             self.flow(f"{name}.ptr", f"{at}.ptr")
-            return [f"tl.store({at}(ptr, offs), value, mask=offs < n)"], False
+            return [f"tl.store({at}(ptr, offs), value, mask=offs < n)"]
         shape = self.chance.randrange(7)
         if shape == 0:
-            return ["place = ptr + offs", "tl.store(place, value, mask=offs < n)"], False
+            return ["place = ptr + offs", "tl.store(place, value, mask=offs < n)"]
         if shape == 1:
             test = self.pick("n > 20", "n % 2 == 0")
             other = "tl.store(ptr + offs, value * 2, mask=offs < n)"
-            return [f"if {test}:", "    tl.store(ptr + offs, value)", "else:", f"    {other}"], False
+            return [f"if {test}:", "    tl.store(ptr + offs, value)", "else:", f"    {other}"]
         if shape == 2:
             step = self.pick("j", "j * 16")
-            return ["for j in range(2):", f"    tl.store(ptr + offs + {step}, value * 0.5, mask=offs < n)"], False
+            return ["for j in range(2):", f"    tl.store(ptr + offs + {step}, value * 0.5, mask=offs < n)"]
         if shape == 3:
-            return ["if n < 9:", "    return", "tl.store(ptr + offs, value, mask=offs < n)"], False
+            return ["if n < 9:", "    return", "tl.store(ptr + offs, value, mask=offs < n)"]
         if shape == 4:
             body = ["place = ptr + offs", "for j in range(n // 16):", "    tl.store(place, value, mask=offs < n)"]
-            return [*body, "    place += 16"], False
+            return [*body, "    place += 16"]
         if shape == 5 and self.maybe(0.3):
             self.loaded.add(f"{name}.ptr")
-            return ["old = tl.load(ptr + offs, mask=offs < n)", "tl.store(ptr + offs, value + old, mask=offs < n)"], False
-        return ["tl.store(ptr + offs, value, mask=offs < n)"], False
+            return ["old = tl.load(ptr + offs, mask=offs < n)", "tl.store(ptr + offs, value + old, mask=offs < n)"]
+        return ["tl.store(ptr + offs, value, mask=offs < n)"]
 
-    def _load_helper(self, name: str) -> tuple[list[str], bool]:
+    def _load_helper(self, name: str) -> list[str]:
         inner = self.earlier("load")
         if inner:
             self.features.add("helper chain")
             self.flow(f"{name}.ptr", f"{inner}.ptr")
-            return [f"return {inner}(ptr, offs, n) + 1"], True
+            return [f"return {inner}(ptr, offs, n) + 1"]
         self.loaded.add(f"{name}.ptr")
         if self.maybe(0.3):
-            return ["place = ptr + offs", "value = tl.load(place, mask=offs < n, other=0)", "return value"], True
-        return ["return tl.load(ptr + offs, mask=offs < n, other=0)"], True
+            return ["place = ptr + offs", "value = tl.load(place, mask=offs < n, other=0)", "return value"]
+        return ["return tl.load(ptr + offs, mask=offs < n, other=0)"]
 
-    def _at_helper(self, name: str) -> tuple[list[str], bool]:
+    def _at_helper(self, name: str) -> list[str]:
         self.flow(f"{name}.ptr", f"{name}()")
         if self.maybe(0.2):
-            return ["ptr += 0", "return ptr + offs"], True
-        return ["return ptr + offs"], True
+            return ["ptr += 0", "return ptr + offs"]
+        return ["return ptr + offs"]
 
-    def _choose_helper(self, name: str) -> tuple[list[str], bool]:
+    def _choose_helper(self, name: str) -> list[str]:
         self.flow(f"{name}.left", f"{name}()")
         self.flow(f"{name}.right", f"{name}()")
         if self.maybe(0.5):
-            return ["if which:", "    chosen = left", "else:", "    chosen = right", "return chosen"], True
-        return ["chosen = left", "if which:", "    chosen = right", "return chosen"], True
+            return ["if which:", "    chosen = left", "else:", "    chosen = right", "return chosen"]
+        return ["chosen = left", "if which:", "    chosen = right", "return chosen"]
 
-    def _exchange_helper(self, name: str) -> tuple[list[str], bool]:
+    def _exchange_helper(self, name: str) -> list[str]:
         for parameter in ("left", "right"):
             self.flow(f"{name}.{parameter}", f"{name}()")
-        return ["return right, left"], True
+        return ["return right, left"]
 
-    def _copy_helper(self, name: str) -> tuple[list[str], bool]:
+    def _copy_helper(self, name: str) -> list[str]:
         load, store = self.earlier("load"), self.earlier("store")
         value = f"{load}(source, offs, n)" if load else "tl.load(source + offs, mask=offs < n)"
         if load:
@@ -264,16 +263,16 @@ class _Writer:
             self.loaded.add(f"{name}.source")
         if store:
             self.flow(f"{name}.to", f"{store}.ptr")
-            return [f"{store}(to, offs, {value}, n)"], False
-        return [f"value = {value}", "tl.store(to + offs, value, mask=offs < n)"], False
+            return [f"{store}(to, offs, {value}, n)"]
+        return [f"value = {value}", "tl.store(to + offs, value, mask=offs < n)"]
 
-    def _bump_helper(self, name: str) -> tuple[list[str], bool]:
+    def _bump_helper(self, name: str) -> list[str]:
         self.loaded.add(f"{name}.ptr")
-        return ["value = tl.load(ptr + offs, mask=offs < n)", "tl.store(ptr + offs, value + 1, mask=offs < n)"], False
+        return ["value = tl.load(ptr + offs, mask=offs < n)", "tl.store(ptr + offs, value + 1, mask=offs < n)"]
 
-    def _atomic_helper(self, name: str) -> tuple[list[str], bool]:
+    def _atomic_helper(self, name: str) -> list[str]:
         self.loaded.add(f"{name}.ptr")
-        return ["tl.atomic_add(ptr + offs, value, mask=offs < n)"], False
+        return ["tl.atomic_add(ptr + offs, value, mask=offs < n)"]
 
     # ------------------------------------------------------------------------------------------------------- the kernel
 
@@ -710,14 +709,14 @@ class _Writer:
                 "block_shape=(BLOCK,), order=(0,))"
             )
             for _ in range(1 + self.chance.randrange(2)):
-                self.line(f"tl.store({name}, {value}.to({pointer.name}.dtype.element_ty), boundary_check=(0,))")
+                self.line(f"tl.store({name}, ({value}).to({pointer.name}.dtype.element_ty), boundary_check=(0,))")
                 if self.maybe(0.5):
                     self.line(f"{name} = tl.advance({name}, (BLOCK,))")
         elif shape <= 3:
             self.features.add("descriptor")
             name = self.new("desc")
             self.line(f"{name} = tl.make_tensor_descriptor({pointer.name}, shape=[n], strides=[1], block_shape=[BLOCK])")
-            self.line(f"{name}.store([pid * BLOCK], {value}.to({pointer.name}.dtype.element_ty))")
+            self.line(f"{name}.store([pid * BLOCK], ({value}).to({pointer.name}.dtype.element_ty))")
         elif shape == 4:
             self.features.add("address as integer")
             self.line(f"aligned = {pointer.name}.to(tl.int64) % 16 == 0")
@@ -730,7 +729,8 @@ class _Writer:
             self.line(f"tl.store({name} + offs, offs, mask=mask)")
         elif shape == 6:
             self.features.add("tuple of pointers")
-            other = self.pick(*(p.name for p in scope.pointers if p.role in ("out", "in") and not p.block) or [pointer.name])
+            others = [p.name for p in scope.pointers if p.role in ("out", "in") and not p.block]
+            other = self.pick(*others, pointer.name)
             name = self.new("pair")
             self.line(f"{name} = ({pointer.name}, {other})")
             self.line(f"tl.store({name}[0] + offs, {value}, mask=mask)")

@@ -201,8 +201,11 @@ def _wrong_values(op: str, stored: Array, found: Array, dtype: Any) -> str:
         if op not in EITHER_ZERO and dtype.is_floating_point:
             same &= (torch.signbit(expected) == torch.signbit(got)) | (expected != expected)
     else:
-        tolerance = {torch.float16: 2**-10, torch.bfloat16: 2**-7}.get(dtype, 4e-6)
-        same = torch.isclose(expected, got, rtol=tolerance, atol=1e-7, equal_nan=True)
+        # one unit in the last place; 1 + erf(x / sqrt(2)) of gelu cancels to a few units of float32
+        relative = {torch.float16: 2**-10, torch.bfloat16: 2**-7}.get(dtype, 1e-6)
+        allowed = relative * expected.double().abs() + 3e-7 * original.double().abs() + 1e-7
+        same = ((expected.double() - got.double()).abs() <= allowed) | (expected == got)
+        same |= (expected != expected) & (got != got)
     if bool(same.all()):
         return ""
     at = int((~same).nonzero()[0])
