@@ -33,7 +33,7 @@ test-fast: $(VENV)/.installed
 test-other-tritons: $(OTHER_TRITONS:%=.triton/%/.installed)
 	for version in $(OTHER_TRITONS); do \
 	  echo "== Triton $$version"; \
-	  PYTHONPATH=.triton/$$version $(BIN)/python -m pytest -n 2 -q tests/ttir tests/test_fixtures.py || exit 1; \
+	  PYTHONPATH=.triton/$$version $(BIN)/python -m pytest -n 2 -q tests/ttir tests/pointwise tests/test_fixtures.py tests/test_explanations.py || exit 1; \
 	done
 
 test-gpu: $(VENV)/.installed

@@ -227,6 +227,7 @@ def explain(code: str) -> None:
 @_FORMAT
 def ops(output_format: str) -> None:
     """List the ops an epilogue can use."""
+    from kernel_rewrite.pointwise.language import signature
     from kernel_rewrite.pointwise.ops import OPS
 
     rows = [
@@ -237,6 +238,7 @@ def ops(output_format: str) -> None:
             "torch": op.torch,
             "formula": op.formula,
             "nan": op.nan,
+            "differs": op.differs,
         }
         for op in OPS.values()
     ]
@@ -246,11 +248,11 @@ def ops(output_format: str) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    table = Table("op", "torch", "meaning", box=None, pad_edge=False)
+    table = Table("op", "meaning", "torch", box=None, pad_edge=False)
     for op in OPS.values():
-        call = f"{op.name}({', '.join(p.name for p in op.parameters)})" if op.parameters else op.name
-        table.add_row(call, op.torch, op.formula)
+        table.add_row(signature(op), op.formula, op.torch or "x.to(dtype).to(x.dtype)")
     Console(width=None if sys.stdout.isatty() else 200).print(table)
+    click.echo("\nWhere bits differ from torch's: docs/numerics.md")
 
 
 # ------------------------------------------------------------------------------------------------------------ reporting
@@ -284,6 +286,11 @@ class _reporting:
             return
         from kernel_rewrite.diagnostics import FusionRefused
 
+        if isinstance(error, BrokenPipeError):  # the reader of our output has left
+            import os
+
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            sys.exit(ERROR)
         if isinstance(error, FusionRefused):
             self._refuse(error.diagnostics)
         if isinstance(error, Exception):

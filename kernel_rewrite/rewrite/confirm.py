@@ -41,7 +41,7 @@ def confirm(text: str, rewrite: Rewrite, analysis: Analysis, requests: Sequence[
 
 
 class CompiledDifference(InternalError):
-    """What Triton makes of the rewritten kernel is not what was planned. `ttir`: (file name, text) of what was compared."""
+    """What Triton makes of the rewritten kernel is not what was planned. `ttir`: (file name, text) of each side."""
 
     def __init__(self, message: str, *ttir: tuple[str, str]) -> None:
         self.ttir = ttir
@@ -95,16 +95,14 @@ def check_compiled(
     references: References,
     requests: Sequence[OutputRequest],
 ) -> None:
-    """Raise InternalError unless each of `results` is the original of `views`, but for E(value) at the stores to the outputs."""
+    """Raise InternalError unless each of `results` is its view of the original, but for E(value) at the outputs' stores."""
     for view, result in zip(views, results, strict=True):
         original = ("original.ttir", view.text)
         if isinstance(result, LoweringFailure):
             message = f"KR902: Triton rejects the rewritten kernel: {result.message} at {result.places[:1]}"
             raise CompiledDifference(message, original)
         rules = {key: rule for request in requests for key, rule in references.rules(view, request)}
-        _, differences = validate(
-            view.module, parse(result.text), lambda operation, path, rules=rules: _rule(rules, operation, path)
-        )
+        _, differences = validate(view.module, parse(result.text), _Rules(rules))
         if differences:
             raise CompiledDifference(
                 _report(differences[0], view.specialization), original, ("fused.ttir", result.text)
@@ -114,8 +112,14 @@ def check_compiled(
 Key = tuple[Location | None, tuple[Location, ...]]
 
 
-def _rule(rules: Mapping[Key, StoredValue], operation: Operation, path: tuple[Location, ...]) -> StoredValue | None:
-    return rules.get((operation.location, path))
+@dataclass(frozen=True, slots=True)
+class _Rules:
+    """What may be stored instead, by the place of the store and the calls that lead to it."""
+
+    by_place: Mapping[Key, StoredValue]
+
+    def __call__(self, operation: Operation, path: tuple[Location, ...]) -> StoredValue | None:
+        return self.by_place.get((operation.location, path))
 
 
 def _report(difference: Difference, specialization: Specialization) -> str:

@@ -1,9 +1,10 @@
 """Everything outside the planned edits is the user's, to the last node of the syntax tree.
 
 TTIR shows only what a specialization compiles: decorators, configurations, launchers and branches that were not lowered
-are held here. The two trees are walked side by side; they may part only at the value of a planned store, where the user's
-expression must still stand inside the new one, at the callee of a planned redirection, and where a definition or an import under a new name was added. What is added may run no code of its
-own when the file is imported: its decorators are ones that the file uses already.
+are held here. The two trees are walked side by side; they may part only at the value of a planned store, where the
+user's expression must still stand inside the new one, at the callee of a planned redirection, and where a definition or
+an import under a new name was added. What is added may run no code of its own when the file is imported: its decorators
+are ones that the file uses already.
 """
 
 from __future__ import annotations
@@ -79,7 +80,7 @@ def _planned_callees(plans: Iterable[StorePlan], *, in_clones: bool) -> Iterator
 
 
 def _decorators(module: ast.Module) -> Iterator[str]:
-    """The decorators of the file, and the functions that they call: `@triton.jit(...)` lets a helper be `@triton.jit`."""
+    """The decorators of the file, and the functions they call: `@triton.jit(...)` lets a helper be `@triton.jit`."""
     for node in ast.walk(module):
         for decorator in getattr(node, "decorator_list", ()):
             yield ast.unparse(decorator)

@@ -402,7 +402,7 @@ class _Inference:
         fact = next((f for f in facts if f.block), None)
         dummy = fact is not None and all(isinstance(n, ast.Constant) and n.value == 1 for n in fact.block)
         if fact is not None and dummy and votes.descriptor_block:  # block_shape=[1, 1]: the autotuner's hook sets it
-            block = [self.block_of(value) for value in votes.descriptor_block]
+            block = self.blocks_of(votes.descriptor_block)
         elif fact is not None:
             for node in fact.block:
                 if isinstance(node, ast.Constant) and isinstance(node.value, int):
@@ -412,7 +412,7 @@ class _Inference:
                 else:
                     block.append(BLOCK_GUESS)
         elif votes.descriptor_block:
-            block = [self.block_of(value) for value in votes.descriptor_block]
+            block = self.blocks_of(votes.descriptor_block)
         else:
             block = [BLOCK_GUESS, BLOCK_GUESS]
         element = self.overrides.dtypes.get(name) or next(
@@ -421,13 +421,19 @@ class _Inference:
         evidence = Evidence.OVERRIDE if name in self.overrides.dtypes else Evidence.LAUNCH if fact else Evidence.USE
         return Parameter(name, "descriptor", f"tensordesc<{element}>", (), evidence, block=tuple(block))
 
-    def block_of(self, offset: Value) -> object:
+    def blocks_of(self, offsets: tuple[Value, ...]) -> list[object]:
+        """The block sizes of a descriptor, from offsets such as `[batch, pid_m * BLOCK_M, k]`."""
+        rank = len(offsets)
+        # what is no multiple of a block size picks one batch or head, but for the rows and columns of the tile
+        return [self.block_of(offset, 1 if axis < rank - 2 else BLOCK_GUESS) for axis, offset in enumerate(offsets)]
+
+    def block_of(self, offset: Value, otherwise: int) -> object:
         """The block size along one axis, from an offset such as `pid_m * BLOCK_M`."""
         if offset.step in self.constexprs:
             return offset.step
         names = [s.parameter for s in offset.sources if s.parameter in self.constexprs]
         blocks = [n for n in names if "block" in self.usage.of(n).roles] or [n for n in names if "BLOCK" in n.upper()]
-        return [BLOCK_GUESS, *names, *blocks][-1]
+        return [otherwise, *names, *blocks][-1]
 
     def packed(self, name: str, votes: Votes, facts: list[Fact]) -> Parameter:
         items = next((f.items for f in facts if f.items), ())

@@ -2,9 +2,9 @@
 
 Both kernels are walked side by side. Pure operations become expressions (hash-consed over operation, attributes, type
 and operands; calls are followed); what touches memory, prints, asserts or steers control is compared in order, region by
-region. Dead arithmetic never takes part; a loop that may not end is no arithmetic. A load's result and a region's results are
-named by their place, which is sound because everything before that place has been proved equal and the output, the only
-memory that differs, is never read.
+region. Dead arithmetic never takes part; a loop that may not end is no arithmetic. A load's result and a region's
+results are named by their place, which is sound because everything before that place has been proved equal and the
+output, the only memory that differs, is never read.
 
 The proof holds for all inputs of the specialization. Nothing here knows how the rewriter works.
 """
@@ -471,7 +471,11 @@ class _Walk:
         """Compare two operations whose order matters, and give their results the same names."""
         self._same("operation", one.name, other.name, one.location)
         self._same("result types", str(one.result_types), str(other.result_types), one.location)
-        returned = self._calls(one, other, frames, path) if one.name == CALL else self._others(one, other, frames, path)
+        returned: Sequence[Expression] | None = None
+        if one.name == CALL:
+            returned = self._calls(one, other, frames, path)
+        else:
+            self._others(one, other, frames, path)
         place = self._next()
         for index, (result, twin) in enumerate(zip(one.results, other.results, strict=True)):
             name = returned[index] if returned else self.terms.term(one.name, f"at {place}.{index}", result.type)

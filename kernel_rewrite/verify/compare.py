@@ -109,7 +109,8 @@ def _step(node: Apply, operands: tuple[Any, ...], dtype: Any, *, wide: bool) -> 
         exact = torch.stack([alone.evaluate(x.to(dtype)).double() for x in operands])
         return exact, torch.zeros_like(exact[0])
     results = torch.stack([alone.evaluate(x) for x in operands])
-    working = torch.finfo(dtype if dtype == torch.float64 else torch.float32)
+    double = dtype == torch.float64 and not node.row.float32_constants
+    working = torch.finfo(torch.float64 if double else torch.float32)
     result = torch.nan_to_num(results, nan=0.0, posinf=0.0, neginf=0.0).abs().max(dim=0).values
     operand = torch.nan_to_num(operands[1], nan=0.0, posinf=0.0, neginf=0.0).abs()
     slack = _SLACK * working.eps * (operand + result) + 2 * working.smallest_normal

@@ -57,6 +57,10 @@ def expressions(depth: int = 2) -> st.SearchStrategy[str]:
     )
 
 
+def _joined(blocks: list[list[str]]) -> list[str]:
+    return [line for block in blocks for line in block]
+
+
 def _indented(lines: list[str]) -> list[str]:
     return [f"    {line}" for line in lines]
 
@@ -86,7 +90,7 @@ def statements(depth: int = 2) -> st.SearchStrategy[list[str]]:
         st.tuples(st.sampled_from(NAMES), st.integers(0, 3)).flatmap(lambda pair: _stores(*pair)),
     )
     if depth == 0:
-        return st.lists(simple, min_size=1, max_size=3).map(lambda blocks: sum(blocks, []))
+        return st.lists(simple, min_size=1, max_size=3).map(_joined)
     inner = statements(depth - 1)
     compound = st.one_of(
         st.builds(
@@ -100,7 +104,7 @@ def statements(depth: int = 2) -> st.SearchStrategy[list[str]]:
             _if, st.sampled_from(["n > 4", "m == 1", "tl.program_id(0) == 0"]), inner, st.one_of(st.none(), inner)
         ),
     )
-    return st.lists(st.one_of(simple, simple, compound), min_size=1, max_size=4).map(lambda blocks: sum(blocks, []))
+    return st.lists(st.one_of(simple, simple, compound), min_size=1, max_size=4).map(_joined)
 
 
 def kernels() -> st.SearchStrategy[str]:

@@ -177,7 +177,8 @@ def k(x_ptr, out_ptr, n, BLOCK: tl.constexpr):
     ),
     "precision of a dot": (
         KERNEL.format(
-            "a = x[:, None] + x[None, :]\n    c = tl.dot(a, a, input_precision='{}')\n    tl.store(out_ptr + offs, tl.sum(c, 1))"
+            "a = x[:, None] + x[None, :]\n    c = tl.dot(a, a, input_precision='{}')\n"
+            "    tl.store(out_ptr + offs, tl.sum(c, 1))"
         ),
         "tf32",
         "ieee",
@@ -208,7 +209,8 @@ def k(x_ptr, out_ptr, n, BLOCK: tl.constexpr):
     "an external function": (KERNEL.format("tl.store(out_ptr + offs, libdevice.{}(x))"), "erf", "erfc"),
     "which dimension is spread": (
         KERNEL.format(
-            "y = x[{}] + tl.zeros((BLOCK, BLOCK), tl.float32)\n    tl.store(out_ptr + offs, tl.sum(y * y * x[:, None], 1))"
+            "y = x[{}] + tl.zeros((BLOCK, BLOCK), tl.float32)\n"
+            "    tl.store(out_ptr + offs, tl.sum(y * y * x[:, None], 1))"
         ),
         ":, None",
         "None, :",
@@ -311,8 +313,10 @@ module {{
 @pytest.mark.parametrize(
     "operation",
     [
-        '%c = arith.constant 1.0 : f32\n    %y = tt.extern_elementwise %c {libname = "", libpath = "", pure = false, symbol = "f"} : (f32) -> f32',
-        '%c = arith.constant 1.0 : f32\n    %y = tt.elementwise_inline_asm "f" {constraints = "=f,f", packed_element = 1 : i32, pure = false} %c : f32 -> f32',
+        "%c = arith.constant 1.0 : f32\n    %y = tt.extern_elementwise %c "
+        '{libname = "", libpath = "", pure = false, symbol = "f"} : (f32) -> f32',
+        '%c = arith.constant 1.0 : f32\n    %y = tt.elementwise_inline_asm "f" '
+        '{constraints = "=f,f", packed_element = 1 : i32, pure = false} %c : f32 -> f32',
         "%y = tt.some_new_operation : i32",
     ],
 )

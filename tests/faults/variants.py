@@ -47,13 +47,11 @@ def renamed(text: str, functions: frozenset[str]) -> str:
 def with_dead_arithmetic(text: str, functions: frozenset[str]) -> str:
     tree = ast.parse(text)
     for function in _functions(tree, functions):
-        count = 0
-        for body in list(_bodies(function)):
+        for count, body in enumerate(list(_bodies(function))):
             at = _first_line(function) if body is function.body else 0
             parameters = [a.arg for a in function.args.args if a.annotation is None]
             operand = next((p for p in parameters if p.startswith(("n", "stride"))), "5")
             body.insert(at, ast.parse(f"_dead_{count} = {operand} * 3 + 1").body[0])
-            count += 1
     return ast.unparse(ast.fix_missing_locations(tree)) + "\n"
 
 
