@@ -74,7 +74,7 @@ PACKAGES = (
     Package("sglang", "0.5.23"),
 )
 
-TIME_LIMIT = 180.0
+TIME_LIMIT = 300.0
 """Seconds one kernel may take, all its outputs included."""
 
 MEMORY_LIMIT = 8 << 30

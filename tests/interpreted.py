@@ -23,7 +23,7 @@ class Run:
     outputs: tuple[str, ...] = ("out",)
 
 
-_RUNNER = '''\
+_RUNNER = """\
 import json, linecache, sys, types
 
 import torch
@@ -74,7 +74,7 @@ for number, run in enumerate(json.load(open("runs.json"))):
     except Exception as error:
         results[run["name"]] = f"{type(error).__name__}: {error}"
 json.dump(results, open("results.json", "w"))
-'''
+"""
 
 
 def run_all(runs: Iterable[Run], folder: Path) -> dict[str, str]:

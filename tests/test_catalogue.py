@@ -1,14 +1,16 @@
 """The catalogue of fusion cases: what the closest systems fuse, refuse and get wrong, and the sound answer here.
 
-U.. are PyTorch's own tests of epilogue fusion into user kernels (`TestUserKernelEpilogueFusion`), M.. corner cases of its
-analysis of Triton IR, A.. kernels for which that analysis gives a false proof. A fused case that has a `call` is run: the
-original and the torch op against the fused file, in Triton's interpreter, all cases in one process.
+U.. are PyTorch's own tests of epilogue fusion into user kernels (`TestUserKernelEpilogueFusion`), M.. corner cases of
+its analysis of Triton IR, A.. kernels for which that analysis gives a false proof. A fused case that has a `call` is run:
+the original and the torch op against the fused file, in Triton's interpreter, all cases in one process.
 """
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from textwrap import dedent, indent
 from typing import Any
 
@@ -34,8 +36,8 @@ INDICES = """\
 
 @dataclass(frozen=True)
 class Case:
-    """`codes` are the refusal's (empty: it fuses); `sites` how many stores are rewritten. `call` computes {name: tensor}
-    from the names of the module; `outputs` says which of them get the op."""
+    """`codes` are the refusal's (empty: it fuses); `sites` how many stores are rewritten. `call` computes
+    {name: tensor} from the names of the module; `outputs` says which of them get the op."""
 
     name: str
     source: str
@@ -91,7 +93,7 @@ result = {"out": out}
 LOADS = "x = tl.load(a + i, mask=m)\ny = tl.load(b + i, mask=m)\n"
 A_OUT = "a, out, n, B: tl.constexpr"
 
-# ------------------------------------------------------------------------------ U: PyTorch's TestUserKernelEpilogueFusion
+# ---------------------------------------------------------------------------- U: PyTorch's TestUserKernelEpilogueFusion
 
 ADD_KERNEL = """
 @triton.jit
@@ -380,7 +382,12 @@ case(
     result = {"out": out}
     """,
 )
-kernel("M18-cumulative_sum", "tl.store(out + i, tl.cumsum(tl.load(a + i, mask=m, other=0.0), 0), mask=m)", A_OUT, call=UNARY)
+kernel(
+    "M18-cumulative_sum",
+    "tl.store(out + i, tl.cumsum(tl.load(a + i, mask=m, other=0.0), 0), mask=m)",
+    A_OUT,
+    call=UNARY,
+)
 kernel(
     "M19-pointer_returned_by_a_helper",
     "p = same(out)\ntl.store(p + i, tl.load(a + i, mask=m), mask=m)",
@@ -506,7 +513,11 @@ kernel(
     """,
 )
 kernel(
-    "M34-the_offsets_are_no_output", "tl.store(out + tl.load(index + i, mask=m), 1.0, mask=m)", "index, out, n, B: tl.constexpr", "index=relu", "KR210"
+    "M34-the_offsets_are_no_output",
+    "tl.store(out + tl.load(index + i, mask=m), 1.0, mask=m)",
+    "index, out, n, B: tl.constexpr",
+    "index=relu",
+    "KR210",
 )
 kernel(
     "M35-bool_output",  # torch.relu of a bool tensor is an error
@@ -534,7 +545,7 @@ kernel(
     codes=("KR205",),
 )
 
-# ----------------------------------------------------------------- A: where the closest system proves what is not true
+# ------------------------------------------------------------------ A: where the closest system proves what is not true
 
 kernel(
     "A01-read_after_an_early_return",
@@ -645,7 +656,13 @@ kernel(
 )
 kernel(
     "A10-dead_store_beside_a_live_atomic",
-    "x = tl.load(a + i, mask=m)\nif LIVE:\n    tl.atomic_add(out + i, x, mask=m)\nelse:\n    tl.store(out + i, x, mask=m)",
+    """
+    x = tl.load(a + i, mask=m)
+    if LIVE:
+        tl.atomic_add(out + i, x, mask=m)
+    else:
+        tl.store(out + i, x, mask=m)
+    """,
     DEAD,
     "relu",
     "KR202",
@@ -653,7 +670,13 @@ kernel(
 )
 kernel(
     "A10-dead_atomic_beside_a_live_store",
-    "x = tl.load(a + i, mask=m)\nif LIVE:\n    tl.store(out + i, x, mask=m)\nelse:\n    tl.atomic_add(out + i, x, mask=m)",
+    """
+    x = tl.load(a + i, mask=m)
+    if LIVE:
+        tl.store(out + i, x, mask=m)
+    else:
+        tl.atomic_add(out + i, x, mask=m)
+    """,
     DEAD,
     "relu",
     "KR202",
@@ -785,7 +808,7 @@ kernel(
     call=UNARY,
 )
 
-# --------------------------------------------------------------- found while this tool was built: never a wrong kernel
+# ---------------------------------------------------------------- found while this tool was built: never a wrong kernel
 
 kernel(
     "W-helper_chosen_when_the_file_runs",
@@ -848,7 +871,13 @@ case(
 )
 kernel(
     "W-environment_decides_the_branch",
-    "x = tl.load(a + i, mask=m)\nif FLAG:\n    tl.store(out + i, x, mask=m)\nelse:\n    tl.atomic_add(out + i, x, mask=m)",
+    """
+    x = tl.load(a + i, mask=m)
+    if FLAG:
+        tl.store(out + i, x, mask=m)
+    else:
+        tl.atomic_add(out + i, x, mask=m)
+    """,
     A_OUT,
     "relu",
     "refused",
@@ -896,7 +925,8 @@ kernel(
     "hardswish",
     after=TO_FLOAT32.replace("def launch(a):", "def launch(a, value):").replace("(a, out", "(value, out"),
     call="""
-    result = {"float": launch(torch.empty(300), 2.5), "int": launch(torch.empty(300), 2), "one": launch(torch.empty(300), 1)}
+    a = torch.empty(300)
+    result = {"float": launch(a, 2.5), "int": launch(a, 2), "one": launch(a, 1)}
     """,
     outputs=("float", "int", "one"),
 )
@@ -928,7 +958,13 @@ kernel(
 )
 kernel(
     "W-helper_call_that_is_lowered_for_another_buffer_only",
-    "x = tl.load(a + i, mask=m)\ntl.store(out + i, x, mask=m)\nput(other, i, x, m)\nif M * 7 == 28:\n    put(out, i, x, m)",
+    """
+    x = tl.load(a + i, mask=m)
+    tl.store(out + i, x, mask=m)
+    put(other, i, x, m)
+    if M * 7 == 28:
+        put(out, i, x, m)
+    """,
     MODE,
     "out=relu",
     "refused",
@@ -1112,7 +1148,15 @@ EMPTY = "    out = torch.empty_like(a)\n"
 # The buffer is a fresh one, but something is put into it before the launch, which the op would miss.
 @pytest.mark.parametrize(
     "filled",
-    ["out.fill_(7)", "out[:] = a", "out[0] = 1", "out.copy_(a)", "torch.add(a, a, out=out)", "prepare(out)", "k[(1,)](a, out, 1, B=128)"],
+    [
+        "out.fill_(7)",
+        "out[:] = a",
+        "out[0] = 1",
+        "out.copy_(a)",
+        "torch.add(a, a, out=out)",
+        "prepare(out)",
+        "k[(1,)](a, out, 1, B=128)",
+    ],
 )
 def test_what_a_buffer_held_is_an_assumption_once_it_was_used(filled: str) -> None:
     case = next(c for c in CASES if c.name.startswith("U10"))
@@ -1145,3 +1189,86 @@ def test_two_outputs_with_an_op_each() -> None:
     with pytest.raises(FusionRefused) as refused:
         fuse(text, "relu")
     assert [d.code for d in refused.value.diagnostics] == ["KR106"]
+
+
+# ---------------------------------------------------------------------------- refused or right, but never our own error
+
+TWO = """
+@triton.jit
+def two(p, q, i, v, m):
+    tl.store(p + i, v, mask=m)
+    tl.store(q + i, v + 1, mask=m)
+
+
+@triton.jit
+def k(a, out, other, n, B: tl.constexpr):
+    i = tl.program_id(0) * B + tl.arange(0, B)
+    m = i < n
+    v = tl.load(a + i, mask=m)
+    two(out, other, i, v, m)
+    two(other, out, i + n, v, m)
+"""
+IN_A_FUNCTION = """
+def make():
+    import triton
+    import triton.language as tl
+
+    @triton.jit
+    def k(a, out, n, B: tl.constexpr):
+        i = tl.program_id(0) * B + tl.arange(0, B)
+        m = i < n
+        tl.store(out + i, tl.load(a + i, mask=m), mask=m)
+
+    return k
+"""
+COMPILE_TIME = """
+@triton.jit
+def k(out, B: tl.constexpr):
+    SCALE: tl.constexpr = 1.0 / B
+    tl.store(out + tl.program_id(0), SCALE)
+
+
+def launch():
+    out = torch.empty(3, dtype=torch.float16)
+    k[(3,)](out, B=4)
+    return out
+"""
+ROWS = """\
+from triton import jit
+import triton.language as tl
+
+SCALE = tl.constexpr(2)
+
+
+@jit
+def put(p, i, v, m, scale: tl.constexpr = SCALE):
+    tl.store(p + i, v * scale, mask=m)
+"""
+IMPORTED = f"""{HEADER.rstrip()}
+from package import put
+
+
+@triton.jit
+def k(a, out, n, B: tl.constexpr):
+{INDICES}    put(out, i, tl.load(a + i, mask=m), m)
+"""
+
+
+@pytest.mark.parametrize(
+    ("text", "request_text"),
+    [(HEADER + TWO, "out=relu"), ("import torch\n" + IN_A_FUNCTION, "gelu"), (HEADER + COMPILE_TIME, "gelu")],
+    ids=["a helper called with its buffers swapped", "triton imported in a function", "a compile-time value is stored"],
+)
+def test_refused_or_right(text: str, request_text: str) -> None:
+    with contextlib.suppress(FusionRefused):
+        compile(fuse(text, request_text, kernel="k").source, "fused.py", "exec")
+
+
+# The helper's file, and not the package that passes it on, has the names that a copy of the helper needs.
+def test_refused_or_right_for_a_helper_that_a_package_passes_on(tmp_path: Path) -> None:
+    (tmp_path / "package").mkdir()
+    (tmp_path / "package" / "__init__.py").write_text("from .rows import put\n")
+    (tmp_path / "package" / "rows.py").write_text(ROWS)
+    (tmp_path / "kernels.py").write_text(IMPORTED)
+    with contextlib.suppress(FusionRefused):
+        compile(fuse(str(tmp_path / "kernels.py"), "relu", kernel="k").source, "fused.py", "exec")

@@ -61,7 +61,7 @@ def files(folder: Path) -> set[str]:
 
 ORIGINALS = {"add.py", "in_place.py", "two.py"}
 
-# ---------------------------------------------------------------------------------------------------------------- fuse
+# ----------------------------------------------------------------------------------------------------------------- fuse
 
 
 def test_fuse_writes_beside_the_source_and_says_so_on_stderr(folder: Path) -> None:
@@ -182,7 +182,11 @@ def test_a_refusal_as_json(folder: Path) -> None:
 REFUSED = {
     "no such file": (["absent.py", "--epilogue", "relu"], "KR113", ""),
     "a folder": ([".", "--epilogue", "relu"], "KR113", ""),
-    "unknown kernel": (["add.py", "--kernel", "ad_kernel", "--epilogue", "relu"], "KR102", "did you mean `add_kernel`?"),
+    "unknown kernel": (
+        ["add.py", "--kernel", "ad_kernel", "--epilogue", "relu"],
+        "KR102",
+        "did you mean `add_kernel`?",
+    ),
     "two kernels": (["two.py", "--epilogue", "relu"], "KR103", "--kernel sub_kernel"),
     "unknown output": (["add.py", "--epilogue", "out_prt=relu"], "KR105", "did you mean `out_ptr`?"),
     "unknown op": (["add.py", "--epilogue", "rleu"], "KR107", "did you mean `relu`?"),
@@ -237,7 +241,7 @@ def test_a_file_in_no_known_encoding(folder: Path) -> None:
     assert result.exit_code == 1 and "error[KR113]" in result.stderr
 
 
-# -------------------------------------------------------------------------------------------------- files that are there
+# ------------------------------------------------------------------------------------------------- files that are there
 
 
 def test_a_file_of_the_user_is_never_overwritten(folder: Path) -> None:
@@ -338,7 +342,7 @@ def test_the_encoding_of_the_source_is_kept(folder: Path) -> None:
         assert run("fuse", "other.py", "--epilogue", "relu").exit_code == 0, "it does not know its own file again"
 
 
-# ---------------------------------------------------------------------------------------------------- wrong usage: 2
+# ------------------------------------------------------------------------------------------------------- wrong usage: 2
 
 
 @pytest.mark.parametrize(

@@ -1,7 +1,7 @@
 """Random kernels, fused and run with compile-time values that the file does not show.
 
-A branch that no specialization compiled, a helper reached by two ways, a buffer reached by two names: whatever the kernel,
-either the fusion is refused or the fused file is right for every value a caller may pass.
+A branch that no specialization compiled, a helper reached by two ways, a buffer reached by two names: whatever the
+kernel, either the fusion is refused or the fused file is right for every value a caller may pass.
 """
 
 from __future__ import annotations
@@ -48,7 +48,10 @@ def get(p, i, m):
 
 
 @triton.jit
-def k(a, b, out, other, bias, n, flag, P: tl.constexpr, F: tl.constexpr, M: tl.constexpr, S: tl.constexpr, B: tl.constexpr):
+def k(
+    a, b, out, other, bias, n, flag,
+    P: tl.constexpr, F: tl.constexpr, M: tl.constexpr, S: tl.constexpr, B: tl.constexpr,
+):
     i = tl.program_id(0) * B + tl.arange(0, B)
     m = i < n
     x = tl.load(a + i, mask=m)
@@ -56,11 +59,11 @@ def k(a, b, out, other, bias, n, flag, P: tl.constexpr, F: tl.constexpr, M: tl.c
     q = {pointer}
 """
 
-TESTS = (
-    ["F", "not F", "M == 2", "M > 3", "M % 2 == 0", "S == 'a'", "S != 'b'", "F and M > 1", "F or S == 'a'", "B >= 64"]
-    + ["bias is not None", "bias is None", "M == 1", "G", "M * 7 == 28", "B // M > 30", "M ** 2 == 16"]
-    + ["n > 100", "tl.program_id(0) == 0", "flag > 1", "a.dtype.element_ty == tl.float32"]
-)
+TESTS = [
+    *["F", "not F", "M == 2", "M > 3", "M % 2 == 0", "S == 'a'", "S != 'b'", "F and M > 1", "F or S == 'a'", "B >= 64"],
+    *["bias is not None", "bias is None", "M == 1", "G", "M * 7 == 28", "B // M > 30", "M ** 2 == 16"],
+    *["n > 100", "tl.program_id(0) == 0", "flag > 1", "a.dtype.element_ty == tl.float32"],
+]
 VALUES = ["x", "x * 2", "x - y", "-x", "y", "x + M", "tl.where(m, x, y)"]
 FLAGS = ["F", "not F", "M > 2", "M * 7 == 28", "True", "False"]
 
@@ -122,7 +125,7 @@ def random_kernel(seed: int) -> str:
     return text + "".join(launcher(draw, number) for number in range(draw.choice([0, 1, 1, 2])))
 
 
-RUNNER = '''\
+RUNNER = """\
 import json, linecache, types, sys
 
 import torch
@@ -157,7 +160,7 @@ for seed, original, fused, calls in json.load(open("cases.json")):
         if not (torch.equal(torch.relu(out), fused_out) and torch.equal(other, fused_other)):
             wrong.setdefault(seed, []).append(call)
 json.dump({"wrong": wrong, "count": count}, open("results.json", "w"))
-'''
+"""
 
 
 @pytest.mark.slow

@@ -1,5 +1,5 @@
-"""Properties of the rewrite, for any value expression and any file: the stored value becomes exactly E(value), and not a
-byte outside the planned edits changes."""
+"""Properties of the rewrite, for any value expression and any file: the stored value becomes exactly E(value), and not
+a byte outside the planned edits changes."""
 
 from __future__ import annotations
 
@@ -18,23 +18,63 @@ from kernel_rewrite.fuse import Fused, fuse
 from kernel_rewrite.pointwise.language import emit, parse_epilogue
 from kernel_rewrite.source.expressions import replace_argument, substitute
 
-# ------------------------------------------------------------------------------------------ expressions, any of Python's
+# ----------------------------------------------------------------------------------------- expressions, any of Python's
 
 # Between two tokens inside parentheses: spaces, line ends, comments with quotes and brackets in them.
-GAPS = st.sampled_from([" ", " ", " ", "  ", "\n        ", "  # it's (a \"comment\", really\n    ", "\n\n  #\n ", "\t", " \\\n "])
-ATOMS = st.sampled_from(
-    ["x", "y", "größe", "1", "0.5", "1e-3", "-1", "'s'", 'f"{x!r}, {y:>{z}}"', "x.T", "x[:, None]", "f(x)", "f(x, *y, k=z, **w)"]
-    + ["tl.load(p + i, mask=m)", "(x)", "((y))", "(x, y)", "()", "[x, *y]", "{x: y}", "{x, y}", "...", "None", "x.to(tl.float32)"]
-    + ["x if y else z", "lambda v: v + x", "not x", "(v := x)", "v := x", "[v for v in x if v]", "(v for v in x)", "x < y <= z", "x if y else lambda: z"]
+GAPS = st.sampled_from(
+    [" ", " ", " ", "  ", "\n        ", '  # it\'s (a "comment", really\n    ', "\n\n  #\n ", "\t", " \\\n "]
 )
-BINARY = st.sampled_from("+ - * / // % ** @ & | ^ << >> < <= == != and or in is".split() + ["not in", "is not"])
+ATOMS = st.sampled_from(
+    [
+        "x",
+        "y",
+        "größe",
+        "1",
+        "0.5",
+        "1e-3",
+        "-1",
+        "'s'",
+        'f"{x!r}, {y:>{z}}"',
+        "x.T",
+        "x[:, None]",
+        "f(x)",
+        "f(x, *y, k=z, **w)",
+        "tl.load(p + i, mask=m)",
+        "(x)",
+        "((y))",
+        "(x, y)",
+        "()",
+        "[x, *y]",
+        "{x: y}",
+        "{x, y}",
+        "...",
+        "None",
+        "x.to(tl.float32)",
+        "x if y else z",
+        "lambda v: v + x",
+        "not x",
+        "(v := x)",
+        "v := x",
+        "[v for v in x if v]",
+        "(v for v in x)",
+        "x < y <= z",
+        "x if y else lambda: z",
+    ]
+)
+BINARY = st.sampled_from(
+    [*"+ - * / // % ** @ & | ^ << >> < <= == != and or in is".split(), "not in", "is not"]  # noqa: SIM905
+)
 UNARY = st.sampled_from(["-", "+", "~", "not "])
 
 
 @st.composite
 def combined(draw: st.DrawFn, parts: st.SearchStrategy[str]) -> str:
     gap = draw(GAPS)
-    kind = draw(st.sampled_from(["binary", "binary", "unary", "call", "attribute", "subscript", "ternary", "parentheses", "lambda"]))
+    kind = draw(
+        st.sampled_from(
+            ["binary", "binary", "unary", "call", "attribute", "subscript", "ternary", "parentheses", "lambda"]
+        )
+    )
     if kind == "binary":
         return f"{draw(parts)}{gap}{draw(BINARY)}{draw(GAPS)}{draw(parts)}"
     if kind == "unary":
@@ -53,7 +93,18 @@ def combined(draw: st.DrawFn, parts: st.SearchStrategy[str]) -> str:
 
 
 EXPRESSIONS = st.recursive(ATOMS, combined, max_leaves=6)
-OPS = ["relu", "neg", "abs", "square", "gelu", "leaky_relu(0.2)", "clamp(0, 6)", "sigmoid(relu(x))", "neg(neg(x))", "abs(neg(x))"]
+OPS = [
+    "relu",
+    "neg",
+    "abs",
+    "square",
+    "gelu",
+    "leaky_relu(0.2)",
+    "clamp(0, 6)",
+    "sigmoid(relu(x))",
+    "neg(neg(x))",
+    "abs(neg(x))",
+]
 CASTS = ["", "__value__.to(out.dtype.element_ty)", "tl.cast(__value__, out.dtype.element_ty)"]
 
 # The value's place in the call: before and after it.
@@ -128,9 +179,11 @@ def test_the_value_becomes_exactly_E_of_it(value: str, op: str, cast: str, form:
     assert value.strip() in text
 
 
-# --------------------------------------------------------------------------------------- whole files, values of Triton's
+# -------------------------------------------------------------------------------------- whole files, values of Triton's
 
-NUMBERS = st.sampled_from(["x", "y", "x", "y", "2.0", "(x)", "-y", "tl.exp(x)", "tl.where(m, x, y)", "x.to(tl.float32)", "float(3)"])
+NUMBERS = st.sampled_from(
+    ["x", "y", "x", "y", "2.0", "(x)", "-y", "tl.exp(x)", "tl.where(m, x, y)", "x.to(tl.float32)", "float(3)"]
+)
 
 
 @st.composite
@@ -138,7 +191,7 @@ def computed(draw: st.DrawFn, parts: st.SearchStrategy[str]) -> str:
     gap = draw(GAPS)
     kind = draw(st.sampled_from(["binary", "binary", "parentheses", "unary", "ternary", "call", "keyword"]))
     if kind == "binary":
-        return f"{draw(parts)}{gap}{draw(st.sampled_from('+ - * /'.split()))} {draw(parts)}"
+        return f"{draw(parts)}{gap}{draw(st.sampled_from(['+', '-', '*', '/']))} {draw(parts)}"
     if kind == "unary":
         return f"-({draw(parts)})"
     if kind == "ternary":
@@ -230,7 +283,7 @@ def comments(text: str) -> list[str]:
         return []
 
 
-# --------------------------------------------------------------------------------------------- files of every appearance
+# -------------------------------------------------------------------------------------------- files of every appearance
 
 STORE = "tl.store(out + i, tl.load(a + i, mask=m) * 2, mask=m)"
 FUSED_STORE = "tl.store(out + i, tl.maximum(tl.load(a + i, mask=m) * 2, 0, propagate_nan=tl.PropagateNan.ALL), mask=m)"
@@ -266,9 +319,15 @@ FILES: dict[str, bytes] = {
     "separators_that_are_no_line_ends": PLAIN.replace(
         TOP, "\nY = '\x0c\x0c\x0c\x0c\u2028\x1c\x85'\n# one\n# two\n# three\nX = '''\na\nb\n'''\n@triton.jit"
     ).encode(),
-    "letters_before_the_store": PLAIN.replace(f"    {STORE}", f"    tl.static_assert(B > 0, 'ü𝔘'); {STORE}  # größe").encode(),
-    "latin_1": ("# -*- coding: latin-1 -*-\n" + PLAIN.replace("    m = i < n", "    m = i < n  # größe")).encode("latin-1"),
-    "shebang_and_latin_1": ("#!/usr/bin/env python\n# vim: set fileencoding=latin-1 :\n# é\n" + PLAIN).encode("latin-1"),
+    "letters_before_the_store": PLAIN.replace(
+        f"    {STORE}", f"    tl.static_assert(B > 0, 'ü𝔘'); {STORE}  # größe"
+    ).encode(),
+    "latin_1": ("# -*- coding: latin-1 -*-\n" + PLAIN.replace("    m = i < n", "    m = i < n  # größe")).encode(
+        "latin-1"
+    ),
+    "shebang_and_latin_1": ("#!/usr/bin/env python\n# vim: set fileencoding=latin-1 :\n# é\n" + PLAIN).encode(
+        "latin-1"
+    ),
     "no_line_end_at_the_end": PLAIN.split("\n\n\ndef launch")[0].encode(),
     "blank_lines_at_the_end": (PLAIN + "\n\n\n   \n").encode(),
     "blank_lines_at_the_start": ("\n\n\n" + PLAIN).encode(),
@@ -277,7 +336,9 @@ FILES: dict[str, bytes] = {
     "text_that_looks_like_a_header": (
         PLAIN + "X = '''\n# @generated by kernel-rewrite 0.1.0 from x.py\n# end of header\n\n'''\n"
     ).encode(),
-    "nothing_before_the_kernel": PLAIN.replace("import torch\nimport triton\nimport triton.language as tl\n\n\n", "from prelude import *\n")
+    "nothing_before_the_kernel": PLAIN.replace(
+        "import torch\nimport triton\nimport triton.language as tl\n\n\n", "from prelude import *\n"
+    )
     .replace("from prelude import *", "import triton, triton.language as tl; import torch")
     .encode(),
 }
@@ -313,7 +374,7 @@ def test_not_a_byte_changes_outside_the_edits(name: str, op: str, tmp_path: Path
     assert again.source.count("# @generated by kernel-rewrite") == 1 + (name == "text_that_looks_like_a_header")
 
 
-# ------------------------------------------------------------------------------------------------------- one after another
+# ---------------------------------------------------------------------------------------------------- one after another
 
 CHAIN = """\
 import torch

@@ -95,7 +95,7 @@ def check_compiled(
     references: References,
     requests: Sequence[OutputRequest],
 ) -> None:
-    """Raise InternalError unless each of `results` is its view of the original, but for E(value) at the outputs' stores."""
+    """Raise InternalError unless each of `results` is its view, but for E(value) at the stores to the outputs."""
     for view, result in zip(views, results, strict=True):
         original = ("original.ttir", view.text)
         if isinstance(result, LoweringFailure):

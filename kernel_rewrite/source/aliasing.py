@@ -240,10 +240,10 @@ class Flow:
             ):
                 known = self._read(iterator, known)
                 known = self._loop([*body], known, target)
-                return self._block(orelse, known)
+                return self._after_loop(body, orelse, known)
             case ast.While(test=test, body=body, orelse=orelse):
                 known = self._loop([ast.copy_location(ast.Expr(test), test), *body], known, None)
-                return self._block(orelse, known)
+                return self._after_loop(body, orelse, known)
             case ast.With(items=items, body=body) | ast.AsyncWith(items=items, body=body):
                 for item in items:
                     known = self._read(item.context_expr, known)
@@ -285,6 +285,10 @@ class Flow:
             known = joined
         self._loops -= 1
         return known
+
+    def _after_loop(self, body: list[ast.stmt], orelse: list[ast.stmt], known: _Reaching) -> _Reaching | None:
+        breaks = any(isinstance(node, ast.Break) for statement in body for node in ast.walk(statement))
+        return _joined(self._block(orelse, dict(known)), known if breaks else None)
 
     def _all_of(self, body: list[ast.stmt]) -> _Reaching:
         """Every definition that was made inside `body`."""
@@ -463,17 +467,20 @@ def _joined(*ends: _Reaching | None) -> _Reaching | None:
 
 def _copy(node: ast.expr) -> ast.expr:
     """A copy of the tree that keeps its `ast.Name`s, which are what is looked up."""
-    if isinstance(node, ast.Name):
-        return node
-    fields = {
-        name: [_copy(v) if isinstance(v, ast.AST) else v for v in value]  # type: ignore[arg-type]
-        if isinstance(value, list)
-        else _copy(value)  # type: ignore[arg-type]
-        if isinstance(value, ast.AST)
-        else value
-        for name, value in ast.iter_fields(node)
-    }
-    return type(node)(**fields)
+    copied = _copied(node)
+    assert isinstance(copied, ast.expr)
+    return copied
+
+
+def _copied(value: object) -> object:
+    if isinstance(value, list):
+        return [_copied(item) for item in value]
+    if not isinstance(value, ast.AST) or isinstance(value, ast.Name):
+        return value
+    copied = type(value)()
+    for name, part in ast.iter_fields(value):
+        setattr(copied, name, _copied(part))
+    return copied
 
 
 def _is_test(node: ast.expr) -> bool:

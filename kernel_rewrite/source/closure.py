@@ -143,6 +143,8 @@ def _kernels(file: SourceFile, project: Project) -> tuple[KernelDefinition, ...]
         return ()
     launches = _launches(file, project)
     called = {node for definition in definitions.values() for node in _jit_callees(definition, skip_self=True)}
+    # of several definitions of one helper, the calls mean one
+    called |= {node for node in definitions if node.name in {c.name for c in called} and node not in launches}
     result = []
     for node, definition in sorted(definitions.items(), key=lambda item: (item[0].lineno, item[0].col_offset)):
         sites = tuple(launches.get(node, ()))

@@ -101,7 +101,12 @@ class Launch:
                 return False
             if not isinstance(argument, ast.Constant):
                 found.setdefault(flow.text(argument), []).append(values.get(name, GIVEN))
-        return may_hold(way, {text: given[0] for text, given in found.items() if all(g == given[0] for g in given)})
+        known: dict[str, object] = {}
+        for text, given in found.items():
+            certain = [value for value in given if value is not GIVEN]
+            if all(_same(value, certain[0]) for value in certain):
+                known[text] = certain[0] if certain else GIVEN
+        return may_hold(way, known)
 
     def allocation(self, parameter: str) -> frozenset[Allocation]:
         """What the launcher passes for `parameter`; empty when unknown."""

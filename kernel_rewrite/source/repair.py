@@ -286,7 +286,7 @@ class _Repairer:
                 yield from self.retyped(_TYPE_WORDS[found_words])
         if "pointer<" in message or "ptr type" in message or "Expected pointer" in message:
             yield from self.kinds()
-        if re.search(r"arange's|power of 2|reshape|incompatible|shape|broadcast|numel|K >= |>= 16", message):
+        if re.search(r"arange|power of 2|reshape|incompatible|shape|broadcast|numel|K >= |>= 16", message):
             yield from self.sizes()
         if "has no attribute" in message or "object is not" in message or "NoneType" in message:
             yield from self.attributes()
@@ -437,6 +437,11 @@ class _Repairer:
                     yield (self.valued(parameter, value),)
                 if len(mentioned) + 2 < value.bit_length():
                     break
+        if "must fit" in self.message:  # D_TAIL = D_QK - D_V is negative
+            for one, other in itertools.permutations(sizes[:6], 2):
+                larger = self.values[other.name]
+                assert isinstance(larger, int)
+                yield (self.valued(one, larger + 64),)
         guessed = [p for p in sizes if p.evidence not in _FIRM]
         for value in (16, 32, 128):
             yield tuple(self.valued(p, value) for p in guessed)

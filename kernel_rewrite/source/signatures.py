@@ -248,6 +248,9 @@ class _Inference:
         votes = self.usage.of(name)
         if name in self.constexprs:
             return self.constexpr(name, votes)
+        if "unit stride" in votes.roles and name not in self.overrides.values:
+            # Triton makes an argument that equals 1 a constexpr, and takes no other last stride of a descriptor
+            return Parameter(name, "constexpr", "constexpr", (1,), Evidence.USE, "the last stride of a descriptor")
         if name in self.overrides.values:
             value = self.overrides.values[name]
             return Parameter(name, "constexpr", "constexpr", (value,), Evidence.OVERRIDE)
@@ -335,6 +338,10 @@ class _Inference:
                         groups[find(name)] = find(by_name[shared])
                     else:
                         by_name[shared] = name
+        for names in self.usage.merged:
+            pointers = [name for name in names if name in parameters and parameters[name].kind == "pointer"]
+            for name in pointers[1:]:
+                groups[find(name)] = find(pointers[0])
         members: dict[str, list[str]] = {}
         for name, parameter in parameters.items():
             if parameter.kind == "pointer":
@@ -456,6 +463,10 @@ class _Inference:
         if name in self.overrides.dtypes:
             return (Dtype(DTYPE_NAMES[self.overrides.dtypes[name]]),), Evidence.OVERRIDE, ""
         tuned = _distinct(c.values[name] for c in self.tuning.configs if name in c.values)
+        if votes.roles & {"block", "range", "static range"} and any(isinstance(v, tuple) for v in tuned):
+            # BLOCK=[64, 128]: code that makes one configuration of each has not been run
+            single = _distinct(e for v in tuned for e in (v if isinstance(v, tuple) else (v,)))
+            return self.widened(name, single, votes), Evidence.LAUNCH, "a list of values"
         options = _distinct(c.options[name] for c in self.tuning.configs if name in c.options)
         if tuned or options:
             found = tuned or options

@@ -83,6 +83,9 @@ class Usage:
     pairs: frozenset[tuple[str, str]] = frozenset()
     """Parameters that are compared with each other: `D > ROT`."""
 
+    merged: frozenset[tuple[str, ...]] = frozenset()
+    """Pointers of one element type: `tl.where(c, q_ptr, k_ptr)`."""
+
     def of(self, parameter: str) -> Votes:
         return self.votes.get(parameter) or Votes()
 
@@ -94,7 +97,7 @@ def usage(closure: Closure) -> Usage:
     for _ in range(2):  # the second run knows which operand of `a + b` is the pointer
         run = _Run(closure, pointers)
         run.kernel()
-        result = Usage(dict(run.votes), run.uses_dot, frozenset(run.pairs))
+        result = Usage(dict(run.votes), run.uses_dot, frozenset(run.pairs), frozenset(run.merged))
         pointers = frozenset(name for name, votes in run.votes.items() if votes.pointer)
     return result
 
@@ -184,6 +187,7 @@ class _Run:
         self.votes: dict[str, Votes] = defaultdict(Votes)
         self.uses_dot = False
         self.pairs: set[tuple[str, str]] = set()
+        self.merged: set[tuple[str, ...]] = set()
         self.calls = 0
         self.finished: dict[tuple[FunctionRef, tuple[tuple[str, Value], ...]], Value] = {}
 
@@ -229,6 +233,8 @@ class _Run:
         """The parameter that `value` points into ("" if none is found), which is a pointer from now on. Of several on
         different paths, the first."""
         roots = [self._dereference(replace(value, sources=path)) for path in (value.sources, *value.others)]
+        if len(set(roots) - {""}) > 1:
+            self.merged.add(tuple(sorted(set(roots) - {""})))
         return next(filter(None, roots), "")
 
     def _dereference(self, value: Value) -> str:
@@ -461,6 +467,9 @@ class _Body:
                 if one.kind == "float":
                     self.facts.vote(other, "float", 1)
             sources = () if kind == "float" else _merged(left.scaled().sources, right.scaled().sources)
+            loaded = any(not v.kind and any(s.element for s in v.sources) for v in (left, right))
+            if loaded and kind == "index":  # x * j: what a loaded number is says x, not j
+                kind = ""
             return Value(sources, kind, step=_alone(right) or _alone(left))
         if isinstance(op, ast.Div):
             for one, other in ((left, right), (right, left)):
@@ -853,6 +862,11 @@ class _Body:
             for source in value.sources:
                 self.facts.votes[source.parameter].elements.add(("int64", 2))
             return replace(value, kind="")
+        if any(not s.element and s.parameter in self.facts.known for s in dtype.sources):  # address.to(out_ptr.dtype)
+            for source in value.sources:
+                if source.element:
+                    self.facts.votes[source.parameter].elements.add(("int64", 2))
+            return replace(value, kind="")
         if dtype.kind != "dtype":  # `.to(x.dtype)` says nothing about x
             self.facts.role(dtype, "dtype")
         kind = dtype_kind(dtype.dtype)
@@ -871,7 +885,7 @@ class _Body:
             if kind == "bool":
                 self.facts.vote(value, "bool", 1)
             result = "index" if value.kind == "index" else kind
-            return Value(value.sources, result, dtype=dtype.dtype)
+            return Value(value.scaled().sources, result, dtype=dtype.dtype)
         return replace(value, kind=value.kind if value.kind == "float" else "", literal=None)
 
     def dot(self, name: str, positional: list[Value], keywords: Mapping[str, Value]) -> Value:
@@ -906,6 +920,8 @@ class _Body:
             value = take(position, name)
             if value is not None:
                 self.facts.vote(value, "int", 2)
+                if name == "strides" and kind == "descriptor" and value.items:
+                    self.facts.role(value.items[-1], "unit stride")
         offsets = take(3, "offsets") if kind == "block pointer" else None
         if offsets is not None:
             self.facts.vote(offsets, "int", 2)

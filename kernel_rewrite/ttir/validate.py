@@ -1,8 +1,8 @@
 """Translation validation: the fused TTIR is the original, except that each store to the output stores E(value).
 
 Both kernels are walked side by side. Pure operations become expressions (hash-consed over operation, attributes, type
-and operands; calls are followed); what touches memory, prints, asserts or steers control is compared in order, region by
-region. Dead arithmetic never takes part; a loop that may not end is no arithmetic. A load's result and a region's
+and operands; calls are followed); what touches memory, prints, asserts or steers control is compared in order, region
+by region. Dead arithmetic never takes part; a loop that may not end is no arithmetic. A load's result and a region's
 results are named by their place, which is sound because everything before that place has been proved equal and the
 output, the only memory that differs, is never read.
 

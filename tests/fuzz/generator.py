@@ -306,6 +306,7 @@ class _Writer:
             self.odd,
         ]
         nested = [self.branch, self.branch, self.constexpr_branch, self.for_loop, self.for_loop, self.while_loop]
+        nested += [self.ping_pong] if self.maybe(0.4) else []
         choices = simple + (nested * (2 if depth == 0 else 1) if depth < 3 else [])
         made = self.chance.choice(choices)
         if made in nested:
@@ -388,6 +389,61 @@ class _Writer:
             self.body(scope.inner(), depth)
             self.line(f"{k} += 1")
         self.loops -= 1
+
+    def ping_pong(self, scope: _Scope, depth: int) -> None:
+        """Two pointers that change places from one iteration to the next."""
+        plain = [p for p in scope.pointers if not p.block and p.role != "index"]
+        pairs = [(a, b) for a, b in itertools.permutations(plain, 2) if a.dtype == b.dtype]
+        if self.loops >= 2 or not pairs:
+            self.store(scope)
+            return
+        self.features.add("ping-pong")
+        usual = [pair for pair in pairs if pair[0].role == "out"]
+        bases = self.chance.choice(usual if usual and self.maybe(0.8) else pairs)
+        block = self.maybe(0.7)
+        to, source = (replace(base, name=self.new("p"), block=block, mutable=True) for base in bases)
+        for pointer, base in ((to, bases[0]), (source, bases[1])):
+            self.flow(base.name, pointer.name)
+            self.line(f"{pointer.name} = {base.name}" + (" + offs" if block else ""))
+            self.flows |= {(to.name, source.name), (source.name, to.name)}
+        self.features.add("for loop")
+        head = self.pick("for _ in range(m):", "for _ in range(0, n, BLOCK):", "for _ in tl.static_range(2):", "while")
+        counter = self.new("k")
+        if head == "while":
+            self.line(f"{counter} = 0")
+            head = f"while {counter} < m:"
+        self.loops += 1
+        swap = f"{to.name}, {source.name} = {source.name}, {to.name}"
+        with self.block(head):
+            inner = scope.inner()
+            at = [pointer.name if block else f"{pointer.name} + offs" for pointer in (to, source)]
+            self.stored.add(to.name)
+            if self.maybe(0.4):
+                value = self.new("v")
+                self.loaded.add(source.name)
+                self.line(f"{value} = tl.load({at[1]}, mask=mask, other=0).to(tl.float32)")
+                inner.values.append((value, "fp32"))
+            self.line(f"tl.store({at[0]}, {self.value(inner)}, mask=mask)")
+            if self.maybe(0.3):
+                self.body(inner, depth)
+            exchanges = [h for h in self.helpers if h.kind == "exchange"]
+            if self.maybe(0.25):
+                with self.block(f"if {self.condition(scope)}:"):
+                    self.line(swap)
+            elif self.maybe(0.2):
+                self.line(f"{to.name} = {source.name}")
+            elif exchanges and self.maybe(0.5):
+                helper = self.chance.choice(exchanges)
+                self.flows |= {(to.name, f"{helper.name}.left"), (source.name, f"{helper.name}.right")}
+                self.flows |= {(f"{helper.name}()", to.name), (f"{helper.name}()", source.name)}
+                self.line(f"{to.name}, {source.name} = {helper.name}({to.name}, {source.name})")
+            else:
+                self.line(swap)
+            if head.startswith("while"):
+                self.line(f"{counter} += 1")
+        self.loops -= 1
+        if self.maybe(0.4):
+            scope.pointers += [to, source]
 
     def early_return(self, scope: _Scope) -> None:
         self.features.add("early return")
@@ -762,8 +818,10 @@ class _Writer:
         if tuned:
             text += ["@triton.autotune(", "    configs=[", *configs, "    ],", '    key=["n"],', ")"]
         free = {name: values for name, values in self.flags.items() if name not in in_configs}
-        constexprs = [*self.flags, *(["MODE"] if self.modes else []), "STEPS", "BLOCK"]
-        defaults = {name: f" = {self.pick('True', 'False')}" for name in list(free)[-1:] if self.maybe(0.0)}
+        constexprs = ["STEPS", "BLOCK", *(["MODE"] if self.modes else []), *self.flags]
+        defaults = {name: f" = {self.pick('True', 'False')}" for name in constexprs[-1:] if name in free and self.maybe(0.3)}
+        if defaults:
+            self.features.add("default value")
         parameters = [
             *(b.name for b in self.buffers),
             *("n", "m", "s"),
@@ -773,7 +831,8 @@ class _Writer:
         dtypes: list[str] = []
         given: dict[str, tuple[object, ...]] = {}
         if launcher:
-            text += ["", *self.launcher(free, in_configs, given, tuned)]
+            omitted = {name for name in defaults if self.maybe(0.5)}
+            text += ["", *self.launcher({k: v for k, v in free.items() if k not in omitted}, given, tuned)]
             if self.maybe(0.8):
                 dtypes = [f"{b.name}={b.dtype}" for b in self.buffers if not b.allocation]
         else:
@@ -793,7 +852,7 @@ class _Writer:
         )
 
     def launcher(
-        self, free: dict[str, tuple[bool, ...]], in_configs: object, given: dict[str, tuple[object, ...]], tuned: bool
+        self, free: dict[str, tuple[bool, ...]], given: dict[str, tuple[object, ...]], tuned: bool
     ) -> list[str]:
         """def launch(x_ptr, n, m, s, has_bias): allocates what it can, and is the only way to the kernel."""
         first = next(b for b in self.buffers)
