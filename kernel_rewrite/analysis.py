@@ -113,15 +113,9 @@ class Analysis:
         return cast(Uncovered, self.memory[key])
 
     def span_of(self, location: Location, operation: str) -> Span | None:
-        """The source call that `location` belongs to; for a step of a pointer's way, its place alone."""
+        """The source call that `location` belongs to; else the call of a helper, or the statement, around it."""
         call = self.calls.memory_call(location, operation) if operation else None
-        if call is not None:
-            return call.span
-        function = self.calls.function_at(location)
-        if function is None:
-            return None
-        place = undedented(location, function)
-        return Span(place.file, place.line, place.column, place.line, place.column + 1)
+        return call.span if call is not None else self.calls.surroundings(location)
 
 
 def analyse(

@@ -75,9 +75,7 @@ def plan_output(analysis: Analysis, request: OutputRequest) -> StorePlan:
     accesses = analysis.accesses
     if not request.pointwise.commutes_with_rounding:
         accesses += probe_stores(analysis, request.output).accesses
-    planned = plan_stores(
-        request.output, accesses, analysis.calls, references(analysis.kernel.file, analysis.closure)
-    )
+    planned = plan_stores(request.output, accesses, analysis.calls, references(analysis))
     if not isinstance(planned, StorePlan):
         raise FusionRefused(planned)
     return planned

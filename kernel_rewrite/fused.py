@@ -10,8 +10,8 @@ from dataclasses import dataclass
 
 from kernel_rewrite import __version__
 from kernel_rewrite.analysis import Analysis
-from kernel_rewrite.checks import assumptions
-from kernel_rewrite.model import Span, WriteOnlyProof
+from kernel_rewrite.checks import ASSUMPTIONS, assumptions
+from kernel_rewrite.model import Assumption, Span, WriteOnlyProof
 from kernel_rewrite.request import OutputRequest, element_type_of
 from kernel_rewrite.results import Fused
 from kernel_rewrite.rewrite.edits import unified_diff
@@ -50,6 +50,7 @@ def fused_file(analysis: Analysis, requests: Sequence[OutputRequest], options: O
     proofs = tuple(proof_of(analysis, request) for request in requests)
     name = os.path.basename(file.path)
     epilogues = [f"--epilogue {quoted(f'{request.output}={request.text}')}" for request in requests]
+    taken = _taken_together(proofs)
     headed = with_header(
         text,
         version=__version__,
@@ -57,7 +58,7 @@ def fused_file(analysis: Analysis, requests: Sequence[OutputRequest], options: O
         source_digest=digest(file.text),
         command=" ".join(["kernel-rewrite fuse", name, "--kernel", kernel, *epilogues, *options.command_line]),
         proved=[statement(proof) for proof in proofs],
-        assumptions=dict.fromkeys(assumption for proof in proofs for assumption in proof.assumptions),
+        assumptions=taken,
     )
     return Fused(
         source=headed,
@@ -67,9 +68,19 @@ def fused_file(analysis: Analysis, requests: Sequence[OutputRequest], options: O
         proofs=proofs,
         epilogues=tuple((request.output, request.text) for request in requests),
         statements=tuple(statement(proof) for proof in proofs),
+        assumptions=taken,
         path=file.path,
         encoding=file.encoding,
     )
+
+
+def _taken_together(proofs: Sequence[WriteOnlyProof]) -> tuple[Assumption, ...]:
+    """The assumptions of all outputs, each name once."""
+    outputs: dict[str, list[str]] = {}
+    for proof in proofs:
+        for assumption in proof.assumptions:
+            outputs.setdefault(assumption.name, []).append(proof.output)
+    return tuple(Assumption(name, ASSUMPTIONS[name].format(output="` and `".join(o))) for name, o in outputs.items())
 
 
 def proof_of(analysis: Analysis, request: OutputRequest) -> WriteOnlyProof:

@@ -13,7 +13,8 @@ class Fused:
     """A fused kernel file.
 
     `source` is its whole text, `diff` the unified diff from the original (without the header), `proofs` one write-only
-    proof an output, `statements` the same in words, `name` the short name of what was fused ("relu"), `encoding` that of the original file.
+    proof an output, `statements` the same in words, `assumptions` what is taken
+    from the caller, `name` the short name of what was fused ("relu"), `encoding` that of the original file.
     """
 
     source: str
@@ -23,6 +24,7 @@ class Fused:
     proofs: tuple[WriteOnlyProof, ...]
     epilogues: tuple[tuple[str, str], ...]
     statements: tuple[str, ...] = ()
+    assumptions: tuple[Assumption, ...] = ()
     path: str = "<string>"
     encoding: str = "utf-8"
 
@@ -30,10 +32,6 @@ class Fused:
     def proof(self) -> WriteOnlyProof:
         """The proof of the first output."""
         return self.proofs[0]
-
-    @property
-    def assumptions(self) -> tuple[Assumption, ...]:
-        return tuple(dict.fromkeys(a for proof in self.proofs for a in proof.assumptions))
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,8 +1,9 @@
 """The catalogue of fusion cases: what the closest systems fuse, refuse and get wrong, and the sound answer here.
 
 U.. are PyTorch's own tests of epilogue fusion into user kernels (`TestUserKernelEpilogueFusion`), M.. corner cases of
-its analysis of Triton IR, A.. kernels for which that analysis gives a false proof. A fused case that has a `call` is run:
-the original and the torch op against the fused file, in Triton's interpreter, all cases in one process.
+its analysis of Triton IR, A.. kernels for which that analysis gives a false proof, W.. what this tool itself once got
+wrong. A fused case that has a `call` is run: the original and the torch op against the fused file, in Triton's
+interpreter, all cases in one process.
 """
 
 from __future__ import annotations

@@ -25,7 +25,7 @@ def apply_edits(file: SourceFile, edits: Iterable[Edit], within: Span | None = N
     return "".join([*pieces, file.text[position:end]])
 
 
-def insertion(file: str, line: int, column: int, text: str, why: str) -> Edit:
+def insertion(file: str, line: int, column: int, text: str, why: str = "the epilogue needs it") -> Edit:
     """An edit that puts `text` before (line, column)."""
     return Edit(Span(file, line, column, line, column), text, why)
 

@@ -3,76 +3,34 @@
 from __future__ import annotations
 
 import ast
-import builtins
-import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import libcst as cst
 
 from kernel_rewrite.analysis import Analysis
 from kernel_rewrite.diagnostics import Diagnostic, FusionRefused, Label
-from kernel_rewrite.model import Closure, Edit, Function, FunctionRef, Span, TritonObject
+from kernel_rewrite.model import Closure, Edit, Function, FunctionRef, Span
 from kernel_rewrite.pointwise.language import Emission, Pointwise, emit
-from kernel_rewrite.rewrite.edits import apply_edits, insertion
+from kernel_rewrite.rewrite.copies import copied_text, imports_for_copy
+from kernel_rewrite.rewrite.placement import (
+    Addition,
+    added_above,
+    added_below,
+    added_imports,
+    addition_edits,
+    anchor_line,
+)
+from kernel_rewrite.rewrite.spelling import Spelling, free, names_in
 from kernel_rewrite.rewrite.stores import StorePlan, StoreSite
 from kernel_rewrite.rewrite.unchanged import Clone
 from kernel_rewrite.source.accesses import HelperCall
-from kernel_rewrite.source.expressions import grouped, replace_argument, substitute
-from kernel_rewrite.source.files import Project, SourceFile
-from kernel_rewrite.source.names import Scope, binding_of, module_scope
+from kernel_rewrite.source.expressions import replace_argument, substitute
+from kernel_rewrite.source.files import SourceFile
 from kernel_rewrite.source.pointer_flow import bound_arguments
 
 # Stands for the stored value while the expression is built; no identifier of a real program.
 _VALUE = "__stored_value__"
-
-LIBDEVICE_MODULES = (
-    "triton.language.extra.libdevice",
-    "triton.language.extra.cuda.libdevice",
-    "triton.language.math",
-)
-
-
-@dataclass(frozen=True, slots=True)
-class Spelling:
-    """How the file spells what an epilogue needs, and the import lines it lacks."""
-
-    tl: str
-    jit: str
-    libdevice: str
-    imports: tuple[str, ...]
-
-    @classmethod
-    def of(cls, file: SourceFile, project: Project, jit: str, needs_libdevice: bool) -> Spelling:
-        names = _module_names(file, module_scope(file, project))
-        imports = []
-        tl = names.get("triton.language") or (f"{names['triton']}.language" if "triton" in names else "")
-        if not tl:
-            tl = _free("tl", names_in(file))
-            imports.append("import triton.language as tl" if tl == "tl" else f"import triton.language as {tl}")
-        libdevice = next((names[m] for m in LIBDEVICE_MODULES[:2] if m in names), "")
-        if needs_libdevice and not libdevice:
-            libdevice = _free("libdevice", names_in(file))
-            suffix = "" if libdevice == "libdevice" else f" as {libdevice}"
-            imports.append(f"from triton.language.extra import libdevice{suffix}")
-        return cls(tl, jit, libdevice, tuple(imports))
-
-
-def names_in(file: SourceFile) -> frozenset[str]:
-    """Every identifier of the file and every builtin: a fresh name is none of these."""
-    found = set(dir(builtins))
-    for node in ast.walk(file.tree):
-        match node:
-            case ast.Name(id=name) | ast.arg(arg=name) | ast.Attribute(attr=name):
-                found.add(name)
-            case ast.FunctionDef(name=name) | ast.AsyncFunctionDef(name=name) | ast.ClassDef(name=name):
-                found.add(name)
-            case ast.alias(name=name, asname=asname):
-                found.update({name.split(".")[0], asname or name})
-            case ast.ExceptHandler(name=str(name)) | ast.MatchAs(name=str(name)) | ast.MatchStar(name=str(name)):
-                found.add(name)
-    return frozenset(found)
-
 
 @dataclass(frozen=True, slots=True)
 class Rewrite:
@@ -83,10 +41,13 @@ class Rewrite:
     clones: tuple[Clone, ...]
 
 
-def references(file: SourceFile, closure: Closure) -> frozenset[tuple[FunctionRef, int, int]]:
-    """Where the kernel's file names a helper that it defines itself: (helper, line, column of the name)."""
+def references(analysis: Analysis) -> frozenset[tuple[FunctionRef, int, int]]:
+    """Where a helper of the kernel's file is used: (helper, line, column of the name); (helper, 0, 0) when a launch or a
+    configuration passes it as a value."""
+    file, closure = analysis.kernel.file, analysis.closure
     helpers = {f.name: f.ref for f in closure.functions[1:] if f.ref.file == file.path}
-    found = set()
+    values = (value for view in analysis.views for _, value in view.specialization.constexprs)
+    found = {(value, 0, 0) for value in values if isinstance(value, FunctionRef)}
     for node in ast.walk(file.tree):
         match node:
             case ast.Name(id=name) if name in helpers:
@@ -113,32 +74,44 @@ def epilogue_edits(
     taken = set(names_in(file))
     edits: list[Edit] = []
     clones: list[Clone] = []
-    above_kernel: dict[str, str] = {}
+    above: dict[str, str] = {}
+    additions: list[Addition] = []
     imports = list(spelling.imports)
     for plan, pointwise in plans:
         emission = emit(
             pointwise, _VALUE, tl=spelling.tl, libdevice=spelling.libdevice, jit=spelling.jit, taken_names=taken
         )
-        for helper in emission.helpers:
-            above_kernel[helper.name] = helper.text
-            taken.add(helper.name)
-        names = {}
-        for helper_ref in plan.clones:
-            names[helper_ref] = _free(f"{helper_ref.name}_{pointwise.name}", taken)
-            taken.add(names[helper_ref])
-        rewriter = _Rewriter(plan, pointwise, emission, analysis, numerics, names)
+        above |= {helper.name: helper.text for helper in emission.helpers}
+        taken |= above.keys()
+        names: dict[FunctionRef, str] = {}
+        for ref in plan.clones:
+            names[ref] = free(f"{ref.name}_{pointwise.name}", taken)
+            taken.add(names[ref])
+        rewriter = _Rewriter(plan, pointwise, emission, analysis, spelling.tl, numerics, names)
         edits += rewriter.in_place()
-        for helper_ref, name in names.items():
-            clones.append(Clone(plan, helper_ref, name))
-            clone = rewriter.clone(helper_ref)
-            if helper_ref.file == file.path:
-                edits.append(_after(file, closure.function(helper_ref), clone))
+        for ref, name in names.items():
+            clones.append(Clone(plan, ref, name))
+            function = closure.function(ref)
+            assert function is not None
+            if ref.file == file.path:
+                additions.append(added_below(function.node, rewriter.clone(ref)))
             else:
-                above_kernel[name] = clone
-                imports += rewriter.imports_for(helper_ref)
-    edits += _above(file, closure.kernel, above_kernel.values())
-    edits += _import_edits(file, dict.fromkeys(imports))
+                imports += imports_for_copy(ref, closure, file, project)
+                above[name] = rewriter.clone(ref, jit=spelling.jit)
+    first = _first_touched(analysis, plans)
+    additions += added_above(file, first, above.values())
+    additions += added_imports(file, imports, anchor_line(file, first))
+    edits += addition_edits(file, additions)
     return Rewrite(tuple(plan for plan, _ in plans), tuple(edits), tuple(clones))
+
+
+def _first_touched(analysis: Analysis, plans: Iterable[tuple[StorePlan, Pointwise]]) -> ast.FunctionDef:
+    """The first function of the kernel's file that is edited or copied: what it calls is to stand above it."""
+    touched = {analysis.closure.kernel.ref}
+    for plan, _ in plans:
+        touched |= {site.call.function for site in plan.sites} | set(plan.clones)
+    nodes = [f.node for f in analysis.closure.functions if f.ref in touched and f.ref.file == analysis.kernel.file.path]
+    return min(nodes, key=lambda node: node.lineno)
 
 
 class _Rewriter:
@@ -150,6 +123,7 @@ class _Rewriter:
         pointwise: Pointwise,
         emission: Emission,
         analysis: Analysis,
+        tl: str,
         numerics: str,
         clone_names: dict[FunctionRef, str],
     ) -> None:
@@ -163,7 +137,7 @@ class _Rewriter:
         self._project = analysis.project
         self._numerics = numerics
         self._clone_names = clone_names
-        self._tl = Spelling.of(self._file, self._project, "", False).tl
+        self._tl = tl
         self._scalars = {fact.name for fact in analysis.facts if fact.kind == "scalar"}
 
     def in_place(self) -> list[Edit]:
@@ -171,42 +145,11 @@ class _Rewriter:
         functions = [f for f in self._closure.functions if f.ref not in self._clone_names]
         return [edit for function in functions for edit in self._edits_of(function)]
 
-    def clone(self, ref: FunctionRef) -> str:
+    def clone(self, ref: FunctionRef, jit: str = "") -> str:
         """The text of a copy of the helper under its new name, its stores and calls rewritten."""
         function = self._closure.function(ref)
         assert function is not None
-        file = self._file_of(ref)
-        node = function.node
-        rename = Edit(_name_span(file, node), self._clone_names[ref], "a copy for this output")
-        text = apply_edits(file, [*self._edits_of(function), rename], _definition_span(file, node))
-        return _dedented(text.replace("\r\n", "\n"), function.nesting) + "\n"
-
-    def imports_for(self, ref: FunctionRef) -> list[str]:
-        """Import lines that give a copy of another file's helper the names it uses there."""
-        needed = []
-        scope = module_scope(self._file, self._project)
-        for name, meaning in self._closure.bindings.get(ref.file, {}).items():
-            if not _uses_name(self._closure.function(ref), name):
-                continue
-            here = scope.resolve(name)
-            if here is not None and binding_of(here.meaning, name) == meaning:
-                continue
-            line = None if here is not None else _import_line(name, meaning, ref, self._closure, self._file)
-            if line is None:
-                raise FusionRefused((self._cannot_copy(ref, name),))
-            needed.append(line)
-        return needed
-
-    def _cannot_copy(self, ref: FunctionRef, name: str) -> Diagnostic:
-        function = self._closure.function(ref)
-        assert function is not None
-        span = _name_span(self._file_of(ref), function.node)
-        return Diagnostic(
-            "KR213",
-            f"the store stands in `{ref.name}` of another file, which cannot be copied here",
-            (Label(span, f"it uses `{name}`, which means something else, or nothing, in the kernel's file"),),
-            help=f"move `{ref.name}` into the kernel's file, or rewrite {ref.file} itself",
-        )
+        return copied_text(self._file_of(ref), function, self._clone_names[ref], self._edits_of(function), jit)
 
     def _file_of(self, ref: FunctionRef) -> SourceFile:
         file = self._file if ref.file == self._file.path else self._project.file(ref.file)
@@ -322,134 +265,3 @@ def _is_assigned(name: str, function: Function) -> bool:
 def _is_number_call(call: ast.Call) -> bool:
     """`float("inf")`, `int(x)`."""
     return isinstance(call.func, ast.Name) and call.func.id in ("float", "int") and len(call.args) == 1
-
-
-def _uses_name(function: Function | None, name: str) -> bool:
-    assert function is not None
-    nodes = (*ast.walk(function.node.args), *(n for s in function.node.body for n in ast.walk(s)))
-    return any(isinstance(n, ast.Name) and n.id == name for n in nodes)
-
-
-def _free(wanted: str, taken: Iterable[str]) -> str:
-    taken = set(taken)
-    names = (wanted, *(f"{wanted}_{number}" for number in range(2, len(taken) + 3)))
-    return next(name for name in names if name not in taken)
-
-
-def _module_names(file: SourceFile, scope: Scope) -> dict[str, str]:
-    """{module of triton: the name the file's top level gives it}."""
-    found: dict[str, str] = {}
-    for node in file.tree.body:
-        if not isinstance(node, (ast.Import, ast.ImportFrom)):
-            continue
-        for alias in node.names:
-            name = alias.asname or alias.name.split(".")[0]
-            resolved = scope.resolve(name) if name != "*" else None
-            bound = binding_of(resolved.meaning, name) if resolved else None
-            if isinstance(bound, TritonObject):
-                found.setdefault(bound.dotted, name)
-    return found
-
-
-def _import_line(
-    name: str, meaning: object, ref: FunctionRef, closure: Closure, file: SourceFile
-) -> str | None:
-    """The import that gives the kernel's file `name` as the helper's own file has it."""
-    if isinstance(meaning, TritonObject):
-        module, _, last = meaning.dotted.rpartition(".")
-        return f"from {module} import {last}" + (f" as {name}" if name != last else "") if module else f"import {name}"
-    # The names of the module that the helper itself is imported from.
-    for node in ast.walk(file.tree):
-        if isinstance(node, ast.ImportFrom) and any(alias.name == ref.name for alias in node.names):
-            return f"from {'.' * node.level}{node.module or ''} import {name}"
-    return None
-
-
-# ------------------------------------------------------------------------------------------------ places in the file
-
-
-def _definition_span(file: SourceFile, node: ast.FunctionDef) -> Span:
-    """From the start of the first decorator's line to the end of the body."""
-    first = min([node.lineno, *(decorator.lineno for decorator in node.decorator_list)])
-    assert node.end_lineno is not None and node.end_col_offset is not None
-    return Span(file.path, first, 0, node.end_lineno, node.end_col_offset)
-
-
-def _name_span(file: SourceFile, node: ast.FunctionDef) -> Span:
-    line_start = file.offset(node.lineno, 0)
-    match = re.compile(r"def\s+").search(file.text, file.offset(node.lineno, node.col_offset))
-    assert match is not None
-    column = len(file.text[line_start : match.end()].encode())
-    return Span(file.path, node.lineno, column, node.lineno, column + len(node.name.encode()))
-
-
-def _dedented(text: str, columns: int) -> str:
-    if not columns:
-        return text
-    return "\n".join(line[columns:] if not line[:columns].strip() else line for line in text.split("\n"))
-
-
-def _newline(file: SourceFile) -> str:
-    return "\r\n" if "\r\n" in file.text else "\n"
-
-
-def _after(file: SourceFile, function: Function | None, text: str) -> Edit:
-    """Put a definition below another one of the same file, at the same depth."""
-    assert function is not None
-    node = function.node
-    assert node.end_lineno is not None and node.end_col_offset is not None
-    blank = "\n" if function.nesting else "\n\n"
-    crowded = _line(file, node.end_lineno + 1).strip() != ""  # code follows without an empty line
-    edit_text = "\n" + blank + _indented(text.rstrip("\n"), function.nesting) + (blank if crowded else "")
-    edit_text = edit_text.replace("\n", _newline(file))
-    return insertion(file.path, node.end_lineno, node.end_col_offset, edit_text, "a copy for this output")
-
-
-def _indented(text: str, columns: int) -> str:
-    return "\n".join(" " * columns + line if line else line for line in text.split("\n")) if columns else text
-
-
-def _above(file: SourceFile, kernel: Function, texts: Iterable[str]) -> Iterator[Edit]:
-    """Put helper functions above the top-level statement that holds the kernel."""
-    block = "".join(text.rstrip("\n") + "\n\n\n" for text in texts)
-    if not block:
-        return
-    statement = next(s for s in file.tree.body if s.lineno <= kernel.node.lineno <= (s.end_lineno or s.lineno))
-    decorators = getattr(statement, "decorator_list", [])
-    line = _above_comments(file, min([statement.lineno, *(d.lineno for d in decorators)]))
-    if line > 1 and _line(file, line - 1).strip():
-        block = "\n\n" + block
-    yield insertion(file.path, line, 0, block.replace("\n", _newline(file)), "helpers of the epilogue")
-
-
-def _above_comments(file: SourceFile, line: int) -> int:
-    """The first line of the comment block that stands directly above `line`."""
-    while line > 1 and _line(file, line - 1).startswith("#") and "kernel-rewrite" not in _line(file, line - 1):
-        line -= 1
-    return line
-
-
-def _line(file: SourceFile, line: int) -> str:
-    """A line's text; "" past the end of the file. Lines end where `ast` ends them."""
-    if line > len(file.line_starts):
-        return ""
-    end = file.line_starts[line] if line < len(file.line_starts) else len(file.text)
-    return file.text[file.line_starts[line - 1] : end]
-
-
-def _import_edits(file: SourceFile, imports: Iterable[str]) -> Iterator[Edit]:
-    lines = tuple(imports)
-    if not lines:
-        return
-    text = "".join(line + _newline(file) for line in lines)
-    yield insertion(file.path, _line_after_imports(file), 0, text, "the epilogue needs it")
-
-
-def _line_after_imports(file: SourceFile) -> int:
-    """The line below the last top-level import of triton, or else of anything, or else the docstring."""
-    imports = [node for node in file.tree.body if isinstance(node, (ast.Import, ast.ImportFrom))]
-    of_triton = [node for node in imports if "triton" in ast.unparse(node)]
-    first = file.tree.body[0]
-    docstring = [first] if isinstance(first, ast.Expr) and isinstance(first.value, ast.Constant) else []
-    last = (of_triton or imports or docstring or [None])[-1]
-    return (last.end_lineno or last.lineno) + 1 if last is not None else 1

@@ -67,7 +67,7 @@ def plan_stores(
         path = calls.path_of(access)
         form = call.form_for(access.operation) if call else None
         if call is None or path is None or form is None or call.value(form) is None:
-            problems.append(_uneditable(access.location, output))
+            problems.append(_uneditable(calls.surroundings(access.location), access.location, output))
             continue
         sites.setdefault(call, set())
         forms[call] = form
@@ -121,8 +121,8 @@ def _name_column(function: ast.expr) -> int:
     return function.end_col_offset - len(name.encode())
 
 
-def _uneditable(location: Location, output: str) -> Diagnostic:
-    span = Span(location.file, location.line, location.column, location.line, location.column + 1)
+def _uneditable(around: Span | None, location: Location, output: str) -> Diagnostic:
+    span = around or Span(location.file, location.line, location.column, location.line, location.column + 1)
     return Diagnostic(
         "KR213",
         f"`{output}` is stored by code that cannot be edited",

@@ -198,6 +198,20 @@ class SourceCalls:
         around = [c for c in self._helpers[function.ref] if c.callee == target and c.span.contains(place)]
         return around[0] if len(around) == 1 else None
 
+    def surroundings(self, location: Location) -> Span | None:
+        """The innermost helper call around `location`, else the head of its innermost statement. Tritons differ in the
+        column they give; this does not."""
+        function = self.function_at(location)
+        if function is None:
+            return None
+        place = undedented(location, function)
+        around = [call.span for call in self._helpers[function.ref] if call.span.contains(place)]
+        if around:
+            return max(around)
+        spans = [Span.of(place.file, s) for s in ast.walk(function.node) if isinstance(s, ast.stmt) and s is not function.node]
+        holding = [span for span in spans if span.line <= place.line <= span.end_line]
+        return max(holding, default=Span(place.file, place.line, place.column, place.line, place.column + 1))
+
     def path_of(self, access: MemoryAccess) -> tuple[HelperCall, ...] | None:
         """The helper calls that lead to `access`, outermost first; None when one cannot be found in the source."""
         places = (*access.call_path, access.location)

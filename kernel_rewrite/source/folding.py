@@ -356,6 +356,10 @@ def _call(node: ast.Call, lookup: Lookup, depth: int) -> Constant:
         if isinstance(whole, Assumed):
             return Constant(whole.value)
     function = _function(node.func, callee)
+    if function is None and isinstance(node.func, ast.Attribute) and node.func.attr == "bit_length" and not node.args:
+        number = _fold(node.func.value, lookup, depth).value  # SIZE.value.bit_length()
+        if isinstance(number, int):
+            return Constant(number.bit_length())
     if function is None or node.keywords:
         raise NotFoldable(f"`{_shown(node)}` would have to be run")
     if any(isinstance(argument, ast.Starred) for argument in node.args):

@@ -442,13 +442,11 @@ def _defined(node: FunctionNode | ast.ClassDef, scope: _DecoratorScope) -> Meani
         kind = _jit_kind(decorator, scope)
         if kind is not None:
             options = _jit_options(decorator, scope)
-            inner = scope.scope
-            return JitDefinition(
-                inner.file, node, inner, tuple(node.decorator_list), options, kind != JIT
-            )
+            where = scope.scope
+            return JitDefinition(where.file, node, where, tuple(node.decorator_list), options, kind != JIT)
     if node.decorator_list:
-        decorator = _brief(node.decorator_list[-1])
-        return Unresolved(f"`{node.name}` is decorated with `{decorator}`, which is not `triton.jit`")
+        last = _brief(node.decorator_list[-1])
+        return Unresolved(f"`{node.name}` is decorated with `{last}`, which is not `triton.jit`")
     return PlainFunction(scope.scope.file, node, scope.scope)
 
 
@@ -571,6 +569,7 @@ def _either(value: ast.IfExp, scope: _Snapshot) -> Meaning:
     try:
         known = fold(value.test, lambda node: folding_meaning(node, scope))
     except NotFoldable:
+        before = len(scope.assumed)
         tested = _folded(value.test, scope)
         verdict = Verdict(bool(tested.value), False) if isinstance(tested, Constant) else decide(value.test)
         first, second = (value.orelse, value.body) if verdict and not verdict.value else (value.body, value.orelse)
@@ -580,7 +579,10 @@ def _either(value: ast.IfExp, scope: _Snapshot) -> Meaning:
         alternatives = _alternatives(meaning, [other])
         if alternatives:
             text = f"`{ast.unparse(value.test)}` is not known; `{ast.unparse(first)}` is taken"
-            scope.assumed.append(AssumedName(scope.scope.file.path, ast.unparse(value), text, alternatives))
+            harmless = _is_arithmetic(meaning) and _is_arithmetic(other)
+            if harmless:  # then so is what was assumed for the test
+                del scope.assumed[before:]
+            scope.assumed.append(AssumedName(scope.scope.file.path, ast.unparse(value), text, alternatives, harmless))
         return meaning
     return _assigned(value.body if known else value.orelse, (), scope)
 
@@ -592,6 +594,8 @@ def _made_by_call(value: ast.Call, scope: _Snapshot) -> Meaning | None:
         return _import_call(value, scope)
     if callee is None and isinstance(value.func, ast.Name) and value.func.id == "getattr":
         return _getattr_call(value, scope)
+    if isinstance(callee, PlainFunction) and not value.args and not value.keywords:
+        return _chosen_by(callee, scope)
     if len(value.args) != 1 or value.keywords:
         return None
     outer = value.func.func if isinstance(value.func, ast.Call) else value.func
@@ -612,6 +616,22 @@ def _made_by_call(value: ast.Call, scope: _Snapshot) -> Meaning | None:
             wrapper == CONSTEXPR_FUNCTION,
         )
     return inner if isinstance(inner, Unresolved) else None
+
+
+def _chosen_by(function: PlainFunction, scope: _Snapshot) -> Meaning | None:
+    # def get_exp(): return fast_expf if FAST else tl.exp
+    docstring = [s for s in function.node.body if isinstance(s, ast.Expr) and isinstance(s.value, ast.Constant)]
+    rest = [statement for statement in function.node.body if statement not in docstring]
+    if parameters_of(function.node.args) or len(rest) != 1 or not isinstance(rest[0], ast.Return):
+        return None
+    if not isinstance(rest[0].value, ast.IfExp):
+        return None
+    inside = _Snapshot(function.scope, function.scope.table.names)
+    meaning = _either(rest[0].value, inside)
+    if not isinstance(meaning, (TritonObject, JitDefinition)):
+        return None
+    scope.assumed += inside.assumed
+    return meaning
 
 
 def _import_call(value: ast.Call, scope: _Snapshot) -> Meaning | None:

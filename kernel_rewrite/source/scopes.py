@@ -146,7 +146,9 @@ class _Reader:
             case ast.Try():
                 return self.attempt(node)
             case _ if type(node).__name__ == "TryStar":  # try: ... except* E: ..., from Python 3.11 on
-                self.loop([*node.body, *(inner for h in node.handlers for inner in h.body)], node.finalbody)
+                handlers: list[ast.ExceptHandler] = getattr(node, "handlers", [])
+                body = [*getattr(node, "body", []), *(inner for handler in handlers for inner in handler.body)]
+                self.loop(body, getattr(node, "finalbody", []))
             case ast.With() | ast.AsyncWith():
                 for item in node.items:
                     if item.optional_vars is not None:

@@ -10,9 +10,10 @@ any load of the text could reach, to tell a refusal that was too careful from a 
 from __future__ import annotations
 
 import contextlib
+import functools
 import itertools
 import random
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 
 SIZE = 512
@@ -166,7 +167,7 @@ class _Writer:
             self.make_helper(kind)
 
     def make_helper(self, kind: str) -> None:
-        name = f"{ {'store': 'put', 'load': 'get'}.get(kind, kind)}_{next(self.numbers)}"
+        name = f"{ {'store': 'put', 'load': 'get'}.get(kind, kind) }_{next(self.numbers)}"
         body = self.helper_body(kind, name)
         parameters = {
             "store": "ptr, offs, value, n",
@@ -186,7 +187,8 @@ class _Writer:
         self.flows.add((source, to))
 
     def helper_body(self, kind: str, name: str) -> list[str]:
-        return getattr(self, f"_{kind}_helper")(name)
+        made: list[str] = getattr(self, f"_{kind}_helper")(name)
+        return made
 
     def earlier(self, kind: str) -> str | None:
         found = [h.name for h in self.helpers if h.kind == kind]
@@ -298,21 +300,21 @@ class _Writer:
                 self.store(scope, pointer)
 
     def statement(self, scope: _Scope, depth: int) -> None:
-        simple = [
+        simple: list[Callable[[_Scope], None]] = [
             *([self.load] * 3 + [self.store] * 7 + [self.local_pointer] * 3 + [self.advance] * 2),
             *([self.swap] * 2 + [self.reassign, self.total, self.add_total, self.offset, self.compute]),
             *([self.call_helper] * 5 if self.helpers else []),
             *([self.atomic, self.read_modify_write, self.select_pointer, self.chosen_pointer, self.scalar_store]),
             self.odd,
         ]
-        nested = [self.branch, self.branch, self.constexpr_branch, self.for_loop, self.for_loop, self.while_loop]
-        nested += [self.ping_pong] if self.maybe(0.4) else []
-        choices = simple + (nested * (2 if depth == 0 else 1) if depth < 3 else [])
-        made = self.chance.choice(choices)
-        if made in nested:
-            made(scope, depth)  # type: ignore[operator]
-        else:
-            made(scope)  # type: ignore[operator]
+        nested: list[Callable[[_Scope, int], None]] = [
+            *(self.branch, self.branch, self.constexpr_branch, self.for_loop, self.for_loop, self.while_loop),
+            *([self.ping_pong] if self.maybe(0.4) else []),
+        ]
+        choices = [functools.partial(made, scope) for made in simple]
+        if depth < 3:
+            choices += [functools.partial(made, scope, depth) for made in nested * (2 if depth == 0 else 1)]
+        self.chance.choice(choices)()
 
     def body(self, scope: _Scope, depth: int) -> None:
         for _ in range(1 + self.chance.randrange(3)):
@@ -365,8 +367,14 @@ class _Writer:
         self.features.add("for loop")
         i = self.new("i")
         static = self.maybe(0.35)
-        over = self.pick("tl.static_range(2)", "tl.static_range(STEPS)", "tl.static_range(0, STEPS, 1)") if static else (
-            self.pick("range(m)", "range(0, m)", "range(1, m + 1)", "range(0, n, BLOCK)", "range(2)", "tl.range(0, m)")
+        over = (
+            self.pick("tl.static_range(2)", "tl.static_range(STEPS)", "tl.static_range(0, STEPS, 1)")
+            if static
+            else (
+                self.pick(
+                    "range(m)", "range(0, m)", "range(1, m + 1)", "range(0, n, BLOCK)", "range(2)", "tl.range(0, m)"
+                )
+            )
         )
         if static:
             self.features.add("static_range")
@@ -457,7 +465,9 @@ class _Writer:
     def pointer(self, scope: _Scope, roles: tuple[str, ...], dtype: str = "") -> _Pointer:
         usable = [p for p in scope.pointers if p.role in roles and (not dtype or p.dtype == dtype)]
         if not usable or self.maybe(0.02):
-            usable = [p for p in scope.pointers if p.role != "index" and (not dtype or p.dtype == dtype)] or scope.pointers
+            usable = [
+                p for p in scope.pointers if p.role != "index" and (not dtype or p.dtype == dtype)
+            ] or scope.pointers
         return self.chance.choice(usable)
 
     def offset_expression(self, scope: _Scope) -> str:
@@ -495,10 +505,20 @@ class _Writer:
         if not known:
             return "offs"
         one, other = self.pick(*known), self.pick(*known)
-        return self.pick(
-            *(one, one, one, f"{one} + {other}", f"{one} * s", f"{one} - 1.5", f"tl.maximum({one}, {other})"),
-            *(f"tl.where(mask, {one}, 0.25)", f"-{one}", "offs", f"{one}.to(tl.float16)", f"{one} if BLOCK > 16 else {other}"),
-        ) if self.maybe(0.9) else self.pick("1.0", "0", "s", "n", "-2.5")
+        return (
+            self.pick(
+                *(one, one, one, f"{one} + {other}", f"{one} * s", f"{one} - 1.5", f"tl.maximum({one}, {other})"),
+                *(
+                    f"tl.where(mask, {one}, 0.25)",
+                    f"-{one}",
+                    "offs",
+                    f"{one}.to(tl.float16)",
+                    f"{one} if BLOCK > 16 else {other}",
+                ),
+            )
+            if self.maybe(0.9)
+            else self.pick("1.0", "0", "s", "n", "-2.5")
+        )
 
     # -- statements
 
@@ -771,7 +791,9 @@ class _Writer:
         elif shape <= 3:
             self.features.add("descriptor")
             name = self.new("desc")
-            self.line(f"{name} = tl.make_tensor_descriptor({pointer.name}, shape=[n], strides=[1], block_shape=[BLOCK])")
+            self.line(
+                f"{name} = tl.make_tensor_descriptor({pointer.name}, shape=[n], strides=[1], block_shape=[BLOCK])"
+            )
             self.line(f"{name}.store([pid * BLOCK], ({value}).to({pointer.name}.dtype.element_ty))")
         elif shape == 4:
             self.features.add("address as integer")
@@ -819,7 +841,9 @@ class _Writer:
             text += ["@triton.autotune(", "    configs=[", *configs, "    ],", '    key=["n"],', ")"]
         free = {name: values for name, values in self.flags.items() if name not in in_configs}
         constexprs = ["STEPS", "BLOCK", *(["MODE"] if self.modes else []), *self.flags]
-        defaults = {name: f" = {self.pick('True', 'False')}" for name in constexprs[-1:] if name in free and self.maybe(0.3)}
+        defaults = {
+            name: f" = {self.pick('True', 'False')}" for name in constexprs[-1:] if name in free and self.maybe(0.3)
+        }
         if defaults:
             self.features.add("default value")
         parameters = [
@@ -905,7 +929,7 @@ class _Writer:
                 if len(combinations) > 6:
                     chosen = [sizes[0] if number % 3 else sizes[1]]
                 for index, (n, m, s) in enumerate(chosen):
-                    constexprs = dict(zip(given, combination))
+                    constexprs = dict(zip(given, combination, strict=True))
                     if not launcher:
                         constexprs["STEPS"] = 2
                         if not tuned:

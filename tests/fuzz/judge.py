@@ -35,14 +35,14 @@ class Event:
 
 @dataclass
 class Tracer:
-    """The interpreter's native memory functions, recording. Lanes outside of every buffer are recorded and turned off."""
+    """The interpreter's native memory functions, recording. Lanes outside of every buffer are noted and turned off."""
 
     native: Any
     names: list[str] = field(default_factory=list)
     tensors: list[Any] = field(default_factory=list)
     initial: list[Any] = field(default_factory=list)
     events: list[Event] = field(default_factory=list)
-    where_from: list[tuple[int, int, int]] = field(default_factory=list)
+    where_from: list[tuple[int, int]] = field(default_factory=list)
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self.native, name)
@@ -51,7 +51,7 @@ class Tracer:
         """A launch with these arguments starts."""
         self.names, self.tensors = list(tensors), list(tensors.values())
         self.initial = [t.clone() for t in self.tensors]
-        self.where_from = [(t.data_ptr(), t.data_ptr() + t.numel() * t.element_size(), t.element_size()) for t in self.tensors]
+        self.where_from = [(t.data_ptr(), t.data_ptr() + t.numel() * t.element_size()) for t in self.tensors]
 
     def _record(self, kind: str, pointers: Array, values: Array, mask: Array) -> Array:
         """Notes the access and gives the mask of the lanes that may be performed."""
@@ -63,7 +63,7 @@ class Tracer:
         owners = np.full(pointers.shape, -1, dtype=np.int8)
         places = np.zeros(pointers.shape, dtype=np.int64)
         addresses = pointers.astype(np.int64)
-        for number, (start, end, size) in enumerate(self.where_from):
+        for number, (start, end) in enumerate(self.where_from):
             inside = (addresses >= start) & (addresses + values.itemsize <= end)
             owners[inside] = number
             places[inside] = addresses[inside] - start
@@ -130,7 +130,7 @@ def traced() -> Iterator[tuple[Tracer, dict[str, int]]]:
         import torch
 
         host, named = take_arguments(self, arguments, options)
-        every = {**dict(zip(self.arg_names, host)), **named}
+        every = {**dict(zip(self.arg_names, host, strict=False)), **named}
         tracer.begin({name: value for name, value in every.items() if isinstance(value, torch.Tensor)})
         return host, named
 
@@ -151,12 +151,12 @@ def traced() -> Iterator[tuple[Tracer, dict[str, int]]]:
     def run(self: Any, *arguments: Any, **options: Any) -> Any:
         return self.fn.run(*arguments, **{**options, **self.configs[choice["index"]].all_kwargs()})
 
-    for (place, name), stand_in in zip(places, (tracer, patched_once, converted, taken, run)):
+    for (place, name), stand_in in zip(places, (tracer, patched_once, converted, taken, run), strict=True):
         setattr(place, name, stand_in)
     try:
         yield tracer, choice
     finally:
-        for (place, name), value in zip(places, previous):
+        for (place, name), value in zip(places, previous, strict=True):
             setattr(place, name, value)
         for scope in reversed(patched.values()):
             scope.restore()
@@ -219,7 +219,7 @@ def differences(before: Recorded, after: Recorded, ops: dict[str, str]) -> str:
 
     if len(before.events) != len(after.events):
         return f"{len(after.events)} accesses instead of {len(before.events)}"
-    for number, (old, new) in enumerate(zip(before.events, after.events)):
+    for number, (old, new) in enumerate(zip(before.events, after.events, strict=True)):
         if old.kind != new.kind:
             return f"access {number} is a {new.kind}, was a {old.kind}"
         if not (np.array_equal(old.owners, new.owners) and np.array_equal(old.places, new.places)):
@@ -261,7 +261,7 @@ def _bits(tensor: Any) -> Any:
     return tensor.view({2: torch.int16, 4: torch.int32}[tensor.element_size()])
 
 
-# ------------------------------------------------------------------------------------------------------------ the process
+# --------------------------------------------------------------------------------------------------------- the process
 
 
 def _load(text: str, path: str) -> types.ModuleType:
@@ -281,7 +281,9 @@ def _inputs(case: dict[str, Any], launch: dict[str, Any]) -> dict[str, Any]:
     generator = torch.Generator().manual_seed(launch["seed"])
     found = {}
     for buffer in case["buffers"]:
-        dtype = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16, "i32": torch.int32}[buffer["dtype"]]
+        dtype = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16, "i32": torch.int32}[
+            launch.get("dtypes", {}).get(buffer["name"], buffer["dtype"])
+        ]
         if buffer["role"] == "index":
             value = torch.randint(0, max(1, launch["scalars"]["n"]), (SIZE,), generator=generator).to(dtype)
         elif buffer["dtype"] == "i32":
@@ -329,7 +331,7 @@ def judge_case(case: dict[str, Any], folder: str, tracer: Tracer, choice: dict[s
         key = ", ".join(f"{output}={op}" for output, op in fused["ops"].items())
         try:
             module = _load(fused["text"], os.path.join(folder, f"fused_{case['id']}_{number}.py"))
-            for launch, before in zip(case["launches"], originals):
+            for launch, before in zip(case["launches"], originals, strict=True):
                 choice["index"] = launch["configuration"]
                 after = _run(module, case, launch, tracer)
                 difference = differences(before, after, fused["ops"])

@@ -69,7 +69,7 @@ class Judge:
     def _start(self) -> None:
         environment = {**os.environ, "TRITON_INTERPRET": "1", "OMP_NUM_THREADS": "1"}
         environment["PYTHONPATH"] = os.pathsep.join(filter(None, [os.environ.get("PYTHONPATH", ""), str(ROOT)]))
-        self._errors = tempfile.TemporaryFile("w+")
+        self._errors = tempfile.TemporaryFile("w+")  # noqa: SIM115
         self._process = subprocess.Popen(
             [sys.executable, "-m", "tests.fuzz.judge"],
             stdin=subprocess.PIPE,
@@ -131,11 +131,15 @@ class Outcome:
 def outcome_of(made: Program, chance: random.Random, seed: int = 0) -> Outcome:
     """The tool's answer for every buffer of `made`, and the judge's."""
     started = time.monotonic()
-    found = Outcome(
-        seed, made.text, tuple(b.name for b in made.buffers), made.features, made.may_read, launches=len(made.launches)
-    )
+    found = Outcome(seed, made.text, tuple(b.name for b in made.buffers), made.features, made.may_read)
+    launches = [
+        {**asdict(launch), "scalars": dict(launch.scalars), "constexprs": dict(launch.constexprs)}
+        for launch in made.launches
+    ]
     try:
         fused = list(_fused(made, chance, found))
+        if fused and launches:
+            launches += _launches_with_other_types(made, chance, launches[0])
     except FusionRefused as refusal:
         found.unlowered = f"{refusal.diagnostics[0].code}: {refusal.diagnostics[0].message}"
         fused = []
@@ -143,7 +147,6 @@ def outcome_of(made: Program, chance: random.Random, seed: int = 0) -> Outcome:
         found.internal = f"{type(error).__name__}: {str(error)[:600]}"
         fused = []
     middle = time.monotonic()
-    launches = [{**asdict(launch), "scalars": dict(launch.scalars), "constexprs": dict(launch.constexprs)} for launch in made.launches]
     verdict = _JUDGE.verdict(
         {
             "id": seed,
@@ -158,6 +161,7 @@ def outcome_of(made: Program, chance: random.Random, seed: int = 0) -> Outcome:
     if "invalid" in verdict:
         found.invalid = verdict["invalid"]
         return found
+    found.launches = len(launches)
     found.read, found.written, found.atomic = (frozenset(verdict[k]) for k in ("read", "written", "atomic"))
     found.wrong = verdict["wrong"]
     return found
@@ -185,10 +189,28 @@ def _fused(made: Program, chance: random.Random, found: Outcome) -> Iterator[tup
         yield dict(found.fused), text
 
 
-def _analysed(made: Program) -> Analysis:
+def _launches_with_other_types(made: Program, chance: random.Random, launch: dict[str, Any]) -> list[dict[str, Any]]:
+    """A launch of buffers and a scalar whose types the tool was not told: a fused file must be right for it too."""
+    told = {text.partition("=")[0] for text in made.dtypes}
+    free = [b for b in made.buffers if not b.allocation and b.name not in told and b.dtype != "i32"]
+    types = {b.name: chance.choice(("fp32", "fp16", "bf16")) for b in free}
+    scalars = {**launch["scalars"], "s": chance.choice((2, 0.75))}
+    first = made.buffers[0]
+    every = {b.name: types.get(b.name, b.dtype) for b in made.buffers}
+    every |= {b.name: every[first.name] for b in made.buffers if "_like" in b.allocation}
+    try:  # Triton must accept them: the interpreter would, whatever they are
+        if types:
+            _analysed(made, tuple(f"{name}={dtype}" for name, dtype in every.items()))
+    except FusionRefused:
+        return []
+    return [{**launch, "scalars": scalars, "dtypes": types}]
+
+
+def _analysed(made: Program, dtypes: tuple[str, ...] | None = None) -> Analysis:
     project, file, _ = read_source(made.text, "kernel.py", "kernel")
     definition = choose_kernel(file, project, "kernel")
-    return analyse(definition, project, compiler(), lambda function: parse_overrides(function, (), made.dtypes))
+    told = made.dtypes if dtypes is None else dtypes
+    return analyse(definition, project, compiler(), lambda function: parse_overrides(function, (), told))
 
 
 def outcome(seed: int) -> Outcome:
@@ -221,7 +243,7 @@ class Summary:
         self.kernels += 1
         self.launches += one.launches
         self.features.update(one.features)
-        self.seconds = [a + b for a, b in zip(self.seconds, one.seconds)]
+        self.seconds = [a + b for a, b in zip(self.seconds, one.seconds, strict=True)]
         if one.disagreements:
             self.disagreeing.append(one)
         if one.invalid:
@@ -270,7 +292,7 @@ def outcomes(seeds: Iterable[int], jobs: int = 1) -> Iterator[Outcome]:
         yield from map(outcome, seeds)
         return
     with ProcessPoolExecutor(jobs) as pool:
-        yield from pool.map(outcome, seeds, chunksize=10)
+        yield from pool.map(outcome, seeds, chunksize=5)
 
 
 def main() -> int:
@@ -279,9 +301,10 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=0, help="the first kernel's seed")
     parser.add_argument("--jobs", type=int, default=1)
     parser.add_argument("--keep", type=Path, help="a folder for the files of every disagreement")
+    parser.add_argument("--minutes", type=float, default=1e9, help="start no kernel after so long")
     parser.add_argument("--show", action="store_true", help="print each kernel and its outcome")
     arguments = parser.parse_args()
-    summary = Summary()
+    summary, started = Summary(), time.monotonic()
     for one in outcomes(range(arguments.seed, arguments.seed + arguments.count), arguments.jobs):
         summary.add(one)
         if arguments.show:
@@ -297,7 +320,11 @@ def main() -> int:
                 (arguments.keep / f"{one.seed}_fused_{number}.py").write_text(f"# {ops}\n{text}")
         if summary.kernels % 100 == 0:
             with contextlib.suppress(OSError):
-                print(f"{summary.kernels} kernels, {len(summary.disagreeing)} disagreements", file=sys.stderr, flush=True)
+                print(
+                    f"{summary.kernels} kernels, {len(summary.disagreeing)} disagreements", file=sys.stderr, flush=True
+                )
+        if time.monotonic() - started > arguments.minutes * 60:
+            break
     print(summary.text())
     return 1 if summary.disagreeing else 0
 

@@ -761,3 +761,65 @@ def test_text_without_a_file_closes_too() -> None:
     project = Project()
     (kernel,) = kernels(file, project)
     assert [name for _, name, _ in unresolved(close(kernel, project))] == ["act"]
+
+
+FAST = "import os\nimport triton.language.extra.libdevice as ld\n"
+
+
+@pytest.mark.parametrize(
+    ("head", "harmless"),
+    [
+        (FAST + "if os.environ.get('FAST'):\n    f = ld.fast_expf\nelse:\n    f = tl.exp", True),
+        (FAST + "f = ld.fast_expf if os.environ.get('FAST') else tl.exp", True),
+        (FAST + "def choose():\n    return ld.fast_expf if os.environ.get('FAST') == '1' else tl.exp\nf = choose()", True),
+        (
+            FAST + "if os.environ.get('FAST'):\n    @triton.jit\n    def f(x): return ld.fast_expf(x.to(tl.float32))\n"
+            "else:\n    @triton.jit\n    def f(x):\n        'e to the x'\n        return tl.exp(x)",
+            True,
+        ),
+        # one of these may touch memory, or decide something
+        (FAST + "if os.environ.get('FAST'):\n    f = tl.load\nelse:\n    f = tl.exp", False),
+        (
+            FAST + "if os.environ.get('FAST'):\n    @triton.jit\n    def f(x): return tl.exp(x)\n"
+            "else:\n    @triton.jit\n    def f(x):\n        tl.store(x, 1)\n        return x",
+            False,
+        ),
+        (
+            FAST + "if os.environ.get('FAST'):\n    @triton.jit\n    def f(x): return tl.exp(x)\n"
+            "else:\n    @triton.jit\n    def f(x): return tl.exp(tl.load(x))",
+            False,
+        ),
+        (FAST + "if os.environ.get('FAST'):\n    f = ld.fast_expf\nelse:\n    f = None", False),
+    ],
+)
+def test_a_choice_between_functions_of_numbers_is_harmless(tmp_path: Path, head: str, harmless: bool) -> None:
+    closure = Tree(tmp_path, {"main.py": HEAD + head + "\n" + kernel_storing("f(n)")}).closure()
+    assert not [name for name in closure.bindings if isinstance(name, Unresolved)]
+    assert all(note.harmless for note in closure.assumed_names) is harmless
+
+
+def test_what_a_constant_is_chosen_from_is_not_harmless(tmp_path: Path) -> None:
+    head = "import os\nif os.environ.get('FAST'):\n    X = 1\nelse:\n    X = 2\n"
+    closure = Tree(tmp_path, {"main.py": HEAD + head + kernel_storing("X")}).closure()
+    assert [note.harmless for note in closure.assumed_names] == [False]
+
+
+def test_a_helper_that_is_defined_twice_is_no_entry(tmp_path: Path) -> None:
+    put = "    @triton.jit\n    def put(p, v):\n        tl.store(p, v)\n"
+    source = f"{HEAD}import torch\nif torch.version.hip:\n{put}else:\n{put}\n@triton.jit\ndef kernel(p):\n    put(p, 1.0)\n"
+    tree = Tree(tmp_path, {"main.py": source})
+    assert [k.name for k in kernels(tree.file, tree.project) if k.entry] == ["kernel"]
+
+
+def test_a_constant_asked_for_its_bits(tmp_path: Path) -> None:
+    head = "SIZE = tl.constexpr(128)\nX = tl.constexpr(SIZE.value.bit_length() - 1)\n"
+    assert Tree(tmp_path, {"main.py": HEAD + head + kernel_storing("X")}).bindings()["X"] == Constant(7, True)
+
+
+def test_names_that_no_supported_triton_has_are_not_taken(tmp_path: Path) -> None:
+    head = (
+        "if hasattr(tl, '_experimental_make_tensor_descriptor'):\n    f = tl._experimental_make_tensor_descriptor\n"
+        "elif hasattr(tl, 'make_tensor_descriptor'):\n    f = tl.make_tensor_descriptor\nelse:\n    f = None\n"
+    )
+    bindings = Tree(tmp_path, {"main.py": HEAD + head + kernel_storing("f(n)")}).bindings()
+    assert bindings["f"] == TritonObject("triton.language", "make_tensor_descriptor")

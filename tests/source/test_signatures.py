@@ -340,3 +340,43 @@ def test_wrong_overrides_are_refused(settings: tuple[str, ...], dtypes: tuple[st
 
 def test_no_overrides_is_nothing() -> None:
     assert Overrides() == NO_OVERRIDES
+
+
+def test_blocks_of_a_descriptor_with_batch_and_head() -> None:
+    body = "b = tl.program_id(0)\nm = tl.program_id(1) * BM\nd.store([b, m, 0], tl.load(x + tl.arange(0, BM)))"
+    assert inferred("x, d, BM: tl.constexpr", body)["d"].block == (1, "BM", 64)
+
+
+def test_the_last_stride_of_a_descriptor_is_one() -> None:
+    body = "d = tl.make_tensor_descriptor(x, shape=[n, n], strides=[s, t], block_shape=[B, B])\nd.store([0, 0], d.load([0, 0]))"
+    found = inferred("x, n, s, t, B: tl.constexpr", body)
+    assert (found["t"].kind, found["t"].values) == ("constexpr", (1,))
+    assert found["s"].type == "i32"
+
+
+def test_pointers_that_one_access_chooses_from_share_an_element_type() -> None:
+    body = "p = tl.where(c > 0, q, k_idx)\nv = tl.load(p + tl.arange(0, 16))\ntl.store(o + tl.arange(0, 16), tl.exp(v))"
+    found = inferred("q, k_idx, o, c", body)
+    assert found["q"].type == found["k_idx"].type
+
+
+def test_a_number_that_is_cast_is_no_pointer() -> None:
+    body = "p = tl.load(ptrs + tl.program_id(0)).to(out.dtype)\no = shift.to(tl.int64) + tl.arange(0, 16)\n"
+    body += "tl.store(out + tl.arange(0, 16), tl.load(p + o))"
+    found = inferred("ptrs, out, shift", body)
+    assert types(found) == {"ptrs": "*i64", "out": "*fp32", "shift": "i32"}
+
+
+def test_a_loaded_number_times_an_index_may_be_a_float() -> None:
+    body = "for j in tl.static_range(4):\n    tl.store(z + j, tl.load(x) * j)"
+    assert types(inferred("x, z", body)) == {"x": "*fp32", "z": "*fp32"}
+
+
+def test_a_list_of_block_sizes_is_one_of_them() -> None:
+    text = (
+        "@triton.autotune([triton.Config({'B': [64, 128]})], key=[])\n@triton.jit\ndef kernel(x, B: tl.constexpr):\n"
+        "    tl.store(x + tl.arange(0, B), 0.0)\n"
+    )
+    found = closed(text)[1]["B"]
+    assert found.values[:2] == (64, 128)
+    assert found.evidence is not Evidence.AUTOTUNE

@@ -12,9 +12,15 @@ from kernel_rewrite.source.autotune import tuning
 from kernel_rewrite.source.closure import close, kernels
 from kernel_rewrite.source.files import Project, source_from_text
 from kernel_rewrite.source.launches import launches
-from kernel_rewrite.source.repair import adopt, repaired_plan, search
+from kernel_rewrite.source.repair import Alternatives, adopt, repaired_plan, search
 from kernel_rewrite.source.signatures import Overrides
-from kernel_rewrite.source.specializations import SpecializationPlan, dtype_probe, plan, specializations
+from kernel_rewrite.source.specializations import (
+    SpecializationPlan,
+    dtype_probe,
+    impossible,
+    plan,
+    specializations,
+)
 from kernel_rewrite.ttir.lower import Lowered, LoweringFailure, compiler
 
 HEAD = "import torch\nimport triton\nimport triton.language as tl\n"
@@ -368,3 +374,67 @@ def test_repair_gives_up_in_time() -> None:
     assert search(closure, found.signature, found.base, failure, counted, tries=9) is None
     assert len(calls) <= 9
     assert len({repr((s.signature, s.constexprs)) for s in calls}) == len(calls)
+
+
+@pytest.mark.parametrize("test", ["D > R", "D == R", "D != R", "R < D"])
+def test_two_constexprs_that_are_compared_take_values_on_both_sides(test: str) -> None:
+    body = f"E: tl.constexpr = {test}\nif E:\n    tl.store(x, 0.0)\nelse:\n    tl.store(x, 1.0)"
+    _, found, _ = planned(kernel("x, D: tl.constexpr, R: tl.constexpr", body))
+    assert found.complete and not found.undecided
+    assert len(found.specializations) == 2
+
+
+def test_block_sizes_that_are_compared_stay_powers_of_two() -> None:
+    body = "i = tl.arange(0, B)\nif B > N:\n    tl.store(x + i, 0.0)"
+    launcher = "\ndef f(x):\n    kernel[(1,)](x, N=1000, B=64)\n"
+    _, found, _ = planned(kernel("x, N: tl.constexpr, B: tl.constexpr", body) + launcher)
+    sizes = {dict(s.constexprs)["B"] for s in found.specializations}
+    assert all(isinstance(size, int) and size & (size - 1) == 0 for size in sizes)
+    assert len(found.specializations) == 2
+
+
+def failed(text: str) -> tuple[list[LoweringFailure], SpecializationPlan, Closure, Project]:
+    closure, found, project = planned(text)
+    results = compiler().lower(closure, project.sources(), found.specializations)
+    return [r for r in results if isinstance(r, LoweringFailure)], found, closure, project
+
+
+def test_no_launch_reads_a_variable_that_was_never_assigned() -> None:
+    body = "if A:\n    v = 0.0\nif B:\n    tl.store(x, v)"
+    failures, found, closure, _ = failed(kernel("x, A: tl.constexpr, B: tl.constexpr", body))
+    assert [dict(f.specialization.constexprs) for f in failures] == [{"A": False, "B": True}]
+    assert impossible(failures[0], found, closure)
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        "if A:\n    tl.store(x, NOWHERE)",  # a global that was not found
+        "if x.dtype.element_ty == tl.float16:\n    v = 0.0\nif A:\n    tl.store(x, v)",  # assigned for another type
+        "if A:\n    tl.store(x, tl.load(x) & 1)",  # a type
+    ],
+)
+def test_what_another_type_or_file_could_change_is_not_impossible(body: str) -> None:
+    failures, found, closure, _ = failed(kernel("x, A: tl.constexpr", "v0 = 1.0\nx1 = tl.load(x) + tl.exp(tl.load(x))\n" + body))
+    assert failures
+    assert not any(impossible(failure, found, closure) for failure in failures)
+
+
+def test_a_type_that_only_one_branch_needs_is_found_for_it() -> None:
+    body = "if HAS:\n    c = tl.load(counts)\nelse:\n    c = counts\ntl.store(out, c & 7)"
+    text = kernel("counts, out, HAS: tl.constexpr", body)
+    failures, found, closure, project = failed(text)
+    assert len(failures) == 1
+    lower = lowering(closure, project)
+    repaired = Alternatives(closure, found.signature).repaired(failures[0], failures[0].specialization, lower)
+    assert repaired is not None and lower(repaired) is None
+    assert repaired.type_of("counts") == "i32"
+    assert repaired.constexprs == failures[0].specialization.constexprs
+
+
+def test_a_repaired_alternative_keeps_its_decisions() -> None:
+    body = "if HAS:\n    tl.static_assert(x.dtype.element_ty == tl.int64)\ntl.store(x, 0)"
+    failures, found, closure, project = failed(kernel("x, HAS: tl.constexpr", body))
+    (failure,) = [f for f in failures if dict(f.specialization.constexprs)["HAS"]]
+    repaired = Alternatives(closure, found.signature).repaired(failure, failure.specialization, lowering(closure, project))
+    assert repaired is None or dict(repaired.constexprs)["HAS"] is True

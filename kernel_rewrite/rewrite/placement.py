@@ -1,0 +1,136 @@
+"""Where new imports and functions go, and the blank lines around them."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+
+from kernel_rewrite.model import Edit
+from kernel_rewrite.rewrite.edits import insertion
+from kernel_rewrite.rewrite.spelling import imports_of
+from kernel_rewrite.source.files import SourceFile
+
+
+@dataclass(frozen=True, slots=True)
+class Addition:
+    """Text to insert before `line`, `indent` columns in. A definition is set apart by blank lines; an import is not."""
+
+    line: int
+    indent: int
+    text: str
+    is_import: bool = False
+
+
+def added_imports(file: SourceFile, lines: Iterable[str], above: int) -> Iterator[Addition]:
+    """Imports beside the one of triton.language that stands above line `above`, or beside the last import there."""
+    candidates = [node for node in imports_of(file) if (node.end_lineno or node.lineno) < above]
+    triton = [node for node in candidates if "triton" in ast.unparse(node)]
+    language = [node for node in triton if "language" in ast.unparse(node)]
+    beside = (language or triton or candidates or [None])[-1]
+    for text in dict.fromkeys(lines):
+        if beside is None:
+            yield Addition(above, 0, text, is_import=True)
+        else:
+            yield Addition((beside.end_lineno or beside.lineno) + 1, beside.col_offset, text, is_import=True)
+
+
+def added_above(file: SourceFile, definition: ast.FunctionDef, texts: Iterable[str]) -> Iterator[Addition]:
+    """Functions above the statement that holds `definition`, in the same block, comments and decorators included."""
+    statement = _holder(file.tree.body, definition)
+    line = first_line(file, statement)
+    yield from (Addition(line, statement.col_offset, text) for text in texts)
+
+
+def added_below(definition: ast.FunctionDef, text: str) -> Addition:
+    """A function below `definition`, in the same block."""
+    return Addition((definition.end_lineno or definition.lineno) + 1, definition.col_offset, text)
+
+
+def first_line(file: SourceFile, statement: ast.stmt) -> int:
+    """The line a statement starts on, with its decorators and the comment lines that stand directly above them."""
+    decorators = getattr(statement, "decorator_list", [])
+    line = min([statement.lineno, *(decorator.lineno for decorator in decorators)])
+    while line > 1 and _line(file, line - 1).lstrip().startswith("#") and "kernel-rewrite" not in _line(file, line - 1):
+        line -= 1
+    return line
+
+
+def anchor_line(file: SourceFile, definition: ast.FunctionDef) -> int:
+    return first_line(file, _holder(file.tree.body, definition))
+
+
+def _holder(body: list[ast.stmt], definition: ast.FunctionDef) -> ast.stmt:
+    """The statement around `definition` that runs at import: itself, or the class or function it is made in."""
+    for statement in body:
+        if not statement.lineno <= definition.lineno <= (statement.end_lineno or statement.lineno):
+            continue
+        if isinstance(statement, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)):
+            return statement
+        blocks = [getattr(statement, name, []) for name in ("body", "orelse", "finalbody")]
+        blocks += [handler.body for handler in getattr(statement, "handlers", [])]
+        for block in blocks:
+            if any(inner.lineno <= definition.lineno <= (inner.end_lineno or inner.lineno) for inner in block):
+                return _holder(block, definition)
+        return statement
+    return definition
+
+
+def addition_edits(file: SourceFile, additions: Iterable[Addition]) -> Iterator[Edit]:
+    """One edit for each line that something is put before: imports first, then definitions, in the order given."""
+    by_line: dict[int, list[Addition]] = {}
+    for addition in additions:
+        by_line.setdefault(addition.line, []).append(addition)
+    newline = "\r\n" if "\r\n" in file.text else "\n"
+    for line, group in by_line.items():
+        ordered = [a for a in group if a.is_import] + [a for a in group if not a.is_import]
+        text = _composed(file, line, ordered)
+        if line > len(file.line_starts):  # below a last line that does not end
+            end_line, column = len(file.line_starts), len(_line(file, len(file.line_starts)).encode())
+            yield insertion(file.path, end_line, column, ("\n" + text.rstrip("\n")).replace("\n", newline))
+        else:
+            yield insertion(file.path, line, 0, text.replace("\n", newline))
+
+
+def _composed(file: SourceFile, line: int, additions: list[Addition]) -> str:
+    blank = _blank_lines_before(file, line)
+    text = ""
+    for addition in additions:
+        wanted = 0 if addition.is_import else _separation(addition)
+        if not text and _opens_block(file, line - 1 - blank):
+            wanted = 0
+        missing = max(0, wanted - blank)
+        text += "\n" * missing + _indented(addition.text.strip("\n"), addition.indent) + "\n"
+        blank = 0
+    last = additions[-1]
+    follows = _line(file, line)
+    if not last.is_import and follows.strip():
+        text += "\n" * _separation(last)
+    return text
+
+
+def _separation(addition: Addition) -> int:
+    return 1 if addition.indent else 2
+
+
+def _blank_lines_before(file: SourceFile, line: int) -> int:
+    count = 0
+    while line - 1 - count >= 1 and not _line(file, line - 1 - count).strip():
+        count += 1
+    return count if line - 1 - count >= 1 else 2  # the start of a file needs no space above
+
+
+def _opens_block(file: SourceFile, line: int) -> bool:
+    return line >= 1 and _line(file, line).rstrip().endswith(":")
+
+
+def _indented(text: str, columns: int) -> str:
+    return "\n".join(" " * columns + line if line else line for line in text.split("\n")) if columns else text
+
+
+def _line(file: SourceFile, line: int) -> str:
+    """A line's text; "" past the end of the file. Lines end where `ast` ends them."""
+    if line > len(file.line_starts):
+        return ""
+    end = file.line_starts[line] if line < len(file.line_starts) else len(file.text)
+    return file.text[file.line_starts[line - 1] : end]

@@ -1,0 +1,113 @@
+"""How the user's file spells what an epilogue needs, and which names are free in it."""
+
+from __future__ import annotations
+
+import ast
+import builtins
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+
+from kernel_rewrite.model import TritonObject
+from kernel_rewrite.source.files import Project, SourceFile
+from kernel_rewrite.source.names import binding_of, module_scope
+
+LIBDEVICE = "triton.language.extra.libdevice"
+LIBDEVICE_MODULES = (LIBDEVICE, "triton.language.extra.cuda.libdevice")
+
+
+@dataclass(frozen=True, slots=True)
+class Spelling:
+    """The file's names for triton.language, its jit decorator and libdevice, and the import lines it lacks for them."""
+
+    tl: str
+    jit: str
+    libdevice: str
+    imports: tuple[str, ...]
+
+    @classmethod
+    def of(cls, file: SourceFile, project: Project, jit: str, needs_libdevice: bool) -> Spelling:
+        names = module_names(file, project)
+        bound = frozenset(bound_names(file.tree))
+        imports: list[str] = []
+        if jit.split(".")[0] not in bound:  # the kernel stands in a function that imports triton itself
+            jit = "triton.jit"
+            if "triton" not in names:
+                imports.append("import triton")
+        tl = names.get("triton.language") or (f"{names['triton']}.language" if "triton" in names else "")
+        if not tl:
+            tl = free("tl", bound)
+            imports.append(f"import triton.language as {tl}")
+        libdevice = next((names[module] for module in LIBDEVICE_MODULES if module in names), "")
+        if needs_libdevice and not libdevice:
+            libdevice = free("libdevice", bound)
+            suffix = "" if libdevice == "libdevice" else f" as {libdevice}"
+            imports.append(f"from triton.language.extra import libdevice{suffix}")
+        return cls(tl, jit, libdevice, tuple(imports))
+
+
+def free(wanted: str, taken: Iterable[str]) -> str:
+    """`wanted`, or `wanted_2`, ... : the first that is not taken."""
+    taken = set(taken)
+    names = (wanted, *(f"{wanted}_{number}" for number in range(2, len(taken) + 3)))
+    return next(name for name in names if name not in taken)
+
+
+def names_in(file: SourceFile) -> frozenset[str]:
+    """Every identifier of the file and every builtin: a name that is none of these shadows nothing anywhere."""
+    found = set(dir(builtins))
+    for node in ast.walk(file.tree):
+        match node:
+            case ast.Name(id=name) | ast.arg(arg=name) | ast.Attribute(attr=name):
+                found.add(name)
+            case ast.FunctionDef(name=name) | ast.AsyncFunctionDef(name=name) | ast.ClassDef(name=name):
+                found.add(name)
+            case ast.alias(name=name, asname=asname):
+                found.update({name.split(".")[0], asname or name})
+            case ast.ExceptHandler(name=str(name)) | ast.MatchAs(name=str(name)) | ast.MatchStar(name=str(name)):
+                found.add(name)
+    return frozenset(found)
+
+
+def module_level(body: Iterable[ast.stmt]) -> Iterator[ast.stmt]:
+    """The statements that run at import: those of `body` and, in it, of if, try and with blocks."""
+    for statement in body:
+        yield statement
+        if isinstance(statement, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)):
+            continue
+        for block in ("body", "orelse", "finalbody"):
+            yield from module_level(getattr(statement, block, ()))
+        for handler in getattr(statement, "handlers", ()):
+            yield from module_level(handler.body)
+
+
+def bound_names(module: ast.Module) -> Iterator[str]:
+    """The names that importing the module binds in it."""
+    for statement in module_level(module.body):
+        match statement:
+            case ast.Import(names=names) | ast.ImportFrom(names=names):
+                yield from ((alias.asname or alias.name).split(".")[0] for alias in names)
+            case ast.FunctionDef(name=name) | ast.AsyncFunctionDef(name=name) | ast.ClassDef(name=name):
+                yield name
+            case _:
+                yield from (
+                    node.id for node in ast.walk(statement) if isinstance(node, ast.Name) and not isinstance(node.ctx, ast.Load)
+                )
+
+
+def imports_of(file: SourceFile) -> list[ast.Import | ast.ImportFrom]:
+    """The import statements of the file's top level, guarded ones among them, in order."""
+    return [node for node in module_level(file.tree.body) if isinstance(node, (ast.Import, ast.ImportFrom))]
+
+
+def module_names(file: SourceFile, project: Project) -> dict[str, str]:
+    """{object of triton: the name the file's top level imports it under}."""
+    scope = module_scope(file, project)
+    found: dict[str, str] = {}
+    for statement in imports_of(file):
+        for alias in statement.names:
+            name = alias.asname or alias.name.split(".")[0]
+            resolved = scope.resolve(name) if name != "*" else None
+            bound = binding_of(resolved.meaning, name) if resolved else None
+            if isinstance(bound, TritonObject):
+                found.setdefault(bound.dotted, name)
+    return found
