@@ -21,7 +21,7 @@ from kernel_rewrite.rewrite.placement import (
     addition_edits,
     anchor_line,
 )
-from kernel_rewrite.rewrite.spelling import Spelling, free, names_in
+from kernel_rewrite.rewrite.spelling import Spelling, Surroundings, free, names_in
 from kernel_rewrite.rewrite.stores import StorePlan, StoreSite
 from kernel_rewrite.rewrite.unchanged import Clone
 from kernel_rewrite.source.accesses import HelperCall
@@ -70,7 +70,9 @@ def epilogue_edits(
     closure, project = analysis.closure, analysis.project
     file, jit = analysis.kernel.file, analysis.kernel.jit_spelling
     plans = tuple(plans)
-    spelling = Spelling.of(file, project, jit, any(p.needs_libdevice for _, p in plans))
+    touched = _touched(analysis, plans)
+    around = Surroundings.of(analysis.kernel, project, touched)
+    spelling = Spelling.of(around, jit, any(p.needs_libdevice for _, p in plans))
     taken = set(names_in(file))
     edits: list[Edit] = []
     clones: list[Clone] = []
@@ -98,20 +100,20 @@ def epilogue_edits(
             else:
                 imports += imports_for_copy(ref, closure, file, project)
                 above[name] = rewriter.clone(ref, jit=spelling.jit)
-    first = _first_touched(analysis, plans)
-    additions += added_above(file, first, above.values())
-    additions += added_imports(file, imports, anchor_line(file, first))
+    additions += added_above(file, around, touched[0], above.values())
+    additions += added_imports(around, imports, anchor_line(file, around, touched[0]))
     edits += addition_edits(file, additions)
     return Rewrite(tuple(plan for plan, _ in plans), tuple(edits), tuple(clones))
 
 
-def _first_touched(analysis: Analysis, plans: Iterable[tuple[StorePlan, Pointwise]]) -> ast.FunctionDef:
-    """The first function of the kernel's file that is edited or copied: what it calls is to stand above it."""
+def _touched(analysis: Analysis, plans: Iterable[tuple[StorePlan, Pointwise]]) -> list[ast.FunctionDef]:
+    """The functions of the kernel's file that are edited or copied, in order: what they call is to stand above the
+    first."""
     touched = {analysis.closure.kernel.ref}
     for plan, _ in plans:
         touched |= {site.call.function for site in plan.sites} | set(plan.clones)
     nodes = [f.node for f in analysis.closure.functions if f.ref in touched and f.ref.file == analysis.kernel.file.path]
-    return min(nodes, key=lambda node: node.lineno)
+    return sorted(nodes, key=lambda node: node.lineno)
 
 
 class _Rewriter:

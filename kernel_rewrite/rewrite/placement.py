@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from kernel_rewrite.model import Edit
 from kernel_rewrite.rewrite.edits import insertion
-from kernel_rewrite.rewrite.spelling import imports_of
+from kernel_rewrite.rewrite.spelling import Surroundings, import_statements
 from kernel_rewrite.source.files import SourceFile
 
 
@@ -22,22 +22,25 @@ class Addition:
     is_import: bool = False
 
 
-def added_imports(file: SourceFile, lines: Iterable[str], above: int) -> Iterator[Addition]:
+def added_imports(around: Surroundings, lines: Iterable[str], above: int) -> Iterator[Addition]:
     """Imports beside the one of triton.language that stands above line `above`, or beside the last import there."""
-    candidates = [node for node in imports_of(file) if (node.end_lineno or node.lineno) < above]
+    inside = [node for node in import_statements(around.body) if (node.end_lineno or node.lineno) < above]
+    candidates = inside or [node for node in around.imports if (node.end_lineno or node.lineno) < above]
     triton = [node for node in candidates if "triton" in ast.unparse(node)]
     language = [node for node in triton if "language" in ast.unparse(node)]
     beside = (language or triton or candidates or [None])[-1]
     for text in dict.fromkeys(lines):
         if beside is None:
-            yield Addition(above, 0, text, is_import=True)
+            yield Addition(above, around.body[0].col_offset, text, is_import=True)
         else:
             yield Addition((beside.end_lineno or beside.lineno) + 1, beside.col_offset, text, is_import=True)
 
 
-def added_above(file: SourceFile, definition: ast.FunctionDef, texts: Iterable[str]) -> Iterator[Addition]:
+def added_above(
+    file: SourceFile, around: Surroundings, definition: ast.FunctionDef, texts: Iterable[str]
+) -> Iterator[Addition]:
     """Functions above the statement that holds `definition`, in the same block, comments and decorators included."""
-    statement = _holder(file.tree.body, definition)
+    statement = _holder(around.body, definition)
     line = first_line(file, statement)
     yield from (Addition(line, statement.col_offset, text) for text in texts)
 
@@ -56,12 +59,13 @@ def first_line(file: SourceFile, statement: ast.stmt) -> int:
     return line
 
 
-def anchor_line(file: SourceFile, definition: ast.FunctionDef) -> int:
-    return first_line(file, _holder(file.tree.body, definition))
+def anchor_line(file: SourceFile, around: Surroundings, definition: ast.FunctionDef) -> int:
+    """The line above which additions for `definition` go."""
+    return first_line(file, _holder(around.body, definition))
 
 
 def _holder(body: list[ast.stmt], definition: ast.FunctionDef) -> ast.stmt:
-    """The statement around `definition` that runs at import: itself, or the class or function it is made in."""
+    """The statement around `definition` that running `body` reaches: itself, or the class or function it is made in."""
     for statement in body:
         if not statement.lineno <= definition.lineno <= (statement.end_lineno or statement.lineno):
             continue

@@ -7,12 +7,41 @@ import builtins
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
-from kernel_rewrite.model import TritonObject
+from kernel_rewrite.model import InternalError, TritonObject
+from kernel_rewrite.source.closure import KernelDefinition
 from kernel_rewrite.source.files import Project, SourceFile
-from kernel_rewrite.source.names import binding_of, module_scope
+from kernel_rewrite.source.names import Scope, binding_of, enclosing_functions
 
 LIBDEVICE = "triton.language.extra.libdevice"
 LIBDEVICE_MODULES = (LIBDEVICE, "triton.language.extra.cuda.libdevice")
+
+
+@dataclass(frozen=True, slots=True)
+class Surroundings:
+    """The block that additions go into: the file's top level, or the body of a function that imports triton for itself.
+
+    `imports` are the import statements visible there, `names` what they call the objects of triton, `bound` every name
+    that is bound there.
+    """
+
+    body: list[ast.stmt]
+    imports: tuple[ast.Import | ast.ImportFrom, ...]
+    names: dict[str, str]
+    bound: frozenset[str]
+
+    @classmethod
+    def of(cls, kernel: KernelDefinition, project: Project, touched: Iterable[ast.FunctionDef]) -> Surroundings:
+        """The top level, unless all that is `touched` stands in one function that has its own import of triton."""
+        file = kernel.file
+        blocks = [f.body for f in reversed(enclosing_functions(kernel.node, file, project))] + [file.tree.body]
+        for index, body in enumerate(blocks):
+            visible = [statement for block in blocks[index:] for statement in import_statements(block)]
+            own = _named(import_statements(body), kernel.scope)
+            holds = all(any(node is inner for s in body for inner in ast.walk(s)) for node in touched)
+            if body is file.tree.body or (holds and own.keys() & {"triton", "triton.language", "triton.jit"}):
+                bound = frozenset(name for block in blocks[index:] for name in bound_names(block))
+                return cls(body, tuple(visible), _named(visible, kernel.scope), bound)
+        raise InternalError("a kernel stands in no block")
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,11 +54,10 @@ class Spelling:
     imports: tuple[str, ...]
 
     @classmethod
-    def of(cls, file: SourceFile, project: Project, jit: str, needs_libdevice: bool) -> Spelling:
-        names = module_names(file, project)
-        bound = frozenset(bound_names(file.tree))
+    def of(cls, around: Surroundings, jit: str, needs_libdevice: bool) -> Spelling:
+        names, bound = around.names, around.bound
         imports: list[str] = []
-        if jit.split(".")[0] not in bound:  # the kernel stands in a function that imports triton itself
+        if jit.split(".")[0] not in bound:
             jit = "triton.jit"
             if "triton" not in names:
                 imports.append("import triton")
@@ -80,30 +108,28 @@ def module_level(body: Iterable[ast.stmt]) -> Iterator[ast.stmt]:
             yield from module_level(handler.body)
 
 
-def bound_names(module: ast.Module) -> Iterator[str]:
-    """The names that importing the module binds in it."""
-    for statement in module_level(module.body):
+def bound_names(body: Iterable[ast.stmt]) -> Iterator[str]:
+    """The names that running `body` binds, without what its functions and classes bind for themselves."""
+    for statement in module_level(body):
         match statement:
             case ast.Import(names=names) | ast.ImportFrom(names=names):
                 yield from ((alias.asname or alias.name).split(".")[0] for alias in names)
             case ast.FunctionDef(name=name) | ast.AsyncFunctionDef(name=name) | ast.ClassDef(name=name):
                 yield name
             case _:
-                yield from (
-                    node.id for node in ast.walk(statement) if isinstance(node, ast.Name) and not isinstance(node.ctx, ast.Load)
-                )
+                names = (node for node in ast.walk(statement) if isinstance(node, ast.Name))
+                yield from (name.id for name in names if not isinstance(name.ctx, ast.Load))
 
 
-def imports_of(file: SourceFile) -> list[ast.Import | ast.ImportFrom]:
-    """The import statements of the file's top level, guarded ones among them, in order."""
-    return [node for node in module_level(file.tree.body) if isinstance(node, (ast.Import, ast.ImportFrom))]
+def import_statements(body: Iterable[ast.stmt]) -> list[ast.Import | ast.ImportFrom]:
+    """The import statements that running `body` reaches, guarded ones among them, in order."""
+    return [node for node in module_level(body) if isinstance(node, (ast.Import, ast.ImportFrom))]
 
 
-def module_names(file: SourceFile, project: Project) -> dict[str, str]:
-    """{object of triton: the name the file's top level imports it under}."""
-    scope = module_scope(file, project)
+def _named(statements: Iterable[ast.Import | ast.ImportFrom], scope: Scope) -> dict[str, str]:
+    """{object of triton: the name that one of `statements` imports it under}."""
     found: dict[str, str] = {}
-    for statement in imports_of(file):
+    for statement in statements:
         for alias in statement.names:
             name = alias.asname or alias.name.split(".")[0]
             resolved = scope.resolve(name) if name != "*" else None

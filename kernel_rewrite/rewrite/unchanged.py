@@ -15,6 +15,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 
 from kernel_rewrite.model import FunctionRef, InternalError
+from kernel_rewrite.rewrite.spelling import bound_names
 from kernel_rewrite.rewrite.stores import StorePlan
 
 
@@ -30,11 +31,12 @@ class Clone:
 @dataclass(frozen=True, slots=True)
 class _Allowed:
     """Where the trees may part: the identities of stored values and of callees in the original, the names that no
-    addition may take, and the decorators that an added function may have, as text."""
+    addition and no added import may take, and the decorators that an added function may have, as text."""
 
     values: frozenset[int]
-    callees: frozenset[int]
+    callees: frozenset[int] = frozenset()
     taken: frozenset[str] = frozenset()
+    imported: frozenset[str] = frozenset()
     decorators: frozenset[str] = frozenset()
 
 
@@ -42,8 +44,9 @@ def check_unchanged(original: ast.Module, rewritten: ast.Module, plans: Iterable
     """Raise InternalError (KR902) if `rewritten` differs from `original` outside what `plans` name."""
     plans = tuple(plans)
     values, callees = _planned_values(plans, in_clones=False), _planned_callees(plans, in_clones=False)
-    taken = frozenset(_bound_names(original)) | frozenset(dir(builtins))
-    allowed = _Allowed(frozenset(values), frozenset(callees), taken, frozenset(_decorators(original)))
+    here = frozenset(bound_names(original.body)) | frozenset(dir(builtins))
+    taken = here | {n.name for n in ast.walk(original) if isinstance(n, (ast.FunctionDef, ast.ClassDef))}
+    allowed = _Allowed(frozenset(values), frozenset(callees), taken, here, frozenset(_decorators(original)))
     difference = _difference(original, rewritten, allowed)
     if difference is not None:
         raise InternalError(f"KR902: {difference} is not what was planned")
@@ -55,7 +58,8 @@ def check_clone(clone: Clone, helper: ast.FunctionDef, rewritten: ast.Module) ->
     if len(copies) != 1:
         raise InternalError(f"KR902: `{clone.name}` is defined {len(copies)} times in the rewritten file")
     values, callees = _planned_values([clone.plan], in_clones=True), _planned_callees([clone.plan], in_clones=True)
-    allowed = _Allowed(frozenset(values), frozenset(callees))
+    spelled = {id(_called(decorator)) for decorator in helper.decorator_list}  # jit, as this file spells it
+    allowed = _Allowed(frozenset(values), frozenset(callees) | spelled)
     fields = [name for name in helper._fields if name != "name"]
     for name in fields:
         difference = _difference(getattr(helper, name), getattr(copies[0], name), allowed)
@@ -89,23 +93,14 @@ def _decorators(module: ast.Module) -> Iterator[str]:
     yield "triton.jit"  # kernel = triton.jit(body)
 
 
-def _bound_names(module: ast.Module) -> Iterator[str]:
-    """The names that the top level of `module` binds, and every function and class of it."""
-    for node in ast.walk(module):
-        if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)):
-            yield node.name
-        elif isinstance(node, ast.alias):
-            yield (node.asname or node.name).split(".")[0]
-    for statement in module.body:
-        if not isinstance(statement, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)):
-            names = (n for n in ast.walk(statement) if isinstance(n, ast.Name))
-            yield from (name.id for name in names if isinstance(name.ctx, ast.Store))
+def _called(decorator: ast.expr) -> ast.expr:
+    return decorator.func if isinstance(decorator, ast.Call) else decorator
 
 
 def _is_addition(node: object, allowed: _Allowed) -> bool:
     """An import or a function that binds only new names, and runs nothing but a decorator that the file has."""
     if isinstance(node, (ast.Import, ast.ImportFrom)):
-        return all((alias.asname or alias.name).split(".")[0] not in allowed.taken | {"*"} for alias in node.names)
+        return all((alias.asname or alias.name).split(".")[0] not in allowed.imported | {"*"} for alias in node.names)
     if not isinstance(node, ast.FunctionDef) or node.name in allowed.taken:
         return False
     return all(ast.unparse(decorator) in allowed.decorators for decorator in node.decorator_list)

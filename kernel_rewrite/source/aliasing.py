@@ -33,6 +33,11 @@ class Place:
     def step(self, kind: str, value: object) -> Place:
         return Place(self.base, (*self.steps, (kind, value)), self.conditions)
 
+    def covers(self, other: Place) -> bool:
+        """Whether `other` is this, or a part of it, in whatever shape."""
+        mine, its = ([step for step in place.steps if step[0] != "view"] for place in (self, other))
+        return self.base == other.base and its[: len(mine)] == mine
+
     def overlaps(self, other: Place) -> bool:
         """Whether the two may share memory, conditions aside. Different items of one container do not."""
         if self.base != other.base:
@@ -161,7 +166,11 @@ class Flow:
             for argument in every:
                 if argument is not None:
                     entry[argument.arg] = frozenset((_Definition(argument.arg, None, "argument"),))
+        self._late: set[ast.Name] = set()
         self._block(tuple(body), entry)
+        made = [definition for found in entry.values() for definition in found] + list(self._made.values())
+        for node in self._late:  # read when the lambda is called
+            self._reaching[node] = frozenset(definition for definition in made if definition.name == node.id)
 
     def conditions_of(self, call: ast.Call) -> Conditions:
         """The conditions that `call` stands under."""
@@ -312,6 +321,8 @@ class Flow:
                     if text:
                         known = {**known, text: known.get(text, frozenset()) | {self._definition(name, text, None)}}
         for part in ast.walk(node):
+            if isinstance(part, ast.Lambda):
+                self._late |= {inner for inner in ast.walk(part.body) if isinstance(inner, ast.Name)}
             if isinstance(part, ast.Name):
                 self._reaching[part] = known.get(part.id, frozenset())
             elif isinstance(part, ast.Call):
@@ -384,7 +395,7 @@ class Flow:
                 key = index.value if isinstance(index, ast.Constant) else None
                 fixed = isinstance(key, str) or (type(key) is int and key >= 0)
                 inner = self.places(value, deeper)
-                return _stepped(inner, "item", key) if fixed else _stepped(inner, "view", _position(node))
+                return _stepped(inner, "item", key) if fixed else _stepped(inner, "part", _position(node))
             case ast.IfExp(test=test, body=body, orelse=orelse):
                 then, other = self._conditions_of([(test, True)]), self._conditions_of([(test, False)])
                 return frozenset((

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import ast
 import enum
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 
 from kernel_rewrite.model import Binding, Closure, Constant, Dtype, Function, FunctionRef, TritonObject
@@ -161,6 +161,26 @@ _BUILTINS = {
     "len": len,
 }
 
+
+_DTYPE_QUESTIONS: Mapping[str, Callable[[str], bool]] = {
+    "is_fp16": lambda name: name == "float16",
+    "is_bf16": lambda name: name == "bfloat16",
+    "is_fp32": lambda name: name == "float32",
+    "is_fp64": lambda name: name == "float64",
+    "is_fp8": lambda name: name.startswith("float8"),
+    "is_floating": lambda name: name.startswith(("float", "bfloat")),
+    "is_int": lambda name: name.startswith(("int", "uint")),
+    "is_int_signed": lambda name: name.startswith("int") and name != "int1",
+    "is_int_unsigned": lambda name: name.startswith("uint") or name == "int1",
+    "is_int1": lambda name: name == "int1",
+    "is_bool": lambda name: name == "int1",
+    "is_int8": lambda name: name == "int8",
+    "is_int16": lambda name: name == "int16",
+    "is_int32": lambda name: name == "int32",
+    "is_int64": lambda name: name == "int64",
+    "is_uint8": lambda name: name == "uint8",
+}
+"""What a `tl.dtype` answers to `dtype.is_fp16()` and the like."""
 
 TENSOR_OPERATIONS = (ELEMENTWISE | FLOAT_MATH | SAME | ATOMICS | frozenset((
     "load", "arange", "zeros", "full", "zeros_like", "full_like", "program_id", "num_programs", "dot",
@@ -434,6 +454,8 @@ class _Frame:
         values += [self.value(k.value, environment) for k in node.keywords]
         if isinstance(function, ast.Attribute) and (is_local or not isinstance(local, ast.Name)):
             receiver = self.value(function.value, environment)
+            if isinstance(receiver.value, Dtype) and function.attr in _DTYPE_QUESTIONS and not values:
+                return Known(_DTYPE_QUESTIONS[function.attr](receiver.value.name), receiver.dependencies)
             asked = function.attr.startswith(("is_", "has")) or function.attr == "numel"
             return TENSOR if _runtime(receiver) and not asked else NOTHING
         name = (

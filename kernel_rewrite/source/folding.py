@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from kernel_rewrite.model import Constant, Dtype, FunctionRef, TritonObject
+from kernel_rewrite.source.texts import NotComputable, computed
 
 MAX_DEPTH = 100
 MAX_BITS = 4096
@@ -345,6 +346,27 @@ def _formatted(node: ast.JoinedStr, lookup: Lookup, depth: int) -> Constant:
     return Constant(_bounded("".join(parts), node))
 
 
+@dataclass(frozen=True, slots=True)
+class HostCode:
+    """A plain function of the file: its call can be folded when it only builds a text. `reason` says why not else."""
+
+    node: ast.FunctionDef
+    reason: str
+
+
+def _text_of(node: ast.Call, callee: HostCode, lookup: Lookup, depth: int) -> Constant:
+    if node.keywords or any(isinstance(argument, ast.Starred) for argument in node.args):
+        raise NotFoldable(f"`{_shown(node)}` would have to be run")
+    arguments = tuple(_fold(argument, lookup, depth).value for argument in node.args)
+    try:
+        found = computed(callee.node, arguments)
+    except NotComputable:
+        raise NotFoldable(f"`{_shown(node)}` would have to be run") from None
+    if not isinstance(found, (str, int)):
+        raise NotFoldable(f"`{_shown(node)}` would have to be run")
+    return Constant(_bounded(found, node))
+
+
 def _call(node: ast.Call, lookup: Lookup, depth: int) -> Constant:
     callee = lookup(node.func)
     if isinstance(callee, TritonObject) and callee.dotted == "triton.language.constexpr":
@@ -355,6 +377,8 @@ def _call(node: ast.Call, lookup: Lookup, depth: int) -> Constant:
         whole = lookup(node)  # hasattr(tl, "gather")
         if isinstance(whole, Assumed):
             return Constant(whole.value)
+    if isinstance(callee, HostCode):
+        return _text_of(node, callee, lookup, depth)
     function = _function(node.func, callee)
     if function is None and isinstance(node.func, ast.Attribute) and node.func.attr == "bit_length" and not node.args:
         number = _fold(node.func.value, lookup, depth).value  # SIZE.value.bit_length()

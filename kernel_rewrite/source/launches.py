@@ -159,6 +159,7 @@ def aliases(launch: Launch, pointers: Iterable[str]) -> tuple[Alias, ...]:
             ways = overlaps(places[left], places[right], here)
             if ways:
                 certain = len(places[left]) == len(places[right]) == 1 and ways == (frozenset(),)
+                certain = certain and all(a.covers(b) or b.covers(a) for a in places[left] for b in places[right])
                 text = ast.unparse(launch.arguments[left])
                 found.append(Alias(left, right, launch.span, text, certain, ways))
     return tuple(found)

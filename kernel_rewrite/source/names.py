@@ -26,6 +26,7 @@ from kernel_rewrite.source.folding import (
     MACHINE_FACTS,
     Assumed,
     External,
+    HostCode,
     NotFoldable,
     fold,
     fold_constant,
@@ -770,6 +771,9 @@ def _module_attribute(owner: ProjectModule, name: str) -> Meaning | None:
 def folding_meaning(node: ast.expr, scope: Lookup) -> object:
     """What `folding` is told about a name: a jit function as its `FunctionRef`, the rest as it is."""
     meaning = meaning_of(node, scope)
+    if isinstance(meaning, PlainFunction) and not any(meaning.scope.lookup(name) for name in ("range", "str", "len")):
+        binding = binding_of(meaning)
+        return HostCode(meaning.node, binding.reason if isinstance(binding, Unresolved) else "")
     return binding_of(meaning) if isinstance(meaning, (JitDefinition, PlainFunction, ProjectModule)) else meaning
 
 

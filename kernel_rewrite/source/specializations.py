@@ -47,6 +47,12 @@ class Failure(Protocol):
 
 AUTOTUNE = "autotune"
 ABSENT = "absent"
+TYPE_OF = "type of "
+"""Before a parameter's name: the axis of its element types, for kernels that ask for them."""
+
+FLOATS = ("fp32", "fp16", "bf16")
+ELEMENTS = (*FLOATS, "fp64", "i32", *(short for short in DTYPE_NAMES if short not in (*FLOATS, "fp64", "i32")))
+"""The element types to try for what a kernel writes, and for what it only reads: there, all that Triton has."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +102,7 @@ def plan(closure: Closure, signature: Signature, limit: int = LIMIT) -> Speciali
     chosen, whole = _chosen(found, limit)
     sides = {side for _, t in found for side in t.sides}
     untaken = {(site, not outcome) for site, outcome in sides if (site, not outcome) not in sides}
-    undecided = tuple(sorted(side for side in untaken if not _settled(side[0], found, signature)))
+    undecided = tuple(sorted(side for side in untaken if not _settled(side[0], found, axes, exhausted)))
     result = {_identity(base): base}
     for assignment in chosen:
         specialization = axes.specialization(assignment)
@@ -114,8 +120,10 @@ def plan(closure: Closure, signature: Signature, limit: int = LIMIT) -> Speciali
 
 
 def impossible(failure: Failure, current: SpecializationPlan, closure: Closure) -> bool:
-    """Whether no launch can take the decisions of a specialization that Triton rejects: under them the kernel reads a
-    local variable that was never assigned, whatever the types of its arguments are."""
+    """Whether no launch can take the decisions of a specialization that Triton rejects: under them the kernel raises, or
+    reads a local variable that was never assigned, whatever the types of its arguments are."""
+    if "unsupported AST node type: Raise" in failure.message:  # raise ValueError: nothing compiles that
+        return not current.opaque and not current.typed
     match = re.fullmatch(r"(\w+) is not defined", failure.message)
     if match is None or failure.error != "NameError" or current.typed or current.opaque or not failure.places:
         return False
@@ -127,11 +135,15 @@ def impossible(failure: Failure, current: SpecializationPlan, closure: Closure) 
     return False
 
 
-def _settled(site: Site, found: list[tuple[Assignment, Trace]], signature: Signature) -> bool:
-    """Whether a test depends only on values that no launch can change: the autotuner's, or those given by the user."""
+def _settled(site: Site, found: list[tuple[Assignment, Trace]], axes: _Axes, exhausted: bool) -> bool:
+    """Whether a test depends only on what no launch can change, the autotuner's values or those given by the user, or on
+    element types of which all were tried."""
+    signature = axes.signature
     fixed = {Evidence.OVERRIDE, Evidence.AUTOTUNE} if signature.tuning.complete else {Evidence.OVERRIDE}
     names = frozenset().union(*(trace.dependencies.get(site, frozenset()) for _, trace in found))
-    return MODULE_CONSTANT not in names and all(signature[name].evidence in fixed for name in names - {ELEMENT_TYPE})
+    tried = {n for n, types in axes.elements.items() if exhausted and ELEMENT_TYPE in names and len(types) == len(ELEMENTS)}
+    names = names - {ELEMENT_TYPE} - tried
+    return MODULE_CONSTANT not in names and all(signature[name].evidence in fixed for name in names)
 
 
 def _identity(specialization: Specialization) -> str:
@@ -180,6 +192,11 @@ class _Axes:
                 self.choices[parameter.name] = parameter.values[1:]
             elif parameter.kind != "constexpr" and parameter.optional:
                 self.choices[parameter.name] = (ABSENT,)
+        self.elements = {
+            p.name: FLOATS if signature.usage.of(p.name).written else ELEMENTS
+            for p in signature.parameters
+            if p.kind in ("pointer", "scalar") and p.evidence is not Evidence.OVERRIDE
+        }
         if len(self.configs) > 1:
             self.choices[AUTOTUNE] = tuple(range(1, len(self.configs)))
 
@@ -212,6 +229,7 @@ class _Axes:
 
     def specialization(self, assignment: Assignment) -> Specialization:
         values, absent = self.values(assignment)
+        chosen = dict(assignment)
         signature: list[tuple[str, object]] = []
         constexprs: list[tuple[str, object]] = []
         for parameter in self.signature.parameters:
@@ -225,6 +243,8 @@ class _Axes:
             elif parameter.kind == "descriptor":
                 shape = ", ".join(str(_size(b, values)) for b in parameter.block)
                 signature.append((name, f"{str(parameter.type)[:-1]}[{shape}]>"))
+            elif TYPE_OF + name in chosen:
+                signature.append((name, ("*" if parameter.kind == "pointer" else "") + str(chosen[TYPE_OF + name])))
             else:
                 signature.append((name, parameter.type))
         return Specialization(tuple(signature), tuple(constexprs), self.origin(assignment))
@@ -235,13 +255,16 @@ class _Axes:
         if len(self.configs) > 1:
             parts.append(f"autotune config {_index(chosen.get(AUTOTUNE, 0)) + 1}")
         for name, choice in assignment:
-            if name != AUTOTUNE:
+            if name.startswith(TYPE_OF):
+                parts.append(f"{name.removeprefix(TYPE_OF)}: {choice}")
+            elif name != AUTOTUNE:
                 parts.append(f"{name}={'None' if choice is ABSENT else shown(choice)}")
         return ", ".join(parts)
 
     def arguments(self, assignment: Assignment) -> dict[str, object]:
         """What `branches.trace` runs with."""
         values, absent = self.values(assignment)
+        chosen = dict(assignment)
         arguments: dict[str, object] = {}
         for parameter in self.signature.parameters:
             if parameter.name in absent:
@@ -249,7 +272,7 @@ class _Axes:
             elif parameter.kind == "constexpr":
                 arguments[parameter.name] = values[parameter.name]
             elif parameter.kind in ("pointer", "scalar") and isinstance(parameter.type, str):
-                element = parameter.type.removeprefix("*")
+                element = str(chosen.get(TYPE_OF + parameter.name, parameter.type.removeprefix("*")))
                 arguments[parameter.name] = Pointer(DTYPE_NAMES.get(element, ""), parameter.kind == "pointer")
             else:
                 arguments[parameter.name] = RUNTIME if parameter.kind == "tuple" else Pointer()
@@ -337,6 +360,11 @@ def _rejected(current: Trace, values: Mapping[str, object]) -> bool:
 
 def _neighbours(assignment: Assignment, current: Trace, axes: _Axes) -> Iterator[Assignment]:
     chosen = dict(assignment)
+    typed = {name for names in current.dependencies.values() if ELEMENT_TYPE in names for name in names}
+    for parameter in sorted(typed & axes.elements.keys()):
+        for element in axes.elements[parameter]:
+            if TYPE_OF + parameter not in chosen:
+                yield tuple(sorted([*assignment, (TYPE_OF + parameter, element)], key=lambda pair: pair[0]))
     for parameter in sorted(current.consulted):
         for axis in axes.axis(parameter):
             for choice in axes.choices[axis]:

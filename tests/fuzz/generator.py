@@ -857,7 +857,8 @@ class _Writer:
         if launcher:
             omitted = {name for name in defaults if self.maybe(0.5)}
             text += ["", *self.launcher({k: v for k, v in free.items() if k not in omitted}, given, tuned)]
-            if self.maybe(0.8):
+            integers = any(b.dtype == "i32" and not b.allocation for b in self.buffers)
+            if self.maybe(0.8) or integers:  # untold, elements are assumed to be floating-point
                 dtypes = [f"{b.name}={b.dtype}" for b in self.buffers if not b.allocation]
         else:
             given = dict(free)

@@ -196,6 +196,8 @@ def _wrong_values(op: str, stored: Array, found: Array, dtype: Any) -> str:
 
     original, got = _tensor(stored, dtype), _tensor(found, dtype)
     expected = meaning(op)(original)
+    if op == "gelu":  # of infinity torch's CPU kernels give infinity or NaN, by the length of the tensor
+        expected = torch.where(original == float("inf"), original, expected)
     if op in EXACT:
         same = (expected == got) | ((expected != expected) & (got != got))
         if op not in EITHER_ZERO and dtype.is_floating_point:
@@ -320,10 +322,17 @@ def judge_case(case: dict[str, Any], folder: str, tracer: Tracer, choice: dict[s
     InterpretedFunction.rewritten_fn.clear()
     original = _load(case["text"], os.path.join(folder, f"original_{case['id']}.py"))
     originals = []
+    launches = []
     for launch in case["launches"]:
         choice["index"] = launch["configuration"]
-        recorded = _run(original, case, launch, tracer)
+        try:
+            recorded = _run(original, case, launch, tracer)
+        except Exception:
+            if "dtypes" not in launch:
+                raise
+            continue  # types that the original does not take
         originals.append(recorded)
+        launches.append(launch)
         read |= recorded.touched("load")
         written |= recorded.touched("store")
         atomic |= recorded.touched("atomic")
@@ -331,7 +340,7 @@ def judge_case(case: dict[str, Any], folder: str, tracer: Tracer, choice: dict[s
         key = ", ".join(f"{output}={op}" for output, op in fused["ops"].items())
         try:
             module = _load(fused["text"], os.path.join(folder, f"fused_{case['id']}_{number}.py"))
-            for launch, before in zip(case["launches"], originals, strict=True):
+            for launch, before in zip(launches, originals, strict=True):
                 choice["index"] = launch["configuration"]
                 after = _run(module, case, launch, tracer)
                 difference = differences(before, after, fused["ops"])

@@ -200,17 +200,17 @@ def _launches_with_other_types(made: Program, chance: random.Random, launch: dic
     every |= {b.name: every[first.name] for b in made.buffers if "_like" in b.allocation}
     try:  # Triton must accept them: the interpreter would, whatever they are
         if types:
-            _analysed(made, tuple(f"{name}={dtype}" for name, dtype in every.items()))
+            _analysed(made, tuple(f"{name}={dtype}" for name, dtype in every.items()), ("STEPS=2",))
     except FusionRefused:
         return []
     return [{**launch, "scalars": scalars, "dtypes": types}]
 
 
-def _analysed(made: Program, dtypes: tuple[str, ...] | None = None) -> Analysis:
+def _analysed(made: Program, dtypes: tuple[str, ...] | None = None, values: tuple[str, ...] = ()) -> Analysis:
     project, file, _ = read_source(made.text, "kernel.py", "kernel")
     definition = choose_kernel(file, project, "kernel")
     told = made.dtypes if dtypes is None else dtypes
-    return analyse(definition, project, compiler(), lambda function: parse_overrides(function, (), told))
+    return analyse(definition, project, compiler(), lambda function: parse_overrides(function, values, told))
 
 
 def outcome(seed: int) -> Outcome:

@@ -7,6 +7,8 @@ from textwrap import dedent
 
 import pytest
 
+from kernel_rewrite.diagnostics import FusionRefused
+from kernel_rewrite.fuse import fuse
 from kernel_rewrite.source.launches import Alias, Launch, aliases, launches
 
 KERNEL = "@triton.jit\ndef kernel(x, out, n, FLAG: tl.constexpr, SIZE: tl.constexpr = 1):\n    pass\n\n"
@@ -101,6 +103,9 @@ TOGETHER = {
     ),
     "a test that is run twice": "a = x if g() else y\nb = w if g() else x\nkernel[(1,)](a, b, n, True)",
     "a name that changed its meaning": "a = x if flag else y\nflag = n\nb = w if flag else x\nkernel[(1,)](a, b, n, True)",
+    "a lambda that is called later": (
+        "out = torch.empty(n)\nrun = lambda: kernel[(1,)](x, out, n, True)\nout = x\nrun()"
+    ),
     "a walrus": "kernel[(1,)](x, (out := x), n, True)",
     "with": "with hold(x) as y:\n    y = x\n    kernel[(1,)](x, y, n, True)",
 }
@@ -117,6 +122,8 @@ def test_arguments_that_may_share_memory(body: str) -> None:
         ("kernel[(1,)](x, x, n, True)", True),
         ("out = x\nkernel[(1,)](x, out, n, True)", True),
         ("if flag:\n    kernel[(1,)](x, x, n, True)", True),
+        ("kernel[(1,)](x[1:], x, n, True)", True),
+        ("kernel[(1,)](x[n:], x[:n], n, True)", False),
         ("out = x if flag else y\nkernel[(1,)](x, out, n, True)", False),
         ("out = y\nif flag:\n    out = x\nkernel[(1,)](x, out, n, True)", False),
     ],
@@ -173,3 +180,54 @@ def test_a_flag_that_may_differ_from_the_condition_tells_nothing(body: str) -> N
     (alias,) = aliases(launch, ("x", "out"))
     for value in (True, False):
         assert any(launch.allows(way, {"FLAG": value}) for way in alias.ways)
+
+
+FUSED = """
+import torch, triton, triton.language as tl
+
+@triton.jit
+def kernel(x_ptr, scale_ptr, out_ptr, n, {parameters}, B: tl.constexpr):
+    i = tl.program_id(0) * B + tl.arange(0, B)
+    v = tl.load(x_ptr + i, mask=i < n)
+{body}
+    tl.store(out_ptr + i, v, mask=i < n)
+
+def launch(x, scale, flag):
+    out = torch.empty_like(x)
+    kernel[(1,)](x, {argument}, out, x.numel(), {flags}, B=128)
+    return out
+"""
+
+
+@pytest.mark.parametrize(
+    ("parameters", "body", "argument", "flags", "fuses"),
+    [
+        ("HAS: tl.constexpr", "if HAS: v = v * tl.load(scale_ptr)", "scale if scale is not None else out", "HAS=scale is not None", True),
+        ("HAS: tl.constexpr", "if HAS: v = v * tl.load(scale_ptr)", "scale if flag else out", "HAS=flag", True),
+        # the flag is about something else, is the other way round, or does not guard the load
+        ("HAS: tl.constexpr", "if HAS: v = v * tl.load(scale_ptr)", "scale if flag else out", "HAS=x.is_cuda", False),
+        ("HAS: tl.constexpr", "if HAS: v = v * tl.load(scale_ptr)", "out if flag else scale", "HAS=flag", False),
+        ("HAS: tl.constexpr", "v = v * tl.load(scale_ptr)\nif HAS: v += 1", "scale if flag else out", "HAS=flag", False),
+        # with two flags, only one of which turns the load off
+        (
+            "HAS: tl.constexpr, ALSO: tl.constexpr",
+            "if HAS: v = v * tl.load(scale_ptr)\nif ALSO: v += tl.load(scale_ptr)",
+            "scale if flag else out",
+            "HAS=flag, ALSO=x.is_cuda",
+            False,
+        ),
+        ("HAS: tl.constexpr", "if HAS: v = v * tl.load(scale_ptr)", "out", "HAS=flag", False),
+    ],
+)  # fmt: skip
+def test_a_placeholder_that_the_kernel_leaves_alone_is_no_reason_to_refuse(
+    parameters: str, body: str, argument: str, flags: str, fuses: bool
+) -> None:
+    indented = "\n".join(f"    {line}" for line in body.splitlines())
+    text = FUSED.format(parameters=parameters, body=indented, argument=argument, flags=flags)
+    try:
+        fuse(text, "out_ptr=relu")
+    except FusionRefused as refused:
+        assert not fuses
+        assert {d.code for d in refused.diagnostics} == {"KR208"}
+    else:
+        assert fuses

@@ -8,12 +8,13 @@ from textwrap import dedent
 import pytest
 
 from kernel_rewrite.model import Closure, Evidence, Specialization
+from kernel_rewrite.source.branches import _DTYPE_QUESTIONS
 from kernel_rewrite.source.autotune import tuning
 from kernel_rewrite.source.closure import close, kernels
 from kernel_rewrite.source.files import Project, source_from_text
 from kernel_rewrite.source.launches import launches
 from kernel_rewrite.source.repair import Alternatives, adopt, repaired_plan, search
-from kernel_rewrite.source.signatures import Overrides
+from kernel_rewrite.source.signatures import DTYPE_NAMES, Overrides
 from kernel_rewrite.source.specializations import (
     SpecializationPlan,
     dtype_probe,
@@ -237,7 +238,8 @@ def test_tests_that_cannot_be_followed_make_a_plan_incomplete(body: str, test: s
 def test_branches_on_element_types_are_followed() -> None:
     body = "if x.dtype.element_ty == tl.float16:\n    tl.store(x, 0.0)\nelse:\n    tl.store(x, 1.0)"
     _, found, _ = planned(kernel("x", body))
-    assert [outcome for _, outcome in found.undecided] == [True]
+    assert found.complete and not found.undecided
+    assert [s.type_of("x") for s in found.specializations] == ["*fp32", "*fp16"]
 
 
 def test_overrides_are_kept_in_every_specialization() -> None:
@@ -438,3 +440,38 @@ def test_a_repaired_alternative_keeps_its_decisions() -> None:
     (failure,) = [f for f in failures if dict(f.specialization.constexprs)["HAS"]]
     repaired = Alternatives(closure, found.signature).repaired(failure, failure.specialization, lowering(closure, project))
     assert repaired is None or dict(repaired.constexprs)["HAS"] is True
+
+
+@pytest.mark.parametrize("question", sorted(_DTYPE_QUESTIONS))
+def test_what_a_dtype_answers_is_what_triton_answers(question: str) -> None:
+    language = pytest.importorskip("triton.language")
+    for name in DTYPE_NAMES.values():
+        assert _DTYPE_QUESTIONS[question](name) is bool(getattr(getattr(language, name), question)()), name
+
+
+def test_questions_to_a_dtype_are_followed() -> None:
+    body = "if D.is_bf16() or D.is_fp16():\n    tl.store(x, 0.0)\nelse:\n    tl.store(x, 1.0)"
+    _, found, _ = planned(kernel("x, D: tl.constexpr", body) + "\ndef f(x):\n    kernel[(1,)](x, D=tl.float16)\n")
+    assert not found.opaque
+
+
+def test_no_launch_compiles_a_branch_that_raises() -> None:
+    body = "if A:\n    raise ValueError('no')\ntl.store(x, 0.0)"
+    failures, found, closure, _ = failed(kernel("x, A: tl.constexpr", body))
+    assert failures and all(impossible(failure, found, closure) for failure in failures)
+
+
+def test_written_elements_stay_floats_when_types_are_varied() -> None:
+    body = "v = tl.load(x)\nif x.dtype.element_ty.is_int():\n    v += 1\nif o.dtype.element_ty.is_int():\n    v += 2\ntl.store(o, v)"
+    _, found, _ = planned(kernel("x, o", body))
+    assert {s.type_of("o") for s in found.specializations} == {"*fp32"}
+    assert {str(s.type_of("x")).strip("*")[0] for s in found.specializations} == {"f", "i"}
+    assert [site[3] for site, _ in found.undecided] == ["o.dtype.element_ty.is_int()"]
+
+
+def test_element_types_that_were_all_tried_leave_nothing_open() -> None:
+    body = "e = x.dtype.element_ty\nif e.is_floating():\n    v = 0\nelif e.is_int_signed():\n    v = 1\n"
+    body += "elif e.is_int_unsigned():\n    v = 2\nelse:\n    v = tl.load(o)\ntl.store(o, v + tl.load(x))"
+    _, found, _ = planned(kernel("x, o", body))
+    assert found.complete and not found.undecided
+    assert {str(s.type_of("x"))[1] for s in found.specializations} == {"f", "i", "u"} or len(found.specializations) == 3
