@@ -283,7 +283,8 @@ class MemoryAccess:
     `roots` are the kernel parameters its pointer may come from (`ANYWHERE` where that is unknown). `call_path` holds the
     locations of the calls that lead to it, outermost first; empty for an access in the kernel itself. For a store,
     `value_type` and `element_type` are TTIR element types ("f32", "f16", "i1", ...) before and after the cast that the
-    store performs, and `implicit_cast` names that cast's operation ("arith.truncf"), None when it performs none.
+    store performs, and `implicit_cast` names that cast's operation ("arith.truncf"), None when it performs none. A store
+    through a `block_pointer` never casts: Triton rejects a value of another type.
     `flow` is the way the pointer came, from the parameter to here, for diagnostics; `witness` says it in words, for each
     root. `reason` says why an UNKNOWN effect is unknown.
     """
@@ -297,6 +298,7 @@ class MemoryAccess:
     element_type: str = ""
     implicit_cast: str | None = None
     bitcast_pointer: bool = False
+    block_pointer: bool = False
     flow: tuple[Location, ...] = ()
     reason: str = ""
     witness: tuple[tuple[str, tuple[FlowStep, ...]], ...] = ()

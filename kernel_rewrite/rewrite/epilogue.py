@@ -169,9 +169,11 @@ class _Rewriter:
         value = site.call.value(site.form)
         assert value is not None
         cast = self._cast(site, value, function)
+        back = self._cast_back(site, function)
 
         def rebuild(node: cst.BaseExpression) -> cst.BaseExpression:
-            return substitute(self._emission.expression, _VALUE, substitute(cast, _VALUE, node) if cast else node)
+            result = substitute(self._emission.expression, _VALUE, substitute(cast, _VALUE, node) if cast else node)
+            return substitute(back, _VALUE, result) if back else result
 
         text = replace_argument(file.slice(site.call.span), _position(site.call.node, value), rebuild)
         return Edit(site.call.span, text, f"store {self._pointwise.name} of the value")
@@ -186,6 +188,13 @@ class _Rewriter:
         if literal:  # a Python number has no .to and no dtype, and Python would compute with it
             return f"{self._tl}.cast({_VALUE}, {element_type})"
         return f"{_VALUE}.to({element_type})"
+
+    def _cast_back(self, site: StoreSite, function: Function) -> str:
+        """What brings the result to the buffer's type where the store itself does not: `tl.maximum` of bfloat16 is
+        float32, and a store through a block pointer takes the very type."""
+        if not site.block_pointer or self._emission.helpers:
+            return ""
+        return f"{_VALUE}.to({site.form.element_type.format(self._pointer_name(site, function))})"
 
     def _pointer_name(self, site: StoreSite, function: Function) -> str:
         """An expression without effects, in scope at the store, that has the buffer's element type."""
@@ -212,7 +221,7 @@ class _Rewriter:
         makes a constexpr of an integer argument that is 1)."""
         if any(isinstance(c, ast.Call) and not _is_number_call(c) for c in ast.walk(value)):
             return False
-        assigned = {n.id for s in function.node.body for n in ast.walk(s) if isinstance(n, ast.Name) and _stored(n)}
+        assigned = _assigned_at_run_time(function)
         names = {n.id for n in ast.walk(value) if isinstance(n, ast.Name)} - {"float", "int"}
         return all(name not in assigned and self._may_be_number(name, function) for name in names)
 
@@ -257,6 +266,15 @@ def _pointer_operand(pointer: ast.expr, is_pointer: object) -> str:
 
 def _stored(node: ast.Name) -> bool:
     return not isinstance(node.ctx, ast.Load)
+
+
+def _assigned_at_run_time(function: Function) -> set[str]:
+    """The names that the body assigns, without those of `SCALE: tl.constexpr = 0.5`."""
+    nodes = [node for statement in function.node.body for node in ast.walk(statement)]
+    constexprs = {
+        id(node.target) for node in nodes if isinstance(node, ast.AnnAssign) and "constexpr" in ast.unparse(node.annotation)
+    }
+    return {n.id for n in nodes if isinstance(n, ast.Name) and _stored(n) and id(n) not in constexprs}
 
 
 def _is_assigned(name: str, function: Function) -> bool:

@@ -18,11 +18,13 @@ from kernel_rewrite.source.accesses import AccessForm, HelperCall, MemoryCall, S
 @dataclass(frozen=True, slots=True)
 class StoreSite:
     """One store call to rewrite. `casts` are the TTIR operations by which the store converts its value to the buffer's
-    type in some specialization (empty when the value has that type already)."""
+    type in some specialization (empty when the value has that type already). A store through a `block_pointer` converts
+    nothing."""
 
     call: MemoryCall
     form: AccessForm
     casts: frozenset[str]
+    block_pointer: bool = False
 
     @property
     def rounds(self) -> bool:
@@ -60,8 +62,8 @@ def plan_stores(
     problems: list[Diagnostic] = []
     sites: dict[MemoryCall, set[str]] = {}
     forms: dict[MemoryCall, AccessForm] = {}
+    block_pointers: set[MemoryCall] = set()
     paths: set[tuple[HelperCall, ...]] = set()
-    keys = set()
     for access in to_output:
         call = calls.memory_call(access.location, access.operation)
         path = calls.path_of(access)
@@ -76,20 +78,20 @@ def plan_stores(
         elif access.element_type.startswith("i"):
             # TTIR's integers have no sign: storing uint8 to an int8 buffer shows no cast, and yet changes the value
             sites[call].add("change of sign")
+        if access.block_pointer:
+            block_pointers.add(call)
         paths.add(path)
-        keys.add((path, call))
+    # An edited store is edited for every way that leads to the edited helper.
+    on_path = {helper_call for path in paths for helper_call in path}
     for access in stores:
-        if output in access.roots:
-            continue
         call, path = calls.memory_call(access.location, access.operation), calls.path_of(access)
-        if call is not None and path is not None and (path, call) in keys:
+        if output not in access.roots and call in sites and path is not None and on_path.issuperset(path):
             problems.append(_shared(call, output, access.roots))
     if problems:
         return tuple(dict.fromkeys(problems))
-    on_path = {helper_call for path in paths for helper_call in path}
     clones = _clones(calls, on_path, references)
     redirected = tuple(sorted((c for c in on_path if c.callee in clones), key=lambda c: c.span))
-    planned = (StoreSite(call, forms[call], frozenset(casts)) for call, casts in sites.items())
+    planned = (StoreSite(call, forms[call], frozenset(c), call in block_pointers) for call, c in sites.items())
     return StorePlan(output, tuple(sorted(planned, key=lambda s: s.call.span)), clones, redirected)
 
 

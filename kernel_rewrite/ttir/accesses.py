@@ -96,6 +96,7 @@ class _Access:
     element_type: str = ""
     implicit_cast: str | None = None
     reason: str = ""
+    block_pointer: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -393,7 +394,8 @@ class _Frame:
             if value_type == "i1":
                 value_type, cast = self._before_truth(operation, touch, definitions)
         ways = self._ways(address, self._pointing(address))
-        return _Access(touch.effect, operation.name, ways, here, (), value_type, element, cast)
+        block = address.type.startswith("!tt.ptr<tensor<")
+        return _Access(touch.effect, operation.name, ways, here, (), value_type, element, cast, block_pointer=block)
 
     def _before_truth(
         self, operation: Operation, touch: Touch, definitions: dict[Value, Operation]
@@ -625,6 +627,7 @@ def _public(access: _Access) -> MemoryAccess:
         element_type=access.element_type,
         implicit_cast=access.implicit_cast,
         bitcast_pointer=any(token.bitcast for token, _ in access.ways),
+        block_pointer=access.block_pointer,
         flow=tuple(step.location for step in longest),
         reason=access.reason,
         witness=tuple(sorted(witness.items())),
