@@ -8,7 +8,6 @@ from typing import Any
 from kernel_rewrite.analysis import Analysis, analyse
 from kernel_rewrite.diagnostics import FusionRefused
 from kernel_rewrite.fused import EAGER, Options, fused_file
-from kernel_rewrite.probes import probe_stores
 from kernel_rewrite.rewrite.confirm import confirm
 from kernel_rewrite.rewrite.edits import apply_edits
 from kernel_rewrite.rewrite.epilogue import epilogue_edits, references
@@ -72,10 +71,7 @@ def fuse_outputs(
 
 def plan_output(analysis: Analysis, request: OutputRequest) -> StorePlan:
     """The calls to rewrite for one output. Raises FusionRefused (KR212, KR213)."""
-    accesses = analysis.accesses
-    if not request.pointwise.commutes_with_rounding:
-        accesses += probe_stores(analysis, request.output).accesses
-    planned = plan_stores(request.output, accesses, analysis.calls, references(analysis))
+    planned = plan_stores(request.output, analysis.accesses, analysis.calls, references(analysis))
     if not isinstance(planned, StorePlan):
         raise FusionRefused(planned)
     return planned

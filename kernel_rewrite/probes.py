@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 
 from kernel_rewrite.analysis import Analysis, View, view_of
 from kernel_rewrite.model import Evidence, MemoryAccess, ParameterFact, Specialization
-from kernel_rewrite.source.signatures import FLOAT_TYPES
+from kernel_rewrite.source.signatures import DTYPE_NAMES, FLOAT_TYPES
 from kernel_rewrite.ttir.lower import Lowered
 
 _CERTAIN = (Evidence.OVERRIDE, Evidence.ALLOCATION, Evidence.ANNOTATION, Evidence.LAUNCH)
@@ -30,6 +30,15 @@ class Probed:
 def is_certain(fact: ParameterFact) -> bool:
     """Whether the file says what the elements are, rather than the body suggesting it."""
     return fact.evidence in _CERTAIN and fact.detail != "weak" and not fact.detail.startswith("same as")
+
+
+def certain_element_type(analysis: Analysis, output: str) -> str:
+    """The one element type ("float16") that the file says `output` has; "" when it says none, or several."""
+    fact = next((f for f in analysis.facts if f.name == output), None)
+    kinds = {str(view.specialization.type_of(output)) for view in analysis.views}
+    if fact is None or not is_certain(fact) or len(kinds) != 1:
+        return ""
+    return DTYPE_NAMES.get(kinds.pop().removeprefix("*"), "")
 
 
 def probe_stores(analysis: Analysis, output: str) -> Probed:

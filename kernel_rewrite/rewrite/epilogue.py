@@ -10,8 +10,9 @@ import libcst as cst
 
 from kernel_rewrite.analysis import Analysis
 from kernel_rewrite.diagnostics import Diagnostic, FusionRefused, Label
-from kernel_rewrite.model import Closure, Edit, Function, FunctionRef, Span
+from kernel_rewrite.model import Dtype, Edit, Function, FunctionRef, Span
 from kernel_rewrite.pointwise.language import Emission, Pointwise, emit
+from kernel_rewrite.probes import certain_element_type
 from kernel_rewrite.rewrite.copies import copied_text, imports_for_copy
 from kernel_rewrite.rewrite.placement import (
     Addition,
@@ -28,6 +29,15 @@ from kernel_rewrite.source.accesses import HelperCall
 from kernel_rewrite.source.expressions import replace_argument, substitute
 from kernel_rewrite.source.files import SourceFile
 from kernel_rewrite.source.pointer_flow import bound_arguments
+from kernel_rewrite.source.values import (
+    argument_position,
+    assigned_at_run_time,
+    assigned_values,
+    cast_target,
+    is_assigned,
+    is_number_call,
+    pointer_operand,
+)
 
 # Stands for the stored value while the expression is built; no identifier of a real program.
 _VALUE = "__stored_value__"
@@ -140,6 +150,7 @@ class _Rewriter:
         self._numerics = numerics
         self._clone_names = clone_names
         self._tl = tl
+        self._element_type = certain_element_type(analysis, plan.output)
         self._scalars = {fact.name for fact in analysis.facts if fact.kind == "scalar"}
 
     def in_place(self) -> list[Edit]:
@@ -175,19 +186,37 @@ class _Rewriter:
             result = substitute(self._emission.expression, _VALUE, substitute(cast, _VALUE, node) if cast else node)
             return substitute(back, _VALUE, result) if back else result
 
-        text = replace_argument(file.slice(site.call.span), _position(site.call.node, value), rebuild)
+        text = replace_argument(file.slice(site.call.span), argument_position(site.call.node, value), rebuild)
         return Edit(site.call.span, text, f"store {self._pointwise.name} of the value")
 
     def _cast(self, site: StoreSite, value: ast.expr, function: Function) -> str:
-        """The expression that brings the stored value to the buffer's type first, as the unfused pair does."""
-        commutes = self._pointwise.commutes_with_rounding and site.only_narrows_floats
+        """The expression that brings the stored value to the buffer's type first, as the unfused pair does: left out only
+        where it changes nothing for any types the kernel may be launched with."""
         literal = self._is_compile_time(value, function)
-        if not literal and (commutes or self._numerics == "fused" or not site.rounds):
+        commutes = self._pointwise.commutes_with_rounding and site.only_narrows_floats
+        kept = self._numerics == "fused" and site.only_narrows_floats
+        if not literal and (commutes or kept or self._has_buffer_type(value, site, function)):
             return ""
         element_type = site.form.element_type.format(self._pointer_name(site, function))
         if literal:  # a Python number has no .to and no dtype, and Python would compute with it
             return f"{self._tl}.cast({_VALUE}, {element_type})"
         return f"{_VALUE}.to({element_type})"
+
+    def _has_buffer_type(self, value: ast.expr, site: StoreSite, function: Function, depth: int = 3) -> bool:
+        """Whether the source itself gives the value the buffer's element type: `acc.to(out_ptr.dtype.element_ty)`, a name
+        that is only ever assigned such a value, or a cast to the one type that the file allocates the buffer with."""
+        if isinstance(value, ast.Name) and depth and value.id not in function.parameters:
+            assigned = assigned_values(value.id, function)
+            return bool(assigned) and all(
+                v is not None and self._has_buffer_type(v, site, function, depth - 1) for v in assigned
+            )
+        target = cast_target(value, function, self._closure)
+        if target is None:
+            return False
+        if isinstance(target, Dtype):
+            return target.name == self._element_type
+        assert isinstance(value, ast.Call)
+        return self._flow.roots(target, value, function) == {self._plan.output}
 
     def _cast_back(self, site: StoreSite, function: Function) -> str:
         """What brings the result to the buffer's type where the store itself does not: `tl.maximum` of bfloat16 is
@@ -203,10 +232,10 @@ class _Rewriter:
         assert pointer is not None
         if site.form.stores_through_descriptor:  # desc.store(offsets, value)
             name = ast.unparse(pointer) if isinstance(pointer, (ast.Name, ast.Attribute, ast.Subscript)) else ""
-        elif function.ref == self._closure.kernel.ref and not _is_assigned(output, function):
+        elif function.ref == self._closure.kernel.ref and not is_assigned(output, function):
             name = output
         else:
-            name = _pointer_operand(
+            name = pointer_operand(
                 pointer, lambda node: output.split("[")[0] in self._flow.roots(node, site.call.node, function)
             )
         if not name:
@@ -219,9 +248,9 @@ class _Rewriter:
     def _is_compile_time(self, value: ast.expr, function: Function) -> bool:
         """Whether the value may be a Python number: computed from literals, constexprs and scalar arguments alone (Triton
         makes a constexpr of an integer argument that is 1)."""
-        if any(isinstance(c, ast.Call) and not _is_number_call(c) for c in ast.walk(value)):
+        if any(isinstance(c, ast.Call) and not is_number_call(c) for c in ast.walk(value)):
             return False
-        assigned = _assigned_at_run_time(function)
+        assigned = assigned_at_run_time(function)
         names = {n.id for n in ast.walk(value) if isinstance(n, ast.Name)} - {"float", "int"}
         return all(name not in assigned and self._may_be_number(name, function) for name in names)
 
@@ -242,46 +271,3 @@ class _Rewriter:
         function = call.node.func
         span = Span.of(call.function.file, function)
         return Edit(span, self._clone_names[call.callee], "call the copy made for this output")
-
-
-# ------------------------------------------------------------------------------------------------------- small readings
-
-
-def _position(call: ast.Call, value: ast.expr) -> int | str:
-    for index, argument in enumerate(call.args):
-        if argument is value:
-            return index
-    return next(k.arg for k in call.keywords if k.value is value and k.arg is not None)
-
-
-def _pointer_operand(pointer: ast.expr, is_pointer: object) -> str:
-    """`out` of `out + offsets`, `offsets + out`, `(out + row) + offsets`."""
-    assert callable(is_pointer)
-    if isinstance(pointer, ast.Name):
-        return pointer.id if is_pointer(pointer) else ""
-    if isinstance(pointer, ast.BinOp) and isinstance(pointer.op, (ast.Add, ast.Sub)):
-        return _pointer_operand(pointer.left, is_pointer) or _pointer_operand(pointer.right, is_pointer)
-    return ""
-
-
-def _stored(node: ast.Name) -> bool:
-    return not isinstance(node.ctx, ast.Load)
-
-
-def _assigned_at_run_time(function: Function) -> set[str]:
-    """The names that the body assigns, without those of `SCALE: tl.constexpr = 0.5`."""
-    nodes = [node for statement in function.node.body for node in ast.walk(statement)]
-    constexprs = {
-        id(node.target) for node in nodes if isinstance(node, ast.AnnAssign) and "constexpr" in ast.unparse(node.annotation)
-    }
-    return {n.id for n in nodes if isinstance(n, ast.Name) and _stored(n) and id(n) not in constexprs}
-
-
-def _is_assigned(name: str, function: Function) -> bool:
-    nodes = (n for statement in function.node.body for n in ast.walk(statement))
-    return any(isinstance(n, ast.Name) and n.id == name and _stored(n) for n in nodes)
-
-
-def _is_number_call(call: ast.Call) -> bool:
-    """`float("inf")`, `int(x)`."""
-    return isinstance(call.func, ast.Name) and call.func.id in ("float", "int") and len(call.args) == 1
