@@ -14,9 +14,9 @@ __all__ = ["Diagnostic", "Fused", "FusionRefused", "InternalError", "fuse", "ins
 if TYPE_CHECKING:
     from kernel_rewrite.diagnostics import Diagnostic, FusionRefused
     from kernel_rewrite.fuse import fuse
-    from kernel_rewrite.results import Fused
     from kernel_rewrite.inspection import inspect
     from kernel_rewrite.model import InternalError
+    from kernel_rewrite.results import Fused
     from kernel_rewrite.verify import verify
 
 _HOMES = {

@@ -21,9 +21,9 @@ from kernel_rewrite.model import (
     Target,
 )
 from kernel_rewrite.source.accesses import SourceCalls, undedented
+from kernel_rewrite.source.autotune import Tuning, tuning
 from kernel_rewrite.source.closure import KernelDefinition, close, unresolved
 from kernel_rewrite.source.files import Project
-from kernel_rewrite.source.autotune import Tuning, tuning
 from kernel_rewrite.source.launches import Launch, launches
 from kernel_rewrite.source.pointer_flow import PointerFlow
 from kernel_rewrite.source.repair import Alternatives, repaired_plan
@@ -271,11 +271,15 @@ def _cannot_lower(
     name = failure.message.removesuffix(" is not defined") if failure.error == "NameError" else ""
     if name in missing:
         span, reason = missing[name]
-        help_text = "make the definition reachable from this file, or fix the compile-time branch with `--set NAME=VALUE`"
+        help_text = (
+            "make the definition reachable from this file, or fix the compile-time branch with `--set NAME=VALUE`"
+        )
         return Diagnostic("KR104", f"`{name}` cannot be resolved: {reason}", (Label(span),), help=help_text)
     if plan.unknown:
         names = ", ".join(f"`{name}`" for name in plan.unknown)
-        return Diagnostic("KR109", f"no value was found for {names}", labels, help=f"give one: `--set {plan.unknown[0]}=VALUE`")
+        return Diagnostic(
+            "KR109", f"no value was found for {names}", labels, help=f"give one: `--set {plan.unknown[0]}=VALUE`"
+        )
     guessed = ", ".join(f"{name}: {kind}" for name, kind in failure.specialization.signature if kind != "constexpr")
     values = ", ".join(f"{name}={value!r}" for name, value in failure.specialization.constexprs)
     return Diagnostic(

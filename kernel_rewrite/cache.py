@@ -34,7 +34,11 @@ _BUILTINS = {"frozenset", "set", "complex"}
 def cached(request: tuple[object, ...], compute: Callable[[Project], Any], *, enabled: bool = True) -> Any:
     """`compute(project)`, or what it gave for the same request and files. A refusal is an answer too, raised again."""
     triton = _triton_version()
-    path = _folder() / _digest(repr((request, os.getcwd(), triton, _tool(), _settings())).encode()) if enabled and triton else None
+    path = (
+        _folder() / _digest(repr((request, os.getcwd(), triton, _tool(), _settings())).encode())
+        if enabled and triton
+        else None
+    )
     answer = _load(path) if path is not None else None
     if answer is None:
         from kernel_rewrite.source.files import Project

@@ -118,7 +118,11 @@ def tuner_resets(analysis: Analysis, request: OutputRequest) -> Iterator[Diagnos
     not write."""
     tuning = analysis.tuning
     named = request.parameter in tuning.reset_to_zero
-    if not (named or tuning.unreadable_resets) or FULLY_WRITTEN in request.assumed or _preserved(request.pointwise, 0.0):
+    if (
+        not (named or tuning.unreadable_resets)
+        or FULLY_WRITTEN in request.assumed
+        or _preserved(request.pointwise, 0.0)
+    ):
         return
     span = tuning.span or analysis.kernel.definition_line
     name = request.pointwise.name
@@ -192,7 +196,14 @@ def used_as_helper(analysis: Analysis, request: OutputRequest) -> Iterator[Diagn
         )
 
 
-CHECKS_WITHOUT_OP: tuple[Check, ...] = (only_written, unlowered, launched_with_alias, ambiguous_helpers, cast_pointer, used_as_helper)
+CHECKS_WITHOUT_OP: tuple[Check, ...] = (
+    only_written,
+    unlowered,
+    launched_with_alias,
+    ambiguous_helpers,
+    cast_pointer,
+    used_as_helper,
+)
 """What holds or fails whatever the op is: the part `inspect` reports."""
 
 CHECKS: tuple[Check, ...] = (*CHECKS_WITHOUT_OP, initial_contents, tuner_resets, element_types)

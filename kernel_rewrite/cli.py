@@ -22,14 +22,26 @@ if TYPE_CHECKING:
 
 REFUSED, ERROR = 1, 2
 
-_FORMAT = click.option("--format", "output_format", type=click.Choice(["text", "json"]), default="text", show_default=True)
-_NO_CACHE = click.option("--no-cache", is_flag=True, help="Compute the answer even if it is known for these very files.")
+_FORMAT = click.option(
+    "--format", "output_format", type=click.Choice(["text", "json"]), default="text", show_default=True
+)
+_NO_CACHE = click.option(
+    "--no-cache", is_flag=True, help="Compute the answer even if it is known for these very files."
+)
 _KERNEL = click.option("--kernel", metavar="NAME", help="The kernel to work on; needed when the file has several.")
 _SET = click.option(
-    "--set", "constexprs", multiple=True, metavar="NAME=VALUE", help="Fix a compile-time parameter instead of inferring it."
+    "--set",
+    "constexprs",
+    multiple=True,
+    metavar="NAME=VALUE",
+    help="Fix a compile-time parameter instead of inferring it.",
 )
 _DTYPE = click.option(
-    "--dtype", "dtypes", multiple=True, metavar="PARAM=TYPE", help="Fix an element type, e.g. c_ptr=fp16, instead of inferring it."
+    "--dtype",
+    "dtypes",
+    multiple=True,
+    metavar="PARAM=TYPE",
+    help="Fix an element type, e.g. c_ptr=fp16, instead of inferring it.",
 )
 
 
@@ -63,7 +75,9 @@ def main() -> None:
     metavar="OP|OUT=OP",
     help="The op to apply to what is stored, e.g. relu, 'leaky_relu(0.2)' or c_ptr=gelu. Once for each output.",
 )
-@click.option("-o", "--output", metavar="FILE", help="Where to write; '-' for stdout. Default: <stem>_<op>.py beside the source.")
+@click.option(
+    "-o", "--output", metavar="FILE", help="Where to write; '-' for stdout. Default: <stem>_<op>.py beside the source."
+)
 @click.option("--diff", "show_diff", is_flag=True, help="Print the diff and write nothing.")
 @click.option(
     "--numerics",
@@ -74,7 +88,12 @@ def main() -> None:
 )
 @_SET
 @_DTYPE
-@click.option("--assume", multiple=True, metavar="NAME", help="Take a statement from you: no-alias, fully-written, float-elements.")
+@click.option(
+    "--assume",
+    multiple=True,
+    metavar="NAME",
+    help="Take a statement from you: no-alias, fully-written, float-elements.",
+)
 @_FORMAT
 @_NO_CACHE
 @click.option("--force", is_flag=True, help="Overwrite a file that kernel-rewrite did not generate.")
@@ -104,7 +123,7 @@ def fuse(
         from kernel_rewrite.cache import cached
         from kernel_rewrite.project.files import default_output, write_generated
 
-        options = {
+        options: dict[str, Any] = {
             "kernel": kernel, "numerics": numerics, "constexprs": constexprs, "dtypes": dtypes, "assume": assume
         }  # fmt: skip
 
@@ -198,7 +217,8 @@ def verify(
     Runs on CUDA if there is a device, else in Triton's interpreter. This is the one command that runs your code.
     """
     with _reporting(fused, output_format):
-        from kernel_rewrite.verify import render, to_json, verify as verify_file
+        from kernel_rewrite.verify import render, to_json
+        from kernel_rewrite.verify import verify as verify_file
 
         verification = verify_file(
             fused, calls, original=original, seed=seed, trials=trials, judge=judge, time_limit=time_limit
@@ -402,7 +422,9 @@ def _inspection_text(inspection: Inspection) -> str:
         for access in kernel.accesses:
             target = ", ".join(access.parameters) or "-"
             unseen = "" if access.lowered else "  [in no specialization]"
-            lines.append(f"    {access.span.line}:{access.span.column + 1}  {access.effect:<13} {target:<14} {access.text}{unseen}")
+            lines.append(
+                f"    {access.span.line}:{access.span.column + 1}  {access.effect:<13} {target:<14} {access.text}{unseen}"
+            )
         lines.append(f"  inputs   {', '.join(kernel.inputs) or '-'}")
         for output in kernel.outputs:
             verdict = "write-only" if output.write_only else "cannot take an epilogue"

@@ -8,11 +8,11 @@ from typing import Any
 from kernel_rewrite.analysis import Analysis, analyse
 from kernel_rewrite.diagnostics import FusionRefused
 from kernel_rewrite.fused import EAGER, Options, fused_file
+from kernel_rewrite.request import OutputRequest
+from kernel_rewrite.results import Fused
 from kernel_rewrite.rewrite.confirm import confirm
 from kernel_rewrite.rewrite.edits import apply_edits
 from kernel_rewrite.rewrite.epilogue import epilogue_edits, references
-from kernel_rewrite.request import OutputRequest
-from kernel_rewrite.results import Fused
 from kernel_rewrite.rewrite.stores import StorePlan, plan_stores
 from kernel_rewrite.selection import (
     checked_assumptions,

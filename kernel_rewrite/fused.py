@@ -100,5 +100,7 @@ def statement(proof: WriteOnlyProof) -> str:
     ways = "1 specialization" if count == 1 else f"{count} specializations"
     calls = "1 store" if stores == 1 else f"{stores} stores"
     types = "/".join(sorted({element_type_of(s, proof.output) for s in proof.specializations} - {""}))
-    dead = f" (line {', '.join(str(s.line) for s in proof.unreached)}: no launch compiles it)" if proof.unreached else ""
+    dead = (
+        f" (line {', '.join(str(s.line) for s in proof.unreached)}: no launch compiles it)" if proof.unreached else ""
+    )
     return f"`{proof.output}` ({types}) is only written, by {calls}{dead}, in {ways}"

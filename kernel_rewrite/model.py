@@ -12,7 +12,6 @@ import enum
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-
 # ------------------------------------------------------------------------------------------------ places in source text
 
 

@@ -92,7 +92,9 @@ def choose_kernel(file: SourceFile, project: Project, name: str | None) -> Kerne
         raise FusionRefused((Diagnostic("KR102", f"{file.path} defines no Triton kernel", help=help_text),))
     if len({k.name for k in entries}) > 1:
         labels = tuple(Label(k.definition_line, f"`--kernel {k.name}`") for k in entries[:6])
-        raise FusionRefused((Diagnostic("KR103", f"{file.path} defines {len(entries)} kernels", labels, help=_NAME_ONE),))
+        raise FusionRefused(
+            (Diagnostic("KR103", f"{file.path} defines {len(entries)} kernels", labels, help=_NAME_ONE),)
+        )
     return _defined_once([k for k in defined if k.name == entries[0].name])
 
 

@@ -44,12 +44,16 @@ def test_named_codes_exist(path: Path) -> None:
 
 
 def test_the_index_lists_every_code() -> None:
-    rows = re.findall(r"^\| \[(KR\d{3})\]\(\S+/(KR\d{3})\.md\) \| (.*) \|$", text_of(ROOT / "docs/diagnostics.md"), re.MULTILINE)
+    rows = re.findall(
+        r"^\| \[(KR\d{3})\]\(\S+/(KR\d{3})\.md\) \| (.*) \|$", text_of(ROOT / "docs/diagnostics.md"), re.MULTILINE
+    )
     assert rows == [(code, code, title) for code, title in CODES.items()]
 
 
 def test_every_module_of_the_stages_is_in_the_architecture() -> None:
     text = text_of(ROOT / "docs" / "architecture.md")
-    modules = [p for part in ("source", "ttir", "pointwise", "rewrite") for p in (ROOT / "kernel_rewrite" / part).glob("*.py")]
+    modules = [
+        p for part in ("source", "ttir", "pointwise", "rewrite") for p in (ROOT / "kernel_rewrite" / part).glob("*.py")
+    ]
     missing = [path.name for path in modules if path.name != "__init__.py" and f"{path.name}`" not in text]
     assert not missing

@@ -9,8 +9,6 @@ import re
 import sys
 from pathlib import Path
 
-
-
 import pytest
 from click.testing import CliRunner
 from documents import check

@@ -48,9 +48,7 @@ def skip_unless_supported(case: Path, installed_triton: tuple[int, ...]) -> None
 
 
 @pytest.mark.parametrize("case", REWRITES, ids=lambda case: case.name)
-def test_rewrite(
-    case: Path, monkeypatch: pytest.MonkeyPatch, accept: bool, installed_triton: tuple[int, ...]
-) -> None:
+def test_rewrite(case: Path, monkeypatch: pytest.MonkeyPatch, accept: bool, installed_triton: tuple[int, ...]) -> None:
     skip_unless_supported(case, installed_triton)
     code, fused, messages = run_fuse(case, monkeypatch)
     assert code == 0, messages
@@ -60,9 +58,7 @@ def test_rewrite(
 
 
 @pytest.mark.parametrize("case", REFUSALS, ids=lambda case: case.name)
-def test_refusal(
-    case: Path, monkeypatch: pytest.MonkeyPatch, accept: bool, installed_triton: tuple[int, ...]
-) -> None:
+def test_refusal(case: Path, monkeypatch: pytest.MonkeyPatch, accept: bool, installed_triton: tuple[int, ...]) -> None:
     skip_unless_supported(case, installed_triton)
     code, fused, messages = run_fuse(case, monkeypatch)
     assert code == 1, messages or fused

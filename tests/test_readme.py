@@ -34,7 +34,9 @@ def test_the_diff_at_the_top_is_a_real_one() -> None:
 
 def test_the_python_example(tmp_path: Path) -> None:
     shutil.copy(ROOT / "fixtures" / "matmul.py", tmp_path)
-    [example] = [block for block in blocks_of(README.read_text(encoding="utf-8"), "python") if "kernel_rewrite" in block]
+    [example] = [
+        block for block in blocks_of(README.read_text(encoding="utf-8"), "python") if "kernel_rewrite" in block
+    ]
     code = f"import sys; sys.path.insert(0, {str(ROOT)!r})\n{example}"
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=tmp_path)
     assert run.returncode == 0, run.stderr

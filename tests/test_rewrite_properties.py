@@ -61,9 +61,7 @@ ATOMS = st.sampled_from(
         "x if y else lambda: z",
     ]
 )
-BINARY = st.sampled_from(
-    [*"+ - * / // % ** @ & | ^ << >> < <= == != and or in is".split(), "not in", "is not"]  # noqa: SIM905
-)
+BINARY = st.sampled_from([*"+ - * / // % ** @ & | ^ << >> < <= == != and or in is".split(), "not in", "is not"])
 UNARY = st.sampled_from(["-", "+", "~", "not "])
 
 

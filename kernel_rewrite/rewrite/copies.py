@@ -97,9 +97,7 @@ def _cannot_copy(function: Function, file: SourceFile, what: str) -> Diagnostic:
 
 
 def _uses_name(function: Function, name: str) -> bool:
-    nodes: Iterator[ast.AST] = (
-        node for part in (function.node.args, *function.node.body) for node in ast.walk(part)
-    )
+    nodes: Iterator[ast.AST] = (node for part in (function.node.args, *function.node.body) for node in ast.walk(part))
     return any(isinstance(node, ast.Name) and node.id == name for node in nodes)
 
 

@@ -42,6 +42,7 @@ from kernel_rewrite.source.values import (
 # Stands for the stored value while the expression is built; no identifier of a real program.
 _VALUE = "__stored_value__"
 
+
 @dataclass(frozen=True, slots=True)
 class Rewrite:
     """The edits that carry out `plans`, and the copies of helpers among them."""
@@ -70,9 +71,7 @@ def references(analysis: Analysis) -> frozenset[tuple[FunctionRef, int, int]]:
     return frozenset(found)
 
 
-def epilogue_edits(
-    plans: Iterable[tuple[StorePlan, Pointwise]], analysis: Analysis, numerics: str
-) -> Rewrite:
+def epilogue_edits(plans: Iterable[tuple[StorePlan, Pointwise]], analysis: Analysis, numerics: str) -> Rewrite:
     """The edits of the kernel's file that make each plan's stores store E(value).
 
     Raises FusionRefused(KR213) for a store that cannot be edited, or a helper of another file that cannot be copied here.

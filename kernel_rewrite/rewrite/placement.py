@@ -28,7 +28,8 @@ def added_imports(around: Surroundings, lines: Iterable[str], above: int) -> Ite
     candidates = inside or [node for node in around.imports if (node.end_lineno or node.lineno) < above]
     triton = [node for node in candidates if "triton" in ast.unparse(node)]
     language = [node for node in triton if "language" in ast.unparse(node)]
-    beside = (language or triton or candidates or [None])[-1]
+    choice = language or triton or candidates
+    beside = choice[-1] if choice else None
     for text in dict.fromkeys(lines):
         if beside is None:
             yield Addition(above, around.body[0].col_offset, text, is_import=True)
@@ -52,7 +53,7 @@ def added_below(definition: ast.FunctionDef, text: str) -> Addition:
 
 def first_line(file: SourceFile, statement: ast.stmt) -> int:
     """The line a statement starts on, with its decorators and the comment lines that stand directly above them."""
-    decorators = getattr(statement, "decorator_list", [])
+    decorators: list[ast.expr] = getattr(statement, "decorator_list", [])
     line = min([statement.lineno, *(decorator.lineno for decorator in decorators)])
     while line > 1 and _line(file, line - 1).lstrip().startswith("#") and "kernel-rewrite" not in _line(file, line - 1):
         line -= 1

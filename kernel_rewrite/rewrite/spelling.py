@@ -117,8 +117,8 @@ def bound_names(body: Iterable[ast.stmt]) -> Iterator[str]:
             case ast.FunctionDef(name=name) | ast.AsyncFunctionDef(name=name) | ast.ClassDef(name=name):
                 yield name
             case _:
-                names = (node for node in ast.walk(statement) if isinstance(node, ast.Name))
-                yield from (name.id for name in names if not isinstance(name.ctx, ast.Load))
+                found = (node for node in ast.walk(statement) if isinstance(node, ast.Name))
+                yield from (node.id for node in found if not isinstance(node.ctx, ast.Load))
 
 
 def import_statements(body: Iterable[ast.stmt]) -> list[ast.Import | ast.ImportFrom]:

@@ -6,7 +6,16 @@ import ast
 from collections.abc import Container, Iterator, Mapping
 from dataclasses import dataclass
 
-from kernel_rewrite.model import Closure, Function, FunctionRef, Location, MemoryAccess, MemoryEffect, Span, TritonObject
+from kernel_rewrite.model import (
+    Closure,
+    Function,
+    FunctionRef,
+    Location,
+    MemoryAccess,
+    MemoryEffect,
+    Span,
+    TritonObject,
+)
 from kernel_rewrite.source.names import callee
 
 
@@ -33,7 +42,16 @@ class AccessForm:
 
 
 _READ, _WRITE, _ATOMIC = MemoryEffect.READ, MemoryEffect.WRITE, MemoryEffect.ACCUMULATE
-_LOAD = ("pointer", "mask", "other", "boundary_check", "padding_option", "cache_modifier", "eviction_policy", "volatile")
+_LOAD = (
+    "pointer",
+    "mask",
+    "other",
+    "boundary_check",
+    "padding_option",
+    "cache_modifier",
+    "eviction_policy",
+    "volatile",
+)
 _STORE = ("pointer", "value", "mask", "boundary_check", "cache_modifier", "eviction_policy")
 _ATOMIC_RMW = ("pointer", "val", "mask", "sem", "scope")
 
@@ -59,7 +77,12 @@ POINTER_STYLES: tuple[AccessForm, ...] = (
     _method("store", "tt.descriptor_store", _WRITE, ("offsets", "value"), value="value", element_type="{}.dtype"),
     _method("gather", "tt.descriptor_gather", _READ, ("x_offsets", "y_offset")),
     _method(
-        "scatter", "tt.descriptor_scatter", _WRITE, ("value", "x_offsets", "y_offset"), value="value", element_type="{}.dtype"
+        "scatter",
+        "tt.descriptor_scatter",
+        _WRITE,
+        ("value", "x_offsets", "y_offset"),
+        value="value",
+        element_type="{}.dtype",
     ),
     _form("triton.language.load_tensor_descriptor", "tt.descriptor_load", _READ, ("desc", "offsets")),
     _form(
@@ -208,7 +231,11 @@ class SourceCalls:
         around = [call.span for call in self._helpers[function.ref] if call.span.contains(place)]
         if around:
             return max(around)
-        spans = [Span.of(place.file, s) for s in ast.walk(function.node) if isinstance(s, ast.stmt) and s is not function.node]
+        spans = [
+            Span.of(place.file, s)
+            for s in ast.walk(function.node)
+            if isinstance(s, ast.stmt) and s is not function.node
+        ]
         holding = [span for span in spans if span.line <= place.line <= span.end_line]
         return max(holding, default=Span(place.file, place.line, place.column, place.line, place.column + 1))
 

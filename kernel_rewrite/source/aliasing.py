@@ -112,7 +112,9 @@ def _value(node: ast.expr, values: Mapping[str, object]) -> object:
         case ast.Compare(left=left, ops=[op], comparators=[right]) if type(op) in COMPARE:
             one, other = _value(left, values), _value(right, values)
             numbers = all(isinstance(value, (bool, int, float, str)) for value in (one, other))
-            if numbers and (isinstance(op, (ast.Eq, ast.NotEq)) or not isinstance(one, str) and not isinstance(other, str)):
+            if numbers and (
+                isinstance(op, (ast.Eq, ast.NotEq)) or (not isinstance(one, str) and not isinstance(other, str))
+            ):
                 return COMPARE[type(op)](one, other)
     return GIVEN
 
@@ -244,8 +246,9 @@ class Flow:
                 known = self._read(test, known)
                 ends = [self._under(test, True, body, known), self._under(test, False, orelse, known)]
                 return _joined(*ends)
-            case ast.For(target=target, iter=iterator, body=body, orelse=orelse) | ast.AsyncFor(
-                target=target, iter=iterator, body=body, orelse=orelse
+            case (
+                ast.For(target=target, iter=iterator, body=body, orelse=orelse)
+                | ast.AsyncFor(target=target, iter=iterator, body=body, orelse=orelse)
             ):
                 known = self._read(iterator, known)
                 known = self._loop([*body], known, target)
@@ -398,10 +401,12 @@ class Flow:
                 return _stepped(inner, "item", key) if fixed else _stepped(inner, "part", _position(node))
             case ast.IfExp(test=test, body=body, orelse=orelse):
                 then, other = self._conditions_of([(test, True)]), self._conditions_of([(test, False)])
-                return frozenset((
-                    *(_under(place, then) for place in self.places(body, deeper)),
-                    *(_under(place, other) for place in self.places(orelse, deeper)),
-                ))
+                return frozenset(
+                    (
+                        *(_under(place, then) for place in self.places(body, deeper)),
+                        *(_under(place, other) for place in self.places(orelse, deeper)),
+                    )
+                )
             case ast.BoolOp(values=values):
                 return frozenset().union(*(self.places(value, deeper) for value in values))
             case ast.NamedExpr(value=value) | ast.Starred(value=value) | ast.Await(value=value):

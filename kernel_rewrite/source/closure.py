@@ -219,9 +219,9 @@ def _launch_target(node: ast.AST) -> ast.expr | None:
     if not isinstance(node, ast.Call):
         return None
     target: ast.expr
-    if isinstance(node.func, ast.Subscript):
-        target = node.func.value
-    elif isinstance(node.func, ast.Attribute) and node.func.attr in _LAUNCH_METHODS:
+    if isinstance(node.func, ast.Subscript) or (
+        isinstance(node.func, ast.Attribute) and node.func.attr in _LAUNCH_METHODS
+    ):
         target = node.func.value
     else:
         return None
@@ -382,9 +382,11 @@ def _without_locals(node: ast.FunctionDef, found: list[Use]) -> tuple[Use, ...]:
     first = _first_assignments(node)
     kept = []
     for use in found:
-        if use.node in outside or use.root not in hidden:
-            kept.append(use)
-        elif use.root not in parameters and (use.node.lineno, use.node.col_offset) < first.get(use.root, (0, 0)):
+        if (
+            use.node in outside
+            or use.root not in hidden
+            or (use.root not in parameters and (use.node.lineno, use.node.col_offset) < first.get(use.root, (0, 0)))
+        ):
             kept.append(use)
     return tuple(kept)
 
@@ -460,7 +462,7 @@ class _Builder:
 
     def bindings(self) -> dict[str, dict[str, Binding]]:
         result = {}
-        for self.file, table in self.names.items():
+        for self.file, table in self.names.items():  # noqa: B020
             result[self.file] = {name: self.binding(entry) for name, entry in table.items()}
         return result
 

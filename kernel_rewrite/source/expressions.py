@@ -78,7 +78,6 @@ class _Substitution(cst.CSTTransformer):
         self._name = name
         self._value = value
 
-
     def leave_Name(self, original_node: cst.Name, updated_node: cst.Name) -> cst.BaseExpression:
         return grouped(self._value) if original_node.value == self._name else updated_node
 

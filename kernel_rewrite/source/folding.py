@@ -149,8 +149,7 @@ TRITON_FUNCTIONS: Mapping[str, Callable[..., object]] = {
 }
 
 BUILTIN_FUNCTIONS: Mapping[str, Callable[..., object]] = {
-    function.__name__: function
-    for function in (min, max, abs, len, int, float, bool, str, round, sum, tuple, list)
+    function.__name__: function for function in (min, max, abs, len, int, float, bool, str, round, sum, tuple, list)
 }
 
 EXTERNAL_FUNCTIONS: Mapping[str, Callable[..., object]] = {

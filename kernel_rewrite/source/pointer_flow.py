@@ -22,7 +22,9 @@ _NOTHING: Roots = frozenset()
 
 # `p.dtype`, `p.shape`: a fact about a pointer, not a pointer.
 _FACTS = {"dtype", "type", "shape", "numel", "rank", "block_type", "element_ty"}
-_READS = {form.callee for form in POINTER_STYLES if form.effect is MemoryEffect.READ and not form.callee.startswith(".")}
+_READS = {
+    form.callee for form in POINTER_STYLES if form.effect is MemoryEffect.READ and not form.callee.startswith(".")
+}
 
 MAXIMUM_PATHS = 20000
 """How many ways through helper calls are followed before they are called too many."""
@@ -102,9 +104,7 @@ class PointerFlow:
                 self._enter(target, self._entry(helper_call, target, context.at_call.get(id(node), {}), function))
         return context
 
-    def _entry(
-        self, call: HelperCall, target: Function, environment: Environment, function: Function
-    ) -> Environment:
+    def _entry(self, call: HelperCall, target: Function, environment: Environment, function: Function) -> Environment:
         """What the parameters of a helper may point into at one call of it."""
         entry: Environment = {}
         for parameter, argument in bound_arguments(call.node, target):

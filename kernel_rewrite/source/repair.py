@@ -147,7 +147,11 @@ class Alternatives:
         self.helped: list[dict[str, object]] = []
 
     def repaired(
-        self, failure: Failure, failed: Specialization, lower: Callable[[Specialization], Failure | None], tries: int = 10
+        self,
+        failure: Failure,
+        failed: Specialization,
+        lower: Callable[[Specialization], Failure | None],
+        tries: int = 10,
     ) -> Specialization | None:
         """A specialization that takes the decisions of `failed` and that `lower` accepts; None when none is found."""
         decisions = self.decisions(failed)

@@ -34,6 +34,7 @@ MAXIMUM_EXTRA_TRACES = 100
 Assignment = tuple[tuple[str, object], ...]
 """What differs from the base: (axis, choice) pairs in order. An axis is a parameter or "autotune"."""
 
+
 class Failure(Protocol):
     """What is read of a `ttir.lower.LoweringFailure`."""
 
@@ -141,7 +142,9 @@ def _settled(site: Site, found: list[tuple[Assignment, Trace]], axes: _Axes, exh
     signature = axes.signature
     fixed = {Evidence.OVERRIDE, Evidence.AUTOTUNE} if signature.tuning.complete else {Evidence.OVERRIDE}
     names = frozenset().union(*(trace.dependencies.get(site, frozenset()) for _, trace in found))
-    tried = {n for n, types in axes.elements.items() if exhausted and ELEMENT_TYPE in names and len(types) == len(ELEMENTS)}
+    tried = {
+        n for n, types in axes.elements.items() if exhausted and ELEMENT_TYPE in names and len(types) == len(ELEMENTS)
+    }
     names = names - {ELEMENT_TYPE} - tried
     return MODULE_CONSTANT not in names and all(signature[name].evidence in fixed for name in names)
 

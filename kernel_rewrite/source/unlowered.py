@@ -70,9 +70,7 @@ def _is_opaque(reached: Reached, calls: SourceCalls) -> bool:
     return bound is None and not isinstance(node.func, ast.Attribute)
 
 
-def unlowered_code(
-    output: str, found: Uncovered, complete: bool, overridden: bool
-) -> Iterator[Diagnostic]:
+def unlowered_code(output: str, found: Uncovered, complete: bool, overridden: bool) -> Iterator[Diagnostic]:
     """KR206 and KR207 for what is `uncovered`.
 
     With every combination of compile-time values that a launch can have lowered (`complete`), it is dead code. With values

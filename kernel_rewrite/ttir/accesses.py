@@ -62,7 +62,6 @@ _NOTHING: _Roots = frozenset()
 _ELSEWHERE = _Token(ANYWHERE)
 
 
-
 @dataclass(frozen=True, slots=True)
 class _Way:
     """How a token came to a value: the argument of the function it entered by, as which token (None for one made
@@ -153,9 +152,7 @@ class _Analysis:
         if not ways:
             return _Summary(results, ())
         where = function.location or _UNKNOWN_LOCATION
-        return _Summary(
-            results, (_Access(MemoryEffect.UNKNOWN, "tt.call", _sorted(ways), where, reason=reason),)
-        )
+        return _Summary(results, (_Access(MemoryEffect.UNKNOWN, "tt.call", _sorted(ways), where, reason=reason),))
 
 
 _UNKNOWN_LOCATION = Location("", 0, 0)
@@ -261,9 +258,7 @@ class _Frame:
         if parent is None or parent.name not in ("scf.for", "scf.while", "scf.if"):
             raise InternalError(f"`{operation.name}` stands outside a loop or a branch: {operation.text}")
         if operation.name == "scf.condition":
-            for value, argument, result in zip(
-                values[1:], parent.regions[1].arguments, parent.results, strict=True
-            ):
+            for value, argument, result in zip(values[1:], parent.regions[1].arguments, parent.results, strict=True):
                 self._edge(value, argument)
                 self._edge(value, result)
         elif parent.name == "scf.if":

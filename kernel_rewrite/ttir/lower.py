@@ -84,9 +84,7 @@ class Compiler:
         self._errors = tempfile.TemporaryFile()
         environment = {name: value for name, value in os.environ.items() if name != "TRITON_INTERPRET"}
         package_root = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
-        environment["PYTHONPATH"] = os.pathsep.join(
-            [*filter(None, [environment.get("PYTHONPATH")]), package_root]
-        )
+        environment["PYTHONPATH"] = os.pathsep.join([*filter(None, [environment.get("PYTHONPATH")]), package_root])
         self._process = subprocess.Popen(
             [sys.executable, "-m", "kernel_rewrite.ttir.worker"],
             stdin=subprocess.PIPE,

@@ -301,7 +301,7 @@ def _split_types(body: str, masked: str) -> tuple[str, str]:
     depth, cut = 0, -1
     if " : " not in masked:
         # without operands there is no colon: tt.elementwise_inline_asm "mov.u32 $0, %smid;" {...} -> i32
-        before, arrow, after = masked.partition(" -> ")
+        before, arrow, _ = masked.partition(" -> ")
         return (body[: len(before)], body[len(before) + 1 :].strip()) if arrow else (body, "")
     for match in _BRACKET.finditer(masked):
         token = match[0]

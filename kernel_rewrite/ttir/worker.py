@@ -8,7 +8,6 @@ All code that depends on the Triton version lives here and in `lower.py`.
 """
 
 from __future__ import annotations
-
 import __future__ as future
 
 import ast
@@ -91,7 +90,9 @@ def _build(closure: dict[str, Any], jitted: Jitted) -> Any:
                 _bind(namespaces.setdefault(file, {}), name, value, {})
     kernel = closure["functions"][0]
     node = definitions[kernel["file"]][kernel["line"]]
-    text = _without_unknown_defaults(_newlines_as_read(closure["texts"][kernel["file"]]), node, namespaces[kernel["file"]])
+    text = _without_unknown_defaults(
+        _newlines_as_read(closure["texts"][kernel["file"]]), node, namespaces[kernel["file"]]
+    )
     _show_to_inspect(kernel["file"], text)
     for function in closure["functions"]:
         file, name = function["file"], function["name"]

@@ -1,5 +1,4 @@
 """What a kernel needs, found without running anything."""
-# ruff: noqa: E501 (a row of a table is one line)
 
 from __future__ import annotations
 
@@ -239,14 +238,23 @@ def test_what_is_not_triton_jit_is_left_alone(source: str) -> None:
 
 
 def test_the_decorator_stack_and_options_are_kept(tmp_path: Path) -> None:
-    source = HEAD + "@libentry()\n@triton.autotune([], key=['n'])\n@triton.jit(noinline=True, debug=unknown())\ndef k(p): pass\n"
+    source = (
+        HEAD
+        + "@libentry()\n@triton.autotune([], key=['n'])\n@triton.jit(noinline=True, debug=unknown())\ndef k(p): pass\n"
+    )
     tree = Tree(tmp_path, {"main.py": source})
     definition = tree.definition("k")
-    assert [ast.unparse(d).partition("(")[0] for d in definition.decorators] == ["libentry", "triton.autotune", "triton.jit"]
+    assert [ast.unparse(d).partition("(")[0] for d in definition.decorators] == [
+        "libentry",
+        "triton.autotune",
+        "triton.jit",
+    ]
     assert dict(tree.closure("k").kernel.jit_options) == {"noinline": True}
 
 
-ENTRIES = HEAD + """
+ENTRIES = (
+    HEAD
+    + """
 @triton.jit
 def helper(x):
     return x + 1
@@ -299,6 +307,7 @@ def host(x):
     k = launched
     k[(2,)](x)
 """
+)
 
 
 def test_entries_are_what_is_launched_or_only_writes(tmp_path: Path) -> None:
@@ -344,7 +353,9 @@ def test_load_has_one_spelling(tmp_path: Path, head: str, call: str) -> None:
 
 
 def test_libdevice_keeps_its_module(tmp_path: Path) -> None:
-    source = HEAD + "from triton.language.extra.cuda import libdevice as ld\nfrom triton.language.extra import libdevice\n"
+    source = (
+        HEAD + "from triton.language.extra.cuda import libdevice as ld\nfrom triton.language.extra import libdevice\n"
+    )
     source += "pow = libdevice.pow\n" + kernel_storing("ld.exp(pow(n, 2)) + tl.math.rsqrt(n) + libdevice.tanh(n)")
     bindings = Tree(tmp_path, {"main.py": source}).bindings()
     assert bindings["ld"] == TritonObject("triton.language.extra.cuda.libdevice")
@@ -392,15 +403,40 @@ HELPER = HEAD + "ONE = tl.constexpr(1)\n@triton.jit\ndef act(x):\n    return x +
         ({"pkg/b/util.py": HELPER}, "from pkg.b import util", "util.act(n)", "pkg/b/util.py"),
         ({"pkg/b/util.py": HELPER}, "import pkg.b.util", "pkg.b.util.act(n)", "pkg/b/util.py"),
         ({"pkg/b/util.py": HELPER}, "import pkg.b.util as u", "u.act.fn(n)", "pkg/b/util.py"),
-        ({"pkg/b/util.py": HELPER, "pkg/b/__init__.py": "from .util import act"}, "from pkg.b import act", "act(n)", "pkg/b/util.py"),
-        ({"pkg/b/util.py": HELPER, "pkg/b/__init__.py": "from .util import act as g"}, "from .. import b", "b.g(n)", "pkg/b/util.py"),
-        ({"pkg/b/util.py": HELPER, "pkg/b/__init__.py": "from .util import *"}, "from pkg.b import act", "act(n)", "pkg/b/util.py"),
+        (
+            {"pkg/b/util.py": HELPER, "pkg/b/__init__.py": "from .util import act"},
+            "from pkg.b import act",
+            "act(n)",
+            "pkg/b/util.py",
+        ),
+        (
+            {"pkg/b/util.py": HELPER, "pkg/b/__init__.py": "from .util import act as g"},
+            "from .. import b",
+            "b.g(n)",
+            "pkg/b/util.py",
+        ),
+        (
+            {"pkg/b/util.py": HELPER, "pkg/b/__init__.py": "from .util import *"},
+            "from pkg.b import act",
+            "act(n)",
+            "pkg/b/util.py",
+        ),
         ({"pkg/a/util.py": HELPER}, "from .util import *", "act(n)", "pkg/a/util.py"),
         ({"other.py": HELPER}, "from other import act", "act(n)", "other.py"),
         ({"src/lib/util.py": HELPER}, "from lib.util import act", "act(n)", "src/lib/util.py"),
         ({"pkg/a/beside.py": HELPER}, "from beside import act", "act(n)", "pkg/a/beside.py"),
-        ({"pkg/a/util.py": HELPER}, "try:\n    from fast import act\nexcept ImportError:\n    from .util import act", "act(n)", "pkg/a/util.py"),
-        ({"pkg/a/util.py": HELPER}, "def lazy():\n    pass\nfrom .util import act\nmine = act", "mine(n)", "pkg/a/util.py"),
+        (
+            {"pkg/a/util.py": HELPER},
+            "try:\n    from fast import act\nexcept ImportError:\n    from .util import act",
+            "act(n)",
+            "pkg/a/util.py",
+        ),
+        (
+            {"pkg/a/util.py": HELPER},
+            "def lazy():\n    pass\nfrom .util import act\nmine = act",
+            "mine(n)",
+            "pkg/a/util.py",
+        ),
     ],
 )
 def test_helpers_are_found_through_imports(
@@ -437,7 +473,9 @@ def test_import_cycles_end(tmp_path: Path) -> None:
 
 def test_libraries_are_never_read(tmp_path: Path) -> None:
     poison = {name: "def (:\n" for name in ("torch.py", "triton.py", "numpy.py", "math.py")}
-    source = HEAD + "import torch, math\nfrom third_party import thing\n" + kernel_storing("thing(math.pi) + torch.ones")
+    source = (
+        HEAD + "import torch, math\nfrom third_party import thing\n" + kernel_storing("thing(math.pi) + torch.ones")
+    )
     tree = Tree(tmp_path, {**poison, "main.py": source})
     reasons = {name: reason for _, name, reason in unresolved(tree.closure())}
     assert reasons == {
@@ -516,7 +554,9 @@ def test_what_only_a_run_decides_is_recorded(
     binding = tree.bindings()["X"]
     assert isinstance(binding, Constant) and binding.value == expected
     assert closure.assumed_names
-    assert [a.value for note in closure.assumed_names for a in note.alternatives if isinstance(a, Constant)] == alternatives
+    assert [
+        a.value for note in closure.assumed_names for a in note.alternatives if isinstance(a, Constant)
+    ] == alternatives
 
 
 @pytest.mark.parametrize(
@@ -547,7 +587,9 @@ def test_what_is_unresolved_says_why(tmp_path: Path, head: str, reason: str) -> 
 
 
 def test_cuda_branch_comes_first_for_functions(tmp_path: Path) -> None:
-    source = HEAD + """
+    source = (
+        HEAD
+        + """
 if is_hip():
     @triton.jit
     def act(x):
@@ -559,6 +601,7 @@ else:
     def act(x):
         return x + 1
 """
+    )
     closure = Tree(tmp_path, {"main.py": source + kernel_storing("act(n)")}).closure()
     assert ast.unparse(closure.functions[1].node.body[0]) == "return x + 1"
     assert len(closure.assumed_names) == 1
@@ -600,7 +643,9 @@ def test_functions_handed_on_are_part_of_the_closure(tmp_path: Path) -> None:
 
 
 def test_locals_hide_globals(tmp_path: Path) -> None:
-    source = HEAD + """
+    source = (
+        HEAD
+        + """
 from somewhere import n, j, k, m, late, w
 @triton.jit
 def act(x): return x
@@ -615,6 +660,7 @@ def kernel(p, n, act):
     tl.store(p, [q for q in (1, 2)])
     print(early, late)
 """
+    )
     tree = Tree(tmp_path, {"main.py": source})
     closure = tree.closure()
     assert names(closure) == ["kernel"]
@@ -624,7 +670,9 @@ def kernel(p, n, act):
 
 
 def test_a_local_hides_the_global_that_another_function_uses(tmp_path: Path) -> None:
-    source = HEAD + """
+    source = (
+        HEAD
+        + """
 @triton.jit
 def act(x): return x
 @triton.jit
@@ -633,6 +681,7 @@ def other(x): return act(x)
 def kernel(p, act):
     tl.store(p, act(other(1)))
 """
+    )
     closure = Tree(tmp_path, {"main.py": source}).closure()
     kernel, other = closure.functions[:2]
     (in_other,) = (node for node in ast.walk(other.node) if isinstance(node, ast.Call))
@@ -649,7 +698,9 @@ def test_annotations_that_triton_never_evaluates_are_not_unresolved(tmp_path: Pa
 
 
 def test_two_functions_of_one_name_are_refused(tmp_path: Path) -> None:
-    source = HEAD + "@triton.jit\ndef act(x):\n    return x\nfirst = act\n@triton.jit\ndef act(x):\n    return first(x)\n"
+    source = (
+        HEAD + "@triton.jit\ndef act(x):\n    return x\nfirst = act\n@triton.jit\ndef act(x):\n    return first(x)\n"
+    )
     with pytest.raises(FusionRefused) as refused:
         Tree(tmp_path, {"main.py": source + kernel_storing("act(n)")}).closure()
     (diagnostic,) = refused.value.diagnostics
@@ -662,7 +713,9 @@ def test_builtins_need_no_binding(tmp_path: Path) -> None:
 
 
 def test_nested_kernels_see_the_factory(tmp_path: Path) -> None:
-    source = HEAD + """
+    source = (
+        HEAD
+        + """
 SCALE = tl.constexpr(1)
 def make(width):
     SCALE = tl.constexpr(2)
@@ -675,6 +728,7 @@ def make(width):
         tl.store(p + offset, act(width))
     return kernel
 """
+    )
     tree = Tree(tmp_path, {"main.py": source})
     closure = tree.closure()
     assert names(closure) == ["kernel", "act"]
@@ -684,7 +738,9 @@ def make(width):
 
 
 def test_one_name_with_two_meanings_is_refused(tmp_path: Path) -> None:
-    source = HEAD + """
+    source = (
+        HEAD
+        + """
 SCALE = tl.constexpr(1)
 @triton.jit
 def outer(x):
@@ -695,6 +751,7 @@ def make():
     def kernel(p):
         tl.store(p, outer(SCALE))
 """
+    )
     with pytest.raises(FusionRefused) as refused:
         Tree(tmp_path, {"main.py": source}).closure()
     assert refused.value.diagnostics[0].code == "KR104"
@@ -724,7 +781,10 @@ def test_recursion_and_mutual_calls_end(tmp_path: Path) -> None:
 def test_constexpr_functions_are_kept_when_they_are_arithmetic(
     tmp_path: Path, decorator: str, body: str, plain: bool
 ) -> None:
-    source = HEAD + f"WIDTH = 4\ndef double(x):\n    return x * WIDTH\ndef host(x):\n    return x.run()\n@{decorator}\ndef pick(x):\n    {body}\n"
+    source = (
+        HEAD
+        + f"WIDTH = 4\ndef double(x):\n    return x * WIDTH\ndef host(x):\n    return x.run()\n@{decorator}\ndef pick(x):\n    {body}\n"
+    )
     closure = Tree(tmp_path, {"main.py": source + kernel_storing("pick(BLOCK)")}).closure()
     assert (names(closure)[:2] == ["kernel", "pick"]) is plain
     assert (unresolved(closure) == ()) is plain
@@ -737,7 +797,9 @@ def test_namespaces_list_the_members_in_use(tmp_path: Path) -> None:
     files = {
         "conf/__init__.py": "A = 1\nB = 2\n",
         "conf/deep.py": HEAD + "C = tl.constexpr(3)\n",
-        "main.py": HEAD + "import conf\nimport conf.deep\n" + kernel_storing("conf.A + conf.deep.C.value + conf.missing"),
+        "main.py": HEAD
+        + "import conf\nimport conf.deep\n"
+        + kernel_storing("conf.A + conf.deep.C.value + conf.missing"),
     }
     tree = Tree(tmp_path, files)
     conf = tree.bindings()["conf"]
@@ -771,7 +833,10 @@ FAST = "import os\nimport triton.language.extra.libdevice as ld\n"
     [
         (FAST + "if os.environ.get('FAST'):\n    f = ld.fast_expf\nelse:\n    f = tl.exp", True),
         (FAST + "f = ld.fast_expf if os.environ.get('FAST') else tl.exp", True),
-        (FAST + "def choose():\n    return ld.fast_expf if os.environ.get('FAST') == '1' else tl.exp\nf = choose()", True),
+        (
+            FAST + "def choose():\n    return ld.fast_expf if os.environ.get('FAST') == '1' else tl.exp\nf = choose()",
+            True,
+        ),
         (
             FAST + "if os.environ.get('FAST'):\n    @triton.jit\n    def f(x): return ld.fast_expf(x.to(tl.float32))\n"
             "else:\n    @triton.jit\n    def f(x):\n        'e to the x'\n        return tl.exp(x)",
@@ -806,7 +871,9 @@ def test_what_a_constant_is_chosen_from_is_not_harmless(tmp_path: Path) -> None:
 
 def test_a_helper_that_is_defined_twice_is_no_entry(tmp_path: Path) -> None:
     put = "    @triton.jit\n    def put(p, v):\n        tl.store(p, v)\n"
-    source = f"{HEAD}import torch\nif torch.version.hip:\n{put}else:\n{put}\n@triton.jit\ndef kernel(p):\n    put(p, 1.0)\n"
+    source = (
+        f"{HEAD}import torch\nif torch.version.hip:\n{put}else:\n{put}\n@triton.jit\ndef kernel(p):\n    put(p, 1.0)\n"
+    )
     tree = Tree(tmp_path, {"main.py": source})
     assert [k.name for k in kernels(tree.file, tree.project) if k.entry] == ["kernel"]
 

@@ -8,8 +8,8 @@ from textwrap import dedent
 import pytest
 
 from kernel_rewrite.model import Closure, Evidence, Specialization
-from kernel_rewrite.source.branches import _DTYPE_QUESTIONS
 from kernel_rewrite.source.autotune import tuning
+from kernel_rewrite.source.branches import _DTYPE_QUESTIONS
 from kernel_rewrite.source.closure import close, kernels
 from kernel_rewrite.source.files import Project, source_from_text
 from kernel_rewrite.source.launches import launches
@@ -417,7 +417,9 @@ def test_no_launch_reads_a_variable_that_was_never_assigned() -> None:
     ],
 )
 def test_what_another_type_or_file_could_change_is_not_impossible(body: str) -> None:
-    failures, found, closure, _ = failed(kernel("x, A: tl.constexpr", "v0 = 1.0\nx1 = tl.load(x) + tl.exp(tl.load(x))\n" + body))
+    failures, found, closure, _ = failed(
+        kernel("x, A: tl.constexpr", "v0 = 1.0\nx1 = tl.load(x) + tl.exp(tl.load(x))\n" + body)
+    )
     assert failures
     assert not any(impossible(failure, found, closure) for failure in failures)
 
@@ -438,7 +440,9 @@ def test_a_repaired_alternative_keeps_its_decisions() -> None:
     body = "if HAS:\n    tl.static_assert(x.dtype.element_ty == tl.int64)\ntl.store(x, 0)"
     failures, found, closure, project = failed(kernel("x, HAS: tl.constexpr", body))
     (failure,) = [f for f in failures if dict(f.specialization.constexprs)["HAS"]]
-    repaired = Alternatives(closure, found.signature).repaired(failure, failure.specialization, lowering(closure, project))
+    repaired = Alternatives(closure, found.signature).repaired(
+        failure, failure.specialization, lowering(closure, project)
+    )
     assert repaired is None or dict(repaired.constexprs)["HAS"] is True
 
 

@@ -46,7 +46,7 @@ def p(names: str, pointer: str = "*fp32", **others: Any) -> dict[str, Any]:
     for name in names.split():
         if name in others:
             signature[name] = others[name]
-        elif name.isupper() and len(name) > 1 or name in ("X", "Y"):
+        elif (name.isupper() and len(name) > 1) or name in ("X", "Y"):
             signature[name] = "constexpr"
         elif name in ("n", "M", "N", "K", "nx", "ny", "which", "stride", "one"):
             signature[name] = "i32"
@@ -68,9 +68,7 @@ CASES = [
     Case("M05", "plain.mul2_inplace", p("x n BLOCK"), "R x, W x", {"x": "KR201"}, B),
     Case("M06", "memory.asm_pure", p("a o BLOCK"), "R a, W o", {"o": ""}, B),
     Case("M07", "memory.asm_impure", p("a o BLOCK"), "R a, U a|o, W o", {"o": "KR203"}, B),
-    Case(
-        "M08-copy", "block_pointers.copies_block", p("a o M N", F16), "R a, W o", {"o": ""}, until=NO_BLOCK_POINTERS
-    ),
+    Case("M08-copy", "block_pointers.copies_block", p("a o M N", F16), "R a, W o", {"o": ""}, until=NO_BLOCK_POINTERS),
     Case(
         "M08-for", "block_pointers.advances_in_for", p("a o M N", F16), "R a, W o", {"o": ""}, until=NO_BLOCK_POINTERS
     ),

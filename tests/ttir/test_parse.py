@@ -236,7 +236,7 @@ def test_generic_operations_with_regions() -> None:
 
 def test_calls() -> None:
     plain, quoted = operations(
-        '    tt.call @__main__.helper__Pfp16(%a) : (!tt.ptr<f32>) -> () loc(#loc1)\n'
+        "    tt.call @__main__.helper__Pfp16(%a) : (!tt.ptr<f32>) -> () loc(#loc1)\n"
         '    %0:2 = tt.call @"lib.f__(1,)cconstexpr_\\22x\\22_"(%a, %n) : (!tt.ptr<f32>, i32) -> (f32, i32) loc(#loc1)'
     )
     assert plain.callee == "__main__.helper__Pfp16" and plain.results == ()

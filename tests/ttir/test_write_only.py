@@ -528,9 +528,13 @@ class Program:
 
     def results(self, width: int) -> tuple[str, list[str]]:
         result = self.printer.fresh()
-        return (f"{result} = ", [result]) if width == 1 else (
-            f"{result}:{width} = ",
-            [f"{result}#{k}" for k in range(width)],
+        return (
+            (f"{result} = ", [result])
+            if width == 1
+            else (
+                f"{result}:{width} = ",
+                [f"{result}#{k}" for k in range(width)],
+            )
         )
 
     def for_loop(self, names: list[str], depth: int) -> Step:
