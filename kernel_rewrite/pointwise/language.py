@@ -484,7 +484,7 @@ def _docstring(node: Apply) -> list[str]:
         call = f"{row.torch}({', '.join(['x', *keywords])})"
     else:
         call = _torch_text(Apply(node.op, (Input(),), node.arguments), "x")
-    notes = [f"{row.formula[0].upper()}{row.formula[1:]}."]
+    notes = [f"{row.formula}."]
     if "wide = " in row.steps:
         notes.append(f"A 16-bit x is computed in float32 and rounded {'after every step' if row.stepwise else 'once'}.")
     return [f'"""{call}.', "", *notes, '"""']

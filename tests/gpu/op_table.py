@@ -15,6 +15,7 @@ their payload.
 from __future__ import annotations
 
 import argparse
+import ast
 import hashlib
 import importlib.util
 import json
@@ -202,7 +203,11 @@ class Case:
     @property
     def digest(self) -> str:
         """Tells whether a later spelling is the one that was measured."""
-        return hashlib.sha256(self.source.encode()).hexdigest()[:12]
+        tree = ast.parse(self.source)
+        for node in ast.walk(tree):
+            if isinstance(node, ast.FunctionDef) and ast.get_docstring(node) is not None:
+                node.body = node.body[1:] or [ast.Pass()]
+        return hashlib.sha256(ast.unparse(tree).encode()).hexdigest()[:12]
 
 
 @dataclass
