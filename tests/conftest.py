@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import pytest
 
 from kernel_rewrite.ttir.lower import compiler
@@ -7,6 +9,14 @@ from kernel_rewrite.ttir.lower import compiler
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--accept", action="store_true", help="write what the golden cases produce")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _cache_of_its_own(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """No test reads an answer that another run kept, or leaves one behind."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("KERNEL_REWRITE_CACHE_DIR", str(tmp_path_factory.mktemp("cache")))
+        yield
 
 
 @pytest.fixture
