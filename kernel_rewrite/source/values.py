@@ -31,11 +31,12 @@ def is_assigned(name: str, function: Function) -> bool:
 
 
 def assigned_at_run_time(function: Function) -> set[str]:
-    """The names that the body assigns, without those of `SCALE: tl.constexpr = 0.5`."""
+    """The names that the body assigns, without those of `SCALE: tl.constexpr = 0.5` and `for j in tl.static_range(4)`."""
     constexprs = {
         id(node.target)
         for node in _nodes(function)
-        if isinstance(node, ast.AnnAssign) and "constexpr" in ast.unparse(node.annotation)
+        if (isinstance(node, ast.AnnAssign) and "constexpr" in ast.unparse(node.annotation))
+        or (isinstance(node, ast.For) and "static_range" in ast.unparse(node.iter))
     }
     return {node.id for node in _stores(function) if id(node) not in constexprs}
 
