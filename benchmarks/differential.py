@@ -15,6 +15,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import dataclasses
+import importlib.metadata
 import itertools
 import json
 import mmap
@@ -91,7 +92,12 @@ def arguments(signature: Sequence[Any], constexprs: dict[str, Any], seed: int) -
 
 
 def _argument(
-    name: str, kind: Any, constexprs: dict[str, Any], strides: dict[str, int], sizes: dict[str, int], draw: random.Random
+    name: str,
+    kind: Any,
+    constexprs: dict[str, Any],
+    strides: dict[str, int],
+    sizes: dict[str, int],
+    draw: random.Random,
 ) -> Record:
     if isinstance(kind, (list, tuple)):
         return {"tuple": [_argument(name, k, constexprs, strides, sizes, draw) for k in kind]}
@@ -143,7 +149,7 @@ def _strides(names: Sequence[str]) -> dict[str, int]:
 def _integer(name: str, draw: random.Random) -> int:
     if re.search(r"idx|index|start|offset|seed|layer|pad|begin|zero|label|ignore", name, re.IGNORECASE):
         return draw.randrange(4)
-    if re.search(r"head|batch|group|^[hbgz]$|^h[qkv]$|topk|^top_k|width|^nc$|split|dilation|kernel|repeat", name, re.IGNORECASE):
+    if re.search(r"head|batch|group|^[hbgz]$|^h[qkv]$|top_?k|width|split|dilation|kernel|repeat", name, re.IGNORECASE):
         return draw.choice(COUNTS)
     return draw.choice(SIZES)
 
@@ -192,6 +198,7 @@ def prepared(task: Record, number: int) -> Iterator[Record]:
             "fused": changed,
             "arguments": arguments(specialization.signature, constexprs, number),
             "outputs": requests,
+            "stores": {proof.output: [[s.file, s.line, s.end_line] for s in proof.stores] for proof in fused.proofs},
             "seed": number,
             "origin": specialization.origin,
             "fused_text": fused.source,
@@ -217,7 +224,7 @@ def serve() -> None:
     os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
     os.environ["TRITON_INTERPRET"] = "1"
     import torch
-    import triton.language.extra.libdevice  # noqa: F401
+    import triton.language.extra.libdevice
     import triton.runtime.interpreter  # noqa: F401
 
     torch.set_num_threads(1)
@@ -262,17 +269,26 @@ def _run(case: Record) -> Record:
             stack.enter_context(manager)
         try:
             made = {name: buffers.argument(name, how) for name, how in case["arguments"]}
-            stack.enter_context(_within(buffers))
+            storing = stack.enter_context(_within(buffers, set(case["original"]["texts"])))
             regions = {output: buffers.region(output) for output, _ in case["outputs"]}
             first = _launched(case["original"], made, buffers, regions, 0)
             second = _launched(case["original"], made, buffers, regions, 1)
+            stored = set(storing)
         except Exception as error:
-            return {"skipped": f"the original fails in the interpreter: {_cause(error)}", "trace": traceback.format_exc()}
+            return {
+                "skipped": f"the original fails in the interpreter: {_cause(error)}",
+                "trace": traceback.format_exc(),
+            }
         try:
             fused = _launched(case["fused"], made, buffers, regions, 0)
         except Exception as error:
             return {"failure": f"the fused kernel fails: {_cause(error)}", "trace": traceback.format_exc()}
-    return _verdict(case, first, second, fused)
+    answer = _verdict(case, first, second, fused)
+    for output in answer.get("outputs", ()):
+        spans = case["stores"].get(output["name"], ())
+        output["stores"] = len(spans)
+        output["stores_run"] = sum(any(f == file and a <= line <= b for file, line in stored) for f, a, b in spans)
+    return answer
 
 
 def _cause(error: BaseException) -> str:
@@ -382,8 +398,9 @@ class _Buffers:
 
 
 @contextlib.contextmanager
-def _within(buffers: _Buffers) -> Iterator[None]:
-    """Inside, every access of the interpreter outside of `buffers` is turned off; atomic ones too."""
+def _within(buffers: _Buffers, files: set[str]) -> Iterator[set[tuple[str, int]]]:
+    """Inside, every access of the interpreter outside of `buffers` is turned off; atomic ones too. Gives the lines of
+    `files` that have stored so far."""
     import numpy as np
     from triton.runtime import interpreter
 
@@ -396,6 +413,14 @@ def _within(buffers: _Buffers) -> Iterator[None]:
         def _refresh(self) -> None:
             pass
 
+        def store(self, pointers: Any, value: Any, mask: Any) -> Any:
+            frame: Any = sys._getframe(1)
+            while frame is not None and frame.f_code.co_filename not in files:
+                frame = frame.f_back
+            if frame is not None:
+                lines.add((frame.f_code.co_filename, frame.f_lineno))
+            return super().store(pointers, value, mask)
+
         def atomic_rmw(self, operation: Any, pointers: Any, value: Any, mask: Any, order: Any) -> Any:
             inside = self._inside(pointers, mask, np.asarray(value).itemsize, "updates")
             return self._memory.atomic_rmw(operation, pointers, value, inside, order)
@@ -405,12 +430,13 @@ def _within(buffers: _Buffers) -> Iterator[None]:
                 raise IndexError("a compare-and-swap outside of the buffers")
             return self._memory.atomic_cas(pointers, compared, value, order)
 
+    lines: set[tuple[str, int]] = set()
     memory = interpreter._interpreter
     checked = Fixed(memory, [])
     checked._know(buffers.tensors.values())
     interpreter._interpreter = checked
     try:
-        yield
+        yield lines
     finally:
         interpreter._interpreter = memory
 
@@ -430,8 +456,6 @@ def _launched(closure: Record, made: Record, buffers: _Buffers, regions: Record,
 
 def _verdict(case: Record, first: Record, second: Record, fused: Record) -> Record:
     """Compares the fused launch with the first of the original and the torch op; the second tells what was written."""
-    import torch
-
     from kernel_rewrite.pointwise.language import parse_epilogue
     from kernel_rewrite.verify.compare import bits, explained, same_elements, zeros_as_on_cuda
 
@@ -471,8 +495,8 @@ def _verdict(case: Record, first: Record, second: Record, fused: Record) -> Reco
                 "written": int(value.numel()),
                 "nan": nan,
                 "changed": changed,
-                "rounded_otherwise": int(len(different) - len(wrong)),
-                "wrong": int(len(wrong)),
+                "rounded_otherwise": len(different) - len(wrong),
+                "wrong": len(wrong),
             }
         )
     tested = [output for output in outputs if output["changed"]]
@@ -564,7 +588,13 @@ def compared(record: Record) -> bool:
 def report(records: Sequence[Record], titles: Sequence[str], facts: Record) -> str:
     """The Markdown page."""
     head = (
-        "package", "kernels compared", "outputs", "elements compared", "changed by the op", "wrong kernels", "not compared"
+        "package",
+        "kernels compared",
+        "outputs",
+        "elements compared",
+        "changed by the op",
+        "wrong kernels",
+        "not compared",
     )
     lines = [f"| {' | '.join(head)} |", "|" + "---|" * len(head)]
     for title in (*titles, "all"):
@@ -573,32 +603,37 @@ def report(records: Sequence[Record], titles: Sequence[str], facts: Record) -> s
             continue
         done = [r for r in rows if compared(r)]
         outputs = [o for r in done for o in r["outputs"] if o["written"]]
-        skipped = Counter(_reason(r) for r in rows if not compared(r))
-        reasons = f"{sum(skipped.values())}" if skipped else "0"
         cells = (
             *(title, len(done), len(outputs), sum(o["written"] for o in outputs), sum(o["changed"] for o in outputs)),
-            *(sum("failure" in r for r in rows), reasons),
+            *(sum("failure" in r for r in rows), len(rows) - len(done)),
         )
         lines.append(f"| {' | '.join(str(cell) for cell in cells)} |")
-    reasons = Counter(_reason(r) for r in records if not compared(r))
+    missing = Counter(_reason(r) for r in records if not compared(r))
     outputs = [o for r in records if compared(r) for o in r["outputs"] if o["written"]]
     by_op = Counter(o["op"] for o in outputs)
     by_type = Counter(o["dtype"] for o in outputs)
     rounded = sum(o["rounded_otherwise"] for o in outputs)
-    failures = [f"- {r['group']} `{r['file']}:{r['line']}` `{r['kernel']}`: {r['failure']}" for r in records if "failure" in r]
+    failures = [
+        f"- {r['group']} `{r['file']}:{r['line']}` `{r['kernel']}`: {r['failure']}" for r in records if "failure" in r
+    ]
     return "\n".join(
         [
             "# Public kernels, run",
             "",
-            "relu, sigmoid or gelu (in turn) fused into every output that takes it, of kernels drawn from those of"
-            " [corpus.json](corpus.json). Original kernel + torch op against the fused kernel, both in Triton's"
-            " interpreter on the same made-up arguments; written elements of the outputs to the bit (for sigmoid and gelu"
-            " within what float32 arithmetic allows), every other byte of every buffer identical.",
+            "relu, sigmoid or gelu (in turn) fused into every output that takes it, of kernels drawn at random from those"
+            " of `corpus.json`, the packages in turn. Original kernel + torch op against the fused kernel, both in Triton's"
+            " interpreter on the same made-up arguments (16-bit buffers in two of three kernels, where float32 is only"
+            " inferred); written elements of the outputs to the bit (for sigmoid and gelu within what float32 arithmetic"
+            " allows), every other byte of every buffer identical.",
+            "",
+            "A kernel counts as compared when the op changes at least one element that it writes. `differential.py"
+            " --unfused` runs the original in the place of the fused kernel: every kernel it compares must come out wrong.",
             "",
             *lines,
             "",
-            f"Outputs by op: {_counts(by_op)}; by type: {_counts(by_type)}. Elements of sigmoid and gelu not equal to the"
-            f" bit but within the allowance: {rounded}.",
+            f"Rewritten store calls of these outputs that ran: {sum(o['stores_run'] for o in outputs)} of"
+            f" {sum(o['stores'] for o in outputs)}. Outputs by op: {_counts(by_op)}; by type: {_counts(by_type)}. Elements"
+            f" of sigmoid and gelu not equal to the bit but within the allowance: {rounded}.",
             "",
             f"kernel-rewrite {facts['version']}, Triton {facts['triton']}, torch {facts['torch']}, Python"
             f" {facts['python']}, {facts['date']}; seed {facts['seed']}, grid {GRID}, {RUN_LIMIT} s for one kernel;"
@@ -607,7 +642,7 @@ def report(records: Sequence[Record], titles: Sequence[str], facts: Record) -> s
             *(["## Wrong", "", *failures, ""] if failures else []),
             "## Not compared",
             "",
-            *(f"- {reason}: {count}" for reason, count in reasons.most_common()),
+            *(f"- {reason}: {count}" for reason, count in missing.most_common()),
             "",
         ]
     )
@@ -635,7 +670,9 @@ def main(given: Sequence[str] | None = None) -> int:
     parser.add_argument("--package", action="append", help="only these rows of the corpus")
     parser.add_argument("--kernel", help="only kernels whose name matches this regular expression")
     parser.add_argument("--keep", type=Path, help="where to keep the cases that fail")
-    parser.add_argument("--unfused", action="store_true", help="run the original twice: every kernel must come out wrong")
+    parser.add_argument(
+        "--unfused", action="store_true", help="run the original twice: every kernel must come out wrong"
+    )
     parser.add_argument("--show", action="store_true", help="print every record")
     parser.add_argument("--results", type=Path, help="folder for differential.md and differential.json")
     options = parser.parse_args(given)
@@ -647,7 +684,6 @@ def main(given: Sequence[str] | None = None) -> int:
 
 def _differential(options: argparse.Namespace, results: Path) -> int:
     import corpus
-    from kernel_rewrite.ttir.lower import compiler
 
     kernels = json.loads(options.corpus.read_text(encoding="utf-8"))["kernels"]
     packages = {title: p for p in corpus.PACKAGES for title in (p.name, p.apart_title) if title}
@@ -662,9 +698,7 @@ def _differential(options: argparse.Namespace, results: Path) -> int:
             continue
         package = packages[kernel["group"]]
         if package.name not in folders:
-            archive = options.folder / "none" if _unpacked(package, options.folder) else None
-            archive = archive or corpus.download(package, options.folder)
-            folders[package.name] = str(corpus.unpack(package, archive, options.folder))
+            folders[package.name] = str(_folder(package, options.folder))
         eligible.append(kernel | {"folder": folders[package.name]})
     records: list[Record] = []
     runner, started = Runner(), time.monotonic()
@@ -678,11 +712,9 @@ def _differential(options: argparse.Namespace, results: Path) -> int:
                 print(json.dumps(record), flush=True)
     finally:
         runner.close()
-    import importlib.metadata
-
     facts = {
         "version": __version__,
-        "triton": compiler().triton_version,
+        "triton": importlib.metadata.version("triton"),
         "torch": importlib.metadata.version("torch"),
         "python": platform.python_version(),
         "date": time.strftime("%Y-%m-%d"),
@@ -701,8 +733,13 @@ def _differential(options: argparse.Namespace, results: Path) -> int:
     return 1 if any("failure" in record for record in records) else 0
 
 
-def _unpacked(package: Any, folder: Path) -> bool:
-    return (folder / "unpacked" / f"{package.name}-{package.version}").exists()
+def _folder(package: Any, folder: Path) -> Path:
+    """The unpacked package, downloaded when it is not there."""
+    import corpus
+
+    unpacked = folder / "unpacked" / f"{package.name}-{package.version}"
+    found: Path = unpacked if unpacked.exists() else corpus.unpack(package, corpus.download(package, folder), folder)
+    return found
 
 
 if __name__ == "__main__":

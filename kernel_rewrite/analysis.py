@@ -109,7 +109,8 @@ class Analysis:
         """What the source may do to `output` (a parameter) that no view shows."""
         key = ("uncovered", output)
         if key not in self.memory:
-            self.memory[key] = uncovered(output, self.accesses, self.calls, self.flow)
+            buffers = frozenset(fact.name for fact in self.facts if fact.kind != "scalar") | {output}
+            self.memory[key] = uncovered(output, self.accesses, self.calls, self.flow, buffers)
         return cast(Uncovered, self.memory[key])
 
     def span_of(self, location: Location, operation: str) -> Span | None:

@@ -48,12 +48,18 @@ def cached(request: tuple[object, ...], compute: Callable[[Project], Any], *, en
             answer = ("value", compute(project))
         except FusionRefused as refusal:
             answer = ("refused", refusal.diagnostics)
-        if path is not None:
+        if path is not None and not _depends_on_time(answer):
             _store(path, answer, project)
     kind, value = answer
     if kind == "refused":
         raise FusionRefused(value)
     return value
+
+
+def _depends_on_time(answer: Any) -> bool:
+    """Whether a slower or a luckier run may answer otherwise: what was rejected or hung within a time limit."""
+    kind, value = answer
+    return kind == "refused" and any(d.code in ("KR110", "KR111") for d in value)
 
 
 def _folder() -> Path:

@@ -233,7 +233,17 @@ def assumptions(analysis: Analysis, request: OutputRequest) -> tuple[Assumption,
         names.append(FULLY_WRITTEN)
     if request.pointwise.commutes_with_rounding and probe_stores(analysis, request.output).may_store_integers:
         names.append(FLOAT_ELEMENTS)
-    return tuple(Assumption(name, ASSUMPTIONS[name].format(output=request.output)) for name in names)
+    given = tuple(_values_given(analysis))
+    return given + tuple(Assumption(name, ASSUMPTIONS[name].format(output=request.output)) for name in names)
+
+
+def _values_given(analysis: Analysis) -> Iterator[Assumption]:
+    """What `--set` says holds for every launch."""
+    values = dict(analysis.plan.base.constexprs)
+    given = [f for f in analysis.facts if f.kind == "constexpr" and f.evidence is Evidence.OVERRIDE]
+    if given:
+        text = ", ".join(f"{fact.name}={values.get(fact.name)!r}" for fact in given)
+        yield Assumption("values-given", f"every launch of the kernel has {text}")
 
 
 def _is_certain(analysis: Analysis, parameter: str) -> bool:

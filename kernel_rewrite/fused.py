@@ -76,11 +76,13 @@ def fused_file(analysis: Analysis, requests: Sequence[OutputRequest], options: O
 
 def _taken_together(proofs: Sequence[WriteOnlyProof]) -> tuple[Assumption, ...]:
     """The assumptions of all outputs, each name once."""
-    outputs: dict[str, list[str]] = {}
+    outputs: dict[Assumption, list[str]] = {}
     for proof in proofs:
         for assumption in proof.assumptions:
-            outputs.setdefault(assumption.name, []).append(proof.output)
-    return tuple(Assumption(name, ASSUMPTIONS[name].format(output="` and `".join(o))) for name, o in outputs.items())
+            known = assumption.name in ASSUMPTIONS
+            key = Assumption(assumption.name, ASSUMPTIONS[assumption.name]) if known else assumption
+            outputs.setdefault(key, []).append(proof.output)
+    return tuple(Assumption(a.name, a.statement.replace("{output}", "` and `".join(o))) for a, o in outputs.items())
 
 
 def proof_of(analysis: Analysis, request: OutputRequest) -> WriteOnlyProof:

@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 
 from kernel_rewrite.analysis import Analysis, View, view_of
 from kernel_rewrite.model import Evidence, MemoryAccess, ParameterFact, Specialization
+from kernel_rewrite.source.freshness import allocated_dtype
 from kernel_rewrite.source.signatures import DTYPE_NAMES, FLOAT_TYPES
 from kernel_rewrite.ttir.lower import Lowered
 
@@ -38,7 +39,9 @@ def certain_element_type(analysis: Analysis, output: str) -> str:
     kinds = {str(view.specialization.type_of(output)) for view in analysis.views}
     if fact is None or not is_certain(fact) or len(kinds) != 1:
         return ""
-    return DTYPE_NAMES.get(kinds.pop().removeprefix("*"), "")
+    element = DTYPE_NAMES.get(kinds.pop().removeprefix("*"), "")
+    made = {allocated_dtype(launch, output) for launch in analysis.launches}
+    return element if fact.evidence is Evidence.OVERRIDE or made == {element} else ""
 
 
 def probe_stores(analysis: Analysis, output: str) -> Probed:

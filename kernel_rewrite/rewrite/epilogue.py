@@ -79,6 +79,7 @@ def epilogue_edits(plans: Iterable[tuple[StorePlan, Pointwise]], analysis: Analy
     closure, project = analysis.closure, analysis.project
     file, jit = analysis.kernel.file, analysis.kernel.jit_spelling
     plans = tuple(plans)
+    _no_call_twice(plan for plan, _ in plans)
     touched = _touched(analysis, plans)
     around = Surroundings.of(analysis.kernel, project, touched)
     spelling = Spelling.of(around, jit, any(p.needs_libdevice for _, p in plans))
@@ -105,14 +106,28 @@ def epilogue_edits(plans: Iterable[tuple[StorePlan, Pointwise]], analysis: Analy
             function = closure.function(ref)
             assert function is not None
             if ref.file == file.path:
-                additions.append(added_below(function.node, rewriter.clone(ref)))
+                additions.append(added_below(file, function.node, rewriter.clone(ref)))
             else:
                 imports += imports_for_copy(ref, closure, file, project)
                 above[name] = rewriter.clone(ref, jit=spelling.jit)
     additions += added_above(file, around, touched[0], above.values())
-    additions += added_imports(around, imports, anchor_line(file, around, touched[0]))
+    additions += added_imports(file, around, imports, anchor_line(file, around, touched[0]))
     edits += addition_edits(file, additions)
     return Rewrite(tuple(plan for plan, _ in plans), tuple(edits), tuple(clones))
+
+
+def _no_call_twice(plans: Iterable[StorePlan]) -> None:
+    """Refuse two outputs that one helper call leads to when the helper must be copied: one copy cannot be two."""
+    seen: set[HelperCall] = set()
+    for plan in plans:
+        for call in plan.redirected:
+            if call in seen:
+                message = (
+                    f"`{plan.output}` and another output are stored through one call of a helper that must be copied"
+                )
+                label = Label(call.span, "this call would have to call two copies")
+                raise FusionRefused((Diagnostic("KR213", message, (label,), help="fuse one output at a time"),))
+            seen.add(call)
 
 
 def _touched(analysis: Analysis, plans: Iterable[tuple[StorePlan, Pointwise]]) -> list[ast.FunctionDef]:
@@ -246,11 +261,15 @@ class _Rewriter:
 
     def _is_compile_time(self, value: ast.expr, function: Function) -> bool:
         """Whether the value may be a Python number: computed from literals, constexprs and scalar arguments alone (Triton
-        makes a constexpr of an integer argument that is 1)."""
-        if any(isinstance(c, ast.Call) and not is_number_call(c) for c in ast.walk(value)):
+        makes a constexpr of an integer argument that is 1), or so in one branch of a conditional expression."""
+        if isinstance(value, ast.IfExp):
+            return self._is_compile_time(value.body, function) or self._is_compile_time(value.orelse, function)
+        calls = [node for node in ast.walk(value) if isinstance(node, ast.Call)]
+        if any(not is_number_call(call, function, self._closure) for call in calls):
             return False
-        assigned = assigned_at_run_time(function)
-        names = {n.id for n in ast.walk(value) if isinstance(n, ast.Name)} - {"float", "int"}
+        called = {id(node) for call in calls for node in ast.walk(call.func)}
+        assigned = assigned_at_run_time(function, self._closure)
+        names = {n.id for n in ast.walk(value) if isinstance(n, ast.Name) and id(n) not in called}
         return all(name not in assigned and self._may_be_number(name, function) for name in names)
 
     def _may_be_number(self, name: str, function: Function) -> bool:

@@ -8,33 +8,51 @@ from dataclasses import dataclass
 
 from kernel_rewrite.model import Edit
 from kernel_rewrite.rewrite.edits import insertion
-from kernel_rewrite.rewrite.spelling import Surroundings, import_statements
+from kernel_rewrite.rewrite.spelling import Surroundings, import_statements, module_level
 from kernel_rewrite.source.files import SourceFile
 
 
 @dataclass(frozen=True, slots=True)
 class Addition:
-    """Text to insert before `line`, `indent` columns in. A definition is set apart by blank lines; an import is not."""
+    """Text to insert before `line`, indented by `indent`. A definition is set apart by blank lines; an import is not."""
 
     line: int
-    indent: int
+    indent: str
     text: str
     is_import: bool = False
 
 
-def added_imports(around: Surroundings, lines: Iterable[str], above: int) -> Iterator[Addition]:
-    """Imports beside the one of triton.language that stands above line `above`, or beside the last import there."""
-    inside = [node for node in import_statements(around.body) if (node.end_lineno or node.lineno) < above]
-    candidates = inside or [node for node in around.imports if (node.end_lineno or node.lineno) < above]
-    triton = [node for node in candidates if "triton" in ast.unparse(node)]
+def added_imports(file: SourceFile, around: Surroundings, lines: Iterable[str], above: int) -> Iterator[Addition]:
+    """Imports beside the one of triton.language that stands above line `above`, or beside the last import there.
+
+    An unguarded import is preferred: one in a `try` or an `if` may not run.
+    """
+    visible = [node for node in import_statements(around.body) if (node.end_lineno or node.lineno) < above]
+    alone = [node for node in visible if node in around.body]
+    triton = [node for node in alone or visible if "triton" in ast.unparse(node)]
+    triton = triton or [node for node in visible if "triton" in ast.unparse(node)]
     language = [node for node in triton if "language" in ast.unparse(node)]
-    choice = language or triton or candidates
-    beside = choice[-1] if choice else None
+    choice = language or triton or visible
     for text in dict.fromkeys(lines):
-        if beside is None:
-            yield Addition(above, around.body[0].col_offset, text, is_import=True)
+        if not choice:
+            yield Addition(above, _indent(file, around.body[0]), text, is_import=True)
         else:
-            yield Addition((beside.end_lineno or beside.lineno) + 1, beside.col_offset, text, is_import=True)
+            yield Addition(_line_below(around, choice[-1]), _indent(file, choice[-1]), text, is_import=True)
+
+
+def _line_below(around: Surroundings, statement: ast.stmt) -> int:
+    """The first line below every statement that starts on the last line of `statement`: `import a; x = 1`."""
+    last = statement.end_lineno or statement.lineno
+    for other in module_level(around.body):
+        if other.lineno == last and not isinstance(other, (ast.If, ast.Try, ast.With, ast.For, ast.While)):
+            last = max(last, other.end_lineno or other.lineno)
+    return last + 1
+
+
+def _indent(file: SourceFile, statement: ast.stmt) -> str:
+    """The white space that the line of `statement` starts with."""
+    line = _line(file, statement.lineno)
+    return line[: len(line) - len(line.lstrip(" \t"))]
 
 
 def added_above(
@@ -43,12 +61,12 @@ def added_above(
     """Functions above the statement that holds `definition`, in the same block, comments and decorators included."""
     statement = _holder(around.body, definition)
     line = first_line(file, statement)
-    yield from (Addition(line, statement.col_offset, text) for text in texts)
+    yield from (Addition(line, _indent(file, statement), text) for text in texts)
 
 
-def added_below(definition: ast.FunctionDef, text: str) -> Addition:
+def added_below(file: SourceFile, definition: ast.FunctionDef, text: str) -> Addition:
     """A function below `definition`, in the same block."""
-    return Addition((definition.end_lineno or definition.lineno) + 1, definition.col_offset, text)
+    return Addition((definition.end_lineno or definition.lineno) + 1, _indent(file, definition), text)
 
 
 def first_line(file: SourceFile, statement: ast.stmt) -> int:
@@ -129,8 +147,8 @@ def _opens_block(file: SourceFile, line: int) -> bool:
     return line >= 1 and _line(file, line).rstrip().endswith(":")
 
 
-def _indented(text: str, columns: int) -> str:
-    return "\n".join(" " * columns + line if line else line for line in text.split("\n")) if columns else text
+def _indented(text: str, indent: str) -> str:
+    return "\n".join(indent + line if line else line for line in text.split("\n")) if indent else text
 
 
 def _line(file: SourceFile, line: int) -> str:

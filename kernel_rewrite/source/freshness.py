@@ -22,10 +22,61 @@ def is_fresh(launch: Launch, parameter: str) -> bool:
     fact, argument = launch.facts.get(parameter), launch.arguments.get(parameter)
     if fact is None or argument is None or not fact.allocations or not fact.allocations <= {Allocation.EMPTY}:
         return False
-    names = {node.id for node in ast.walk(argument) if isinstance(node, ast.Name)}
-    if not isinstance(argument, ast.Name):
-        return not names or isinstance(argument, ast.Call)
-    return launch.function is not None and not any(_uses_before(launch, argument.id))
+    root = _root(argument)
+    if launch.function is None or root is None:
+        return False
+    bound = [node for node in ast.walk(launch.function) if isinstance(node, ast.Name) and node.id == root]
+    if not any(isinstance(node.ctx, ast.Store) for node in bound):
+        return isinstance(argument, ast.Call)  # kernel[grid](torch.empty(...))
+    return _has_names_of_its_own(launch.function, root) and not any(_uses_before(launch, root))
+
+
+def allocated_dtype(launch: Launch, parameter: str) -> str:
+    """X of `out = torch.empty(..., dtype=torch.X)`, when that is the one thing that the name passed is ever bound to."""
+    argument = launch.arguments.get(parameter)
+    if launch.function is None or not isinstance(argument, ast.Name):
+        return ""
+    name = argument.id
+    stores = [n for n in ast.walk(launch.function) if isinstance(n, ast.Name) and n.id == name and not _is_load(n)]
+    made = [
+        node.value
+        for node in ast.walk(launch.function)
+        if isinstance(node, ast.Assign) and len(node.targets) == 1 and node.targets[0] in stores
+    ]
+    if len(stores) != 1 or len(made) != 1 or name in _parameters(launch.function) or not isinstance(made[0], ast.Call):
+        return ""
+    dtype = next((k.value for k in made[0].keywords if k.arg == "dtype"), None)
+    makers = {f"torch.{maker}" for maker in ("empty", "zeros", "ones", "full", "empty_like", "zeros_like")}
+    if ast.unparse(made[0].func) not in makers or not isinstance(dtype, ast.Attribute):
+        return ""
+    return dtype.attr if ast.unparse(dtype.value) == "torch" else ""
+
+
+def _root(expression: ast.expr) -> str | None:
+    """`y` of `y`, `y.view(-1)`, `y[0]`; `torch` of `torch.empty(n)`."""
+    while isinstance(expression, (ast.Attribute, ast.Subscript, ast.Call)):
+        expression = expression.func if isinstance(expression, ast.Call) else expression.value
+    return expression.id if isinstance(expression, ast.Name) else None
+
+
+def _is_load(node: ast.Name) -> bool:
+    return isinstance(node.ctx, ast.Load)
+
+
+def _parameters(function: ast.FunctionDef | ast.AsyncFunctionDef) -> set[str]:
+    return {node.arg for node in ast.walk(function.args) if isinstance(node, ast.arg)}
+
+
+def _has_names_of_its_own(function: ast.FunctionDef | ast.AsyncFunctionDef, name: str) -> bool:
+    """Whether what `name` is bound to gets no second name at once: `y = z = torch.empty(n)`, `f(y := torch.empty(n))`."""
+    for node in ast.walk(function):
+        if isinstance(node, ast.NamedExpr) and node.target.id == name:
+            return False
+        if isinstance(node, ast.Assign) and len(node.targets) > 1:
+            targets = [inner for target in node.targets for inner in ast.walk(target)]
+            if any(isinstance(inner, ast.Name) and inner.id == name for inner in targets):
+                return False
+    return True
 
 
 def _uses_before(launch: Launch, name: str) -> Iterator[ast.Name]:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import ast
 import itertools
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from kernel_rewrite.model import Closure, Function, FunctionRef, MemoryEffect, TritonObject
 from kernel_rewrite.source.accesses import POINTER_STYLES, HelperCall, SourceCalls, calls_in
@@ -37,14 +37,18 @@ class Reached:
     path: tuple[HelperCall, ...]
     call: ast.Call
     function: Function
+    environment: Environment = field(repr=False, hash=False, compare=False)
+    callers: tuple[Function, ...] = field(default=(), repr=False, hash=False, compare=False)
 
 
 @dataclass(slots=True, eq=False)
 class _Context:
-    """One function under one assignment of roots to its parameters: the names as they stand at each call in it."""
+    """One function under one assignment of roots to its parameters: the names as they stand at each call in it, and what
+    each of its `return`s gives, item by item for a tuple."""
 
     function: Function
     at_call: dict[int, Environment]
+    returned: list[tuple[Roots, ...]] = field(default_factory=list)
 
 
 class PointerFlow:
@@ -60,6 +64,7 @@ class PointerFlow:
         self._contexts: dict[tuple[FunctionRef, frozenset[tuple[str, Roots]]], _Context] = {}
         constexprs = closure.constexpr_parameters(closure.kernel)
         entry = {p: frozenset({p}) for p in closure.kernel.parameters if p not in constexprs}
+        self._current = _Context(closure.kernel, {})
         self._kernel = self._enter(closure.kernel, entry)
 
     def roots(self, expression: ast.expr, call: ast.Call, function: Function) -> Roots:
@@ -70,12 +75,18 @@ class PointerFlow:
                 found |= self._roots(expression, context.at_call.get(id(call), {}), function)
         return found
 
+    def roots_at(self, reached: Reached, expression: ast.expr) -> Roots:
+        """The kernel parameters that `expression`, a part of the call, may point into when it is reached that way."""
+        return self._roots(expression, reached.environment, reached.function)
+
     def reached(self, parameter: str) -> Iterator[Reached]:
         """Every call, by every way of helper calls, that `parameter` may be an argument (or the receiver) of, other than
         the helper calls themselves. Stops after `MAXIMUM_PATHS`."""
-        yield from itertools.islice(self._reached(parameter, self._kernel, ()), MAXIMUM_PATHS)
+        yield from itertools.islice(self._reached(parameter, self._kernel, (), ()), MAXIMUM_PATHS)
 
-    def _reached(self, parameter: str, context: _Context, path: tuple[HelperCall, ...]) -> Iterator[Reached]:
+    def _reached(
+        self, parameter: str, context: _Context, path: tuple[HelperCall, ...], callers: tuple[Function, ...]
+    ) -> Iterator[Reached]:
         for node in calls_in(context.function):
             environment = context.at_call.get(id(node), {})
             helper_call = self._helper_calls.get(id(node))
@@ -83,20 +94,21 @@ class PointerFlow:
             if helper_call is None or target is None:
                 parts = [node.func, *node.args, *(keyword.value for keyword in node.keywords)]
                 if any(parameter in self._roots(part, environment, context.function) for part in parts):
-                    yield Reached(path, node, context.function)
+                    yield Reached(path, node, context.function, environment, callers)
                 continue
             entry = self._entry(helper_call, target, environment, context.function)
             inner = self._contexts.get((target.ref, frozenset(entry.items())))
             if inner is not None and helper_call not in path and any(parameter in roots for roots in entry.values()):
-                yield from self._reached(parameter, inner, (*path, helper_call))
+                yield from self._reached(parameter, inner, (*path, helper_call), (*callers, context.function))
 
     def _enter(self, function: Function, entry: Environment) -> _Context:
         key = function.ref, frozenset(entry.items())
         if key in self._contexts:
             return self._contexts[key]
         context = self._contexts[key] = _Context(function, {})
-        self._at_call = context.at_call
+        outer, self._current = self._current, context
         self._block(function.node.body, dict(entry), function)
+        self._current = outer
         for node in calls_in(function):
             helper_call = self._helper_calls.get(id(node))
             target = self._closure.function(helper_call.callee) if helper_call is not None else None
@@ -122,10 +134,24 @@ class PointerFlow:
             bound = callee(expression, function, self._closure)
             if isinstance(bound, TritonObject) and bound.dotted in _READS:
                 return _NOTHING  # what tl.load returns is data
+            items = self._returned(expression, environment, function)
+            if items is not None:
+                return frozenset().union(*items)
         found = _NOTHING
         for child in ast.iter_child_nodes(expression):
             found |= self._roots(child, environment, function)
         return found
+
+    def _returned(self, call: ast.Call, environment: Environment, function: Function) -> tuple[Roots, ...] | None:
+        """What a helper call may return, item by item for a tuple of one length; None for any other call."""
+        helper_call = self._helper_calls.get(id(call))
+        target = self._closure.function(helper_call.callee) if helper_call is not None else None
+        if helper_call is None or target is None:
+            return None
+        returned = self._enter(target, self._entry(helper_call, target, environment, function)).returned
+        if len({len(items) for items in returned}) > 1:
+            return (frozenset().union(*(roots for items in returned for roots in items)),)
+        return tuple(frozenset().union(*column) for column in zip(*returned, strict=True))
 
     # ------------------------------------------------------------------------------------------ abstract interpretation
 
@@ -150,6 +176,10 @@ class PointerFlow:
                 for item in items:
                     self._expression(item.context_expr, environment, function)
                 return self._block(body, environment, function)
+            case ast.Return(value=ast.expr() as value):
+                self._expression(value, environment, function)
+                parts = value.elts if isinstance(value, ast.Tuple) else [value]
+                self._current.returned.append(tuple(self._roots(part, environment, function) for part in parts))
             case ast.Assign(targets=targets, value=value):
                 self._expression(value, environment, function)
                 for target in targets:
@@ -193,6 +223,12 @@ class PointerFlow:
             for part, roots in zip(target.elts, found, strict=True):
                 _bind(part, roots, environment)
             return
+        if isinstance(target, sequences) and isinstance(value, ast.Call):
+            items = self._returned(value, environment, function)
+            if items is not None and len(items) == len(target.elts):
+                for part, roots in zip(target.elts, items, strict=True):
+                    _bind(part, roots, environment)
+                return
         _bind(target, self._roots(value, environment, function), environment)
 
     def _expression(self, expression: ast.AST, environment: Environment, function: Function) -> None:
@@ -202,7 +238,8 @@ class PointerFlow:
                 _bind(node.target, self._roots(node.value, environment, function), environment)
             if not isinstance(node, ast.Call):
                 continue
-            self._at_call[id(node)] = _join(self._at_call.get(id(node), {}), environment)
+            at_call = self._current.at_call
+            at_call[id(node)] = _join(at_call.get(id(node), {}), environment)
 
 
 def _join(one: Environment, other: Environment) -> Environment:

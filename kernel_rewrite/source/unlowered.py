@@ -11,8 +11,8 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from kernel_rewrite.diagnostics import Diagnostic, Label
-from kernel_rewrite.model import Function, MemoryAccess, MemoryEffect, Span, TritonObject, Unresolved
-from kernel_rewrite.source.accesses import MemoryCall, SourceCalls, calls_in
+from kernel_rewrite.model import MemoryAccess, MemoryEffect, Span, TritonObject, Unresolved
+from kernel_rewrite.source.accesses import HelperCall, MemoryCall, SourceCalls, calls_in
 from kernel_rewrite.source.names import callee
 from kernel_rewrite.source.pointer_flow import MAXIMUM_PATHS, PointerFlow, Reached
 
@@ -20,45 +20,109 @@ _OPAQUE = {"inline_asm_elementwise", "map_elementwise"}
 
 
 @dataclass(frozen=True, slots=True)
-class Uncovered:
-    """What the source may do to an output that no lowered specialization does: `stores` to it and `reads` of it (loads,
-    atomics, calls whose effect the source does not show). `countless` when there are too many ways to follow."""
+class Finding:
+    """One call that may do to an output what no lowered specialization does.
 
-    stores: tuple[Reached, ...]
-    reads: tuple[Reached, ...]
+    `kind`: "store" (to the output, left without the op), "read" (a load, an atomic, a call whose effect the source does not
+    show) or "shared" (a store to the output that may also go to `others`). `open`: the code is compiled in some
+    specialization, or stands under no test; it is then no dead code, however many combinations were lowered.
+    """
+
+    kind: str
+    reached: Reached
+    others: frozenset[str] = frozenset()
+    open: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Uncovered:
+    """The findings on one output; `countless` when there are too many ways to follow."""
+
+    findings: tuple[Finding, ...]
     countless: bool = False
 
+    @property
+    def stores(self) -> tuple[Reached, ...]:
+        return tuple(finding.reached for finding in self.findings if finding.kind == "store")
 
-def uncovered(output: str, accesses: Iterable[MemoryAccess], calls: SourceCalls, flow: PointerFlow) -> Uncovered:
-    """The stores that none of `accesses` makes to `output` by the same way, and all that may read it."""
-    lowered = set()
-    for access in accesses:
-        if access.effect is MemoryEffect.WRITE and any(root.split("[")[0] == output for root in access.roots):
-            call = calls.memory_call(access.location, access.operation)
-            path = calls.path_of(access)
-            if call is not None and path is not None:
-                lowered.add((path, id(call.node)))
+
+def uncovered(
+    output: str,
+    accesses: Iterable[MemoryAccess],
+    calls: SourceCalls,
+    flow: PointerFlow,
+    buffers: frozenset[str],
+) -> Uncovered:
+    """What the source may do to `output` beyond `accesses`, by every way of helper calls; `buffers` are the parameters
+    that are pointers."""
+    compiled, stored = _lowered(output, accesses, calls)
     memory_calls = {id(call.node): call for call in calls.memory_calls}
-    stores, reads, count = [], [], 0
+    findings, count = [], 0
     for reached in flow.reached(output):
         count += 1
+        key = (reached.path, id(reached.call))
+        is_open = key in compiled or not _is_guarded(reached)
         call = memory_calls.get(id(reached.call))
         if call is None:
             if _is_opaque(reached, calls):
-                reads.append(reached)
-        elif output not in _pointed_at(call, reached, flow):
+                findings.append(Finding("read", reached, open=is_open))
             continue
-        elif MemoryEffect.WRITE not in call.effects:
-            reads.append(reached)
-        elif (reached.path, id(reached.call)) not in lowered:
-            stores.append(reached)
-    return Uncovered(tuple(stores), tuple(reads), count >= MAXIMUM_PATHS)
+        roots = _pointed_at(call, reached, flow) & buffers
+        if output not in roots:
+            continue
+        if MemoryEffect.WRITE not in call.effects:
+            findings.append(Finding("read", reached, open=is_open))
+        elif key not in stored:
+            findings.append(Finding("store", reached, open=is_open))
+        elif roots != {output}:
+            findings.append(Finding("shared", reached, roots - {output}, is_open))
+    return Uncovered(tuple(findings), count >= MAXIMUM_PATHS)
+
+
+_Keys = set[tuple[tuple[HelperCall, ...], int]]
+
+
+def _lowered(output: str, accesses: Iterable[MemoryAccess], calls: SourceCalls) -> tuple[_Keys, _Keys]:
+    """The (way, call) pairs that some specialization compiles, and those of them that store to the output."""
+    compiled: _Keys = set()
+    stored: _Keys = set()
+    for access in accesses:
+        call, path = calls.memory_call(access.location, access.operation), calls.path_of(access)
+        if call is None or path is None:
+            continue
+        compiled.add((path, id(call.node)))
+        if access.effect is MemoryEffect.WRITE and any(root.split("[")[0] == output for root in access.roots):
+            stored.add((path, id(call.node)))
+    return compiled, stored
 
 
 def _pointed_at(call: MemoryCall, reached: Reached, flow: PointerFlow) -> frozenset[str]:
     """The parameters that the pointer of a memory call, rather than its value or offsets, may point into."""
     pointers = [pointer for form in call.forms if (pointer := call.pointer(form)) is not None]
-    return frozenset().union(*(flow.roots(pointer, call.node, reached.function) for pointer in pointers))
+    return frozenset().union(*(flow.roots_at(reached, pointer) for pointer in pointers))
+
+
+def _is_guarded(reached: Reached) -> bool:
+    """Whether a test decides if the call is compiled: its own statement or that of a helper call on the way is under
+    one."""
+    callers = [*(function for function in reached.callers), reached.function]
+    calls = [*(helper_call.node for helper_call in reached.path), reached.call]
+    return any(_under_test(caller.node, call) for caller, call in zip(callers, calls, strict=True))
+
+
+def _under_test(function: ast.FunctionDef, call: ast.Call) -> bool:
+    """Whether `call` stands in a branch of an `if`, a conditional expression or a `while` of `function`, or behind a
+    `return` that an `if` holds."""
+    for node in ast.walk(function):
+        if isinstance(node, (ast.If, ast.IfExp, ast.While)):
+            if node.lineno <= call.lineno <= (node.end_lineno or node.lineno) and any(
+                n is call for n in ast.walk(node)
+            ):
+                return True
+            returns = any(isinstance(inner, ast.Return) for inner in ast.walk(node))
+            if returns and node.lineno < call.lineno:
+                return True
+    return False
 
 
 def _is_opaque(reached: Reached, calls: SourceCalls) -> bool:
@@ -71,36 +135,35 @@ def _is_opaque(reached: Reached, calls: SourceCalls) -> bool:
 
 
 def unlowered_code(output: str, found: Uncovered, complete: bool, overridden: bool) -> Iterator[Diagnostic]:
-    """KR206 and KR207 for what is `uncovered`.
+    """KR206, KR207 and KR212 for what is `uncovered`.
 
-    With every combination of compile-time values that a launch can have lowered (`complete`), it is dead code. With values
-    given by the user (`overridden`), a launch can have others: a store that only those reach would be left without the op.
+    With both sides of every test taken in every combination that a launch can have (`complete`), what was not compiled
+    and stands under a test is dead code. With values given by the user (`overridden`), a launch can have others: a store
+    that only those reach would be left without the op.
     """
     if found.countless:
         yield Diagnostic("KR207", f"`{output}` is handed on in more ways than can be followed", help=_FIX)
-    if complete and not overridden:
-        return
-    yield from dict.fromkeys(_unseen_store(reached, output) for reached in found.stores)
-    if not complete:
-        yield from dict.fromkeys(_possible_read(reached, output) for reached in found.reads)
+    for finding in dict.fromkeys(found.findings):
+        if complete and not finding.open and (finding.kind == "read" or not overridden):
+            continue
+        if complete and overridden and finding.kind == "read":
+            continue  # other values than the user's may read, and are not asked for
+        yield _DIAGNOSTICS[finding.kind](finding, output)
 
 
 def pointer_casts(output: str, calls: SourceCalls, flow: PointerFlow) -> Iterator[Span]:
-    """`out.to(tl.pointer_type(...))`, `tl.cast(out, tl.pointer_type(...))`: the casts of the output's pointer."""
+    """`out.to(tl.pointer_type(...))`, `tl.cast(out, PT)`: the casts of the output's pointer."""
     for function in calls.closure.functions:
         for node in calls_in(function):
-            if not _names_pointer_type(node, function, calls):
+            bound = callee(node, function, calls.closure)
+            if isinstance(node.func, ast.Attribute) and node.func.attr == "to" and bound is None:
+                cast = node.func.value
+            elif isinstance(bound, TritonObject) and bound.dotted == "triton.language.cast" and node.args:
+                cast = node.args[0]
+            else:
                 continue
-            if output in flow.roots(node.func, node, function) or (
-                node.args and output in flow.roots(node.args[0], node, function)
-            ):
+            if output in flow.roots(cast, node, function):
                 yield Span.of(function.ref.file, node)
-
-
-def _names_pointer_type(node: ast.Call, function: Function, calls: SourceCalls) -> bool:
-    inner = [a for a in (*node.args, *(k.value for k in node.keywords)) if isinstance(a, ast.Call)]
-    bound = [callee(call, function, calls.closure) for call in inner]
-    return any(isinstance(b, TritonObject) and b.attribute == "pointer_type" for b in bound)
 
 
 _FIX = "fix the compile-time values that are in use with `--set NAME=VALUE`"
@@ -111,19 +174,32 @@ def _labels(reached: Reached, text: str) -> tuple[Label, ...]:
     return (Label(Span.of(reached.function.ref.file, reached.call), text), *ways)
 
 
-def _unseen_store(reached: Reached, output: str) -> Diagnostic:
+def _unseen_store(finding: Finding, output: str) -> Diagnostic:
     return Diagnostic(
         "KR206",
         f"this store may write `{output}`, but no specialization reaches it",
-        _labels(reached, "never compiled with the values found for the compile-time parameters"),
+        _labels(finding.reached, "never compiled with the values found for the compile-time parameters"),
         help="give a value that reaches it, e.g. `--set FLAG=True`, or delete the dead branch",
     )
 
 
-def _possible_read(reached: Reached, output: str) -> Diagnostic:
+def _possible_read(finding: Finding, output: str) -> Diagnostic:
     return Diagnostic(
         "KR207",
         f"`{output}` may be read here, under compile-time values that were not lowered",
-        _labels(reached, f"may read through `{output}`"),
+        _labels(finding.reached, f"may read through `{output}`"),
         help=_FIX,
     )
+
+
+def _shared_store(finding: Finding, output: str) -> Diagnostic:
+    names = " and ".join(f"`{name}`" for name in sorted(finding.others))
+    return Diagnostic(
+        "KR212",
+        f"one store call may write `{output}` and also {names}, under compile-time values that were not lowered",
+        _labels(finding.reached, f"stores to `{output}`, and may store to {names}"),
+        help="give each buffer a store call of its own, or fix the values with `--set NAME=VALUE`",
+    )
+
+
+_DIAGNOSTICS = {"store": _unseen_store, "read": _possible_read, "shared": _shared_store}

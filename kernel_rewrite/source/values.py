@@ -5,7 +5,7 @@ from __future__ import annotations
 import ast
 from collections.abc import Callable
 
-from kernel_rewrite.model import Closure, Dtype, Function, TritonObject
+from kernel_rewrite.model import Closure, Dtype, Function, FunctionRef, TritonObject
 from kernel_rewrite.source.names import callee, resolve_in_closure, scope_of
 
 
@@ -30,13 +30,20 @@ def is_assigned(name: str, function: Function) -> bool:
     return any(node.id == name for node in _stores(function))
 
 
-def assigned_at_run_time(function: Function) -> set[str]:
-    """The names that the body assigns, without those of `SCALE: tl.constexpr = 0.5` and `for j in tl.static_range(4)`."""
+def assigned_at_run_time(function: Function, closure: Closure) -> set[str]:
+    """The names that the body assigns, without those of `SCALE: tl.constexpr = 0.5`, `SCALE = tl.constexpr(0.5)` and
+    `for j in tl.static_range(4)`."""
     constexprs = {
         id(node.target)
         for node in _nodes(function)
         if (isinstance(node, ast.AnnAssign) and "constexpr" in ast.unparse(node.annotation))
         or (isinstance(node, ast.For) and "static_range" in ast.unparse(node.iter))
+    }
+    constexprs |= {
+        id(target)
+        for node in _nodes(function)
+        if isinstance(node, ast.Assign) and _is_constexpr_call(node.value, function, closure)
+        for target in node.targets
     }
     return {node.id for node in _stores(function) if id(node) not in constexprs}
 
@@ -51,15 +58,30 @@ def assigned_values(name: str, function: Function) -> list[ast.expr | None]:
     return [plain.get(id(node)) for node in _stores(function) if node.id == name]
 
 
-def is_number_call(call: ast.Call) -> bool:
-    """`float("inf")`, `int(x)`."""
-    return isinstance(call.func, ast.Name) and call.func.id in ("float", "int") and len(call.args) == 1
+_NUMBERS = frozenset({"triton.language.constexpr", "triton.language.cdiv", "triton.cdiv", "triton.next_power_of_2"})
+
+
+def is_number_call(call: ast.Call, function: Function, closure: Closure) -> bool:
+    """Whether a call of numbers may give a Python number: `float("inf")`, `max(K, M)`, `tl.constexpr(2)`, a
+    `constexpr_function`."""
+    bound = callee(call, function, closure)
+    if isinstance(bound, TritonObject):
+        return bound.dotted in _NUMBERS
+    if isinstance(bound, FunctionRef):
+        target = closure.function(bound)
+        return target is None or target.constexpr_function
+    return isinstance(call.func, ast.Name)
+
+
+def _is_constexpr_call(value: ast.expr, function: Function, closure: Closure) -> bool:
+    bound = callee(value, function, closure) if isinstance(value, ast.Call) else None
+    return isinstance(bound, TritonObject) and bound.dotted == "triton.language.constexpr"
 
 
 def cast_target(value: ast.expr, function: Function, closure: Closure) -> ast.expr | Dtype | None:
     """What `value` is cast to: P of `x.to(P.dtype.element_ty)`, the type of `x.to(tl.float16)` or `tl.cast(x, tl.float16)`;
     None for anything else, reinterpretations of bits among them."""
-    if not isinstance(value, ast.Call) or any(k.arg == "bitcast" for k in value.keywords):
+    if not isinstance(value, ast.Call):
         return None
     bound = callee(value, function, closure)
     if isinstance(value.func, ast.Attribute) and value.func.attr == "to" and bound is None:
@@ -68,7 +90,8 @@ def cast_target(value: ast.expr, function: Function, closure: Closure) -> ast.ex
         arguments = value.args[1:]
     else:
         return None
-    if len(arguments) != 1:
+    arguments = [*arguments, *(k.value for k in value.keywords if k.arg == "dtype")]
+    if len(arguments) != 1 or any(k.arg != "dtype" for k in value.keywords):
         return None
     target = arguments[0]
     if isinstance(target, ast.Attribute) and target.attr == "element_ty" and isinstance(target.value, ast.Attribute):
