@@ -307,6 +307,42 @@ class MemoryAccess:
         return dict(self.witness).get(root, ())
 
 
+# ------------------------------------------------------------------------------------------------------------- operands
+
+
+class OperandKind(enum.Enum):
+    """How an operand of an epilogue lies over the output."""
+
+    SCALAR = "scalar"
+    ROW = "row"
+    COLUMN = "column"
+    TILE = "tile"
+    INDEXED = "indexed"
+
+
+@dataclass(frozen=True, slots=True)
+class Operand:
+    """A value beside the stored one that an epilogue reads.
+
+    SCALAR: a Python number at launch or, with a `dtype`, a tensor of one element. ROW: one value for each column of the
+    output. COLUMN: one for each row. TILE: one for each element, in the output's own layout or, when `strided`, with
+    strides of its own. INDEXED: a tensor read at `index`, an expression in the kernel's own names.
+
+    `dtype` is torch's name of the element type ("float32"); "" means that of the output.
+    """
+
+    name: str
+    kind: OperandKind
+    dtype: str = ""
+    index: str = ""
+    strided: bool = False
+
+    @property
+    def is_number(self) -> bool:
+        """Whether the kernel takes it as a number, not as a pointer."""
+        return self.kind is OperandKind.SCALAR and not self.dtype
+
+
 # ------------------------------------------------------------------------------------------------------------- promises
 
 
