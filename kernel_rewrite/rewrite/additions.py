@@ -72,7 +72,25 @@ class Replaced:
         return _expression(self.text)
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class AddedStatements:
+    """`before` and `behind` (assignments to new names, as text) stand around `statement`."""
+
+    statement: ast.stmt
+    before: tuple[str, ...] = ()
+    behind: tuple[str, ...] = ()
+
+    @property
+    def node(self) -> ast.AST:
+        return self.statement
+
+    def added(self) -> tuple[list[ast.stmt], list[ast.stmt]]:
+        """The statements before it and behind it."""
+        return _statements(self.before), _statements(self.behind)
+
+
 Addition = AddedParameters | AddedKeywords | Replaced
+"""What changes one node of the tree."""
 
 
 def _spliced(items: list, index: int, new: list) -> list:  # type: ignore[type-arg]
@@ -87,3 +105,7 @@ def _arguments(text: str) -> ast.arguments:
     function = ast.parse(f"def f({text}): pass").body[0]
     assert isinstance(function, ast.FunctionDef)
     return function.args
+
+
+def _statements(texts: tuple[str, ...]) -> list[ast.stmt]:
+    return [statement for text in texts for statement in ast.parse(text).body]

@@ -2,23 +2,38 @@
 
 from __future__ import annotations
 
+import itertools
 import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from kernel_rewrite.analysis import Analysis, View
-from kernel_rewrite.model import InternalError, Location, MemoryAccess, MemoryEffect, Specialization
+from kernel_rewrite.model import InternalError, Location, MemoryAccess, MemoryEffect, OperandKind, Specialization
+from kernel_rewrite.pointwise.graph import key_of
 from kernel_rewrite.pointwise.reference import reference_source
 from kernel_rewrite.probes import probe_stores
+from kernel_rewrite.products import may_store_product
 from kernel_rewrite.request import OutputRequest, element_type_of
 from kernel_rewrite.rewrite.epilogue import Rewrite
 from kernel_rewrite.rewrite.report import keep_evidence
 from kernel_rewrite.rewrite.unchanged import check_clone, check_unchanged
 from kernel_rewrite.source.closure import close, kernels
 from kernel_rewrite.source.files import Project, SourceFile, source_from_text
+from kernel_rewrite.source.signatures import TRITON_TYPES
 from kernel_rewrite.ttir.lower import Lowered, LoweringFailure
+from kernel_rewrite.ttir.operands import ExpectedOperand, Follows, objection
 from kernel_rewrite.ttir.parse import Module, Operation, parse, split_tensor
-from kernel_rewrite.ttir.validate import Difference, Expression, StoredValue, Terms, function_terms, validate
+from kernel_rewrite.ttir.validate import (
+    Difference,
+    Expression,
+    Store,
+    StoredValue,
+    Terms,
+    function_terms,
+    operand_of,
+    operand_terms,
+    validate,
+)
 
 
 def confirm(text: str, rewrite: Rewrite, analysis: Analysis, requests: Sequence[OutputRequest], numerics: str) -> None:
@@ -32,7 +47,8 @@ def confirm(text: str, rewrite: Rewrite, analysis: Analysis, requests: Sequence[
         rewritten = read_rewritten(text, analysis)
         check_source(rewritten, rewrite, analysis)
         views = views_to_confirm(analysis, requests)
-        check_compiled(lower_rewritten(rewritten, analysis, views), views, References(analysis, numerics), requests)
+        references = References(analysis, numerics, rewrite)
+        check_compiled(lower_rewritten(rewritten, analysis, views, rewrite, requests), views, references, requests)
     except InternalError as error:
         asked = [f"{request.output}={request.text}" for request in requests]
         ttir = error.ttir if isinstance(error, CompiledDifference) else ()
@@ -62,7 +78,7 @@ def read_rewritten(text: str, analysis: Analysis) -> SourceFile:
 
 def check_source(rewritten: SourceFile, rewrite: Rewrite, analysis: Analysis) -> None:
     """Raise InternalError unless the syntax tree outside the planned edits is the user's."""
-    check_unchanged(analysis.kernel.file.tree, rewritten.tree, rewrite.plans)
+    check_unchanged(analysis.kernel.file.tree, rewritten.tree, rewrite.plans, rewrite.additions)
     for clone in rewrite.clones:
         helper = analysis.closure.function(clone.helper)
         assert helper is not None
@@ -76,7 +92,11 @@ def views_to_confirm(analysis: Analysis, requests: Iterable[OutputRequest]) -> t
 
 
 def lower_rewritten(
-    rewritten: SourceFile, analysis: Analysis, views: Iterable[View]
+    rewritten: SourceFile,
+    analysis: Analysis,
+    views: Iterable[View],
+    rewrite: Rewrite | None = None,
+    requests: Sequence[OutputRequest] = (),
 ) -> list[Lowered | LoweringFailure]:
     """The rewritten kernel as Triton compiles it, one answer for each of `views`."""
     others = (file for file in analysis.project.files() if file is not analysis.kernel.file)
@@ -86,7 +106,24 @@ def lower_rewritten(
         raise InternalError(f"KR902: the rewritten file has no kernel `{analysis.kernel.name}`")
     closure = close(kernel, project)
     specializations = [view.specialization for view in views]
+    if rewrite is not None and rewrite.parameters:
+        order = closure.kernel.parameters
+        specializations = [_with_operands(s, order, rewrite, requests) for s in specializations]
     return list(analysis.compiler.lower(closure, project.sources(), specializations, analysis.target))
+
+
+def _with_operands(
+    specialization: Specialization, order: Sequence[str], rewrite: Rewrite, requests: Iterable[OutputRequest]
+) -> Specialization:
+    """`specialization` with a type for each new parameter: what the operand declares, else the output's own."""
+    types = dict(specialization.signature)
+    for request in requests:
+        element = element_type_of(specialization, request.output)
+        for operand in request.pointwise.operands:
+            kind = TRITON_TYPES[operand.dtype] if operand.dtype else element
+            types.setdefault(rewrite.parameters[operand.name].name, "fp32" if operand.is_number else f"*{kind}")
+    signature = tuple((name, types[name]) for name in order)
+    return Specialization(signature, specialization.constexprs, specialization.origin)
 
 
 def check_compiled(
@@ -102,7 +139,7 @@ def check_compiled(
             message = f"KR902: Triton rejects the rewritten kernel: {result.message} at {result.places[:1]}"
             raise CompiledDifference(message, original)
         rules = {key: rule for request in requests for key, rule in references.rules(view, request)}
-        _, differences = validate(view.module, parse(result.text), _Rules(rules))
+        _, differences = validate(view.module, parse(result.text), _Rules(rules), references.added)
         if differences:
             raise CompiledDifference(
                 _report(differences[0], view.specialization), original, ("fused.ttir", result.text)
@@ -110,6 +147,17 @@ def check_compiled(
 
 
 Key = tuple[Location | None, tuple[Location, ...]]
+
+_FOLLOWS = {
+    OperandKind.SCALAR: Follows.NOTHING,
+    OperandKind.ROW: Follows.AXIS,
+    OperandKind.COLUMN: Follows.AXIS,
+    OperandKind.TILE: Follows.TILE,
+    OperandKind.INDEXED: Follows.INDEX,
+}
+
+_MOST_CHOICES = 64
+"""How many ways to match what is read with the operands are tried."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,7 +193,13 @@ class References:
 
     analysis: Analysis
     numerics: str
-    _lowered: dict[tuple[str, str, str], Module] = field(default_factory=dict)
+    rewrite: Rewrite | None = None
+    _lowered: dict[tuple[object, ...], Module] = field(default_factory=dict)
+
+    @property
+    def added(self) -> frozenset[str]:
+        """The parameters that the rewritten kernel has more."""
+        return frozenset(p.name for p in self.rewrite.parameters.values()) if self.rewrite is not None else frozenset()
 
     def rules(self, view: View, request: OutputRequest) -> Iterator[tuple[Key, StoredValue]]:
         """For each store to the output: what the rewritten kernel may store there."""
@@ -156,16 +210,17 @@ class References:
     def _rule(self, view: View, request: OutputRequest, access: MemoryAccess) -> StoredValue:
         element = element_type_of(view.specialization, request.output)
 
-        def stored(terms: Terms, value: Expression) -> Iterator[Expression]:
+        def candidates(terms: Terms, store: Store) -> Iterator[Expression]:
             """E after the store's own rounding; E before it, where that is the same or was asked for."""
             passed: list[Expression] = []
-            current, passable = value, self._passable_casts(access)
+            current, passable = store.value, self._passable_casts(access)
             while True:
                 if not _is_bool_in_memory(current, element):
-                    result = self._apply(terms, current, element, request)
-                    for link in reversed(passed):
-                        result = terms.term(link.operation, link.attributes, link.type, (result,))
-                    yield result
+                    for operands in self._operand_terms(store.found, request):
+                        result = self._apply(terms, current, element, request, operands)
+                        for link in reversed(passed):
+                            result = terms.term(link.operation, link.attributes, link.type, (result,))
+                        yield result
                 if len(current.operands) != 1 or not self._may_pass(current, element, request, passable):
                     return
                 if passable and current.operation == passable[0]:
@@ -173,7 +228,39 @@ class References:
                 passed.append(current)
                 current = current.operands[0]
 
-        return stored
+        def what_is_read(terms: Terms, store: Store) -> str:
+            return objection(terms, store, self._expected(request), self._parameter_terms(terms, view))
+
+        return StoredValue(candidates, what_is_read)
+
+    def _expected(self, request: OutputRequest) -> dict[str, ExpectedOperand]:
+        """What each operand's place follows from, by parameter."""
+        if self.rewrite is None:
+            return {}
+        writer = self.rewrite.writers[request.output]
+        axes = {axis.operand: axis.strides for axis in writer.axes}
+        found = {}
+        for operand in request.pointwise.operands:
+            name = self.rewrite.parameters[operand.name].name
+            found[name] = ExpectedOperand(name, _FOLLOWS[operand.kind], axes.get(operand.name, ()))
+        return found
+
+    def _parameter_terms(self, terms: Terms, view: View) -> dict[str, Expression]:
+        parameters = enumerate(view.module.kernel.parameters)
+        found = {p.name: terms.term("parameter", str(index), p.type) for index, p in parameters}
+        return {name: term for name, term in found.items() if not term.type.startswith("!tt.")}
+
+    def _operand_terms(self, found: Expression, request: OutputRequest) -> Iterator[tuple[Expression, ...]]:
+        """The operands of E as the rewritten kernel has them, in every way that what it stores allows."""
+        if not request.pointwise.operands or self.rewrite is None:
+            yield ()
+            return
+        parameters = [self.rewrite.parameters[operand.name].name for operand in request.pointwise.operands]
+        terms = list(operand_terms(found))
+        choices = [[term for term in terms if operand_of(term) == name] for name in parameters]
+        for choice in itertools.islice(itertools.product(*choices), _MOST_CHOICES):
+            if len({id(term) for term in choice}) == len(choice):
+                yield choice
 
     def _passable_casts(self, access: MemoryAccess) -> tuple[str, ...]:
         """The casts that the store makes by itself and that `numerics="fused"` lets E stand before, outermost first.
@@ -193,14 +280,32 @@ class References:
             return True
         return bool(passable) and link.operation == passable[0] and link.operation in _CASTS
 
-    def _apply(self, terms: Terms, value: Expression, element: str, request: OutputRequest) -> Expression:
+    def _apply(
+        self,
+        terms: Terms,
+        value: Expression,
+        element: str,
+        request: OutputRequest,
+        operands: tuple[Expression, ...] = (),
+    ) -> Expression:
         shape, scalar = split_tensor(value.type)
         dtype = _triton_dtype(scalar, element)
-        dimensions = tuple(int(size) for size in shape.split("x") if size)
-        key = request.text, shape, dtype
+        dimensions = _sizes(shape)
+        types = tuple(split_tensor(term.type) for term in operands)
+        key = request.text, shape, dtype, types, self._product(request)
         if key not in self._lowered:
-            self._lowered[key] = self._lower(reference_source(request.pointwise, dimensions, dtype))
-        return function_terms(self._lowered[key])(terms, value)
+            given = [
+                (key_of(operand), _sizes(its_shape), _triton_dtype(scalar, operand.dtype or element))
+                for operand, (its_shape, scalar) in zip(request.pointwise.operands, types, strict=True)
+            ]
+            source = reference_source(
+                request.pointwise, dimensions, dtype, given, value_may_be_product=self._product(request)
+            )
+            self._lowered[key] = self._lower(source)
+        return function_terms(self._lowered[key])(terms, value, *operands)
+
+    def _product(self, request: OutputRequest) -> bool:
+        return may_store_product(self.analysis, request.output)
 
     def _lower(self, source: str) -> Module:
         project = Project((source_from_text(source, "<reference>"),))
@@ -210,6 +315,10 @@ class References:
         if isinstance(result, LoweringFailure):
             raise InternalError(f"KR902: Triton rejects the op alone: {result.message}\n{source}")
         return parse(result.text)
+
+
+def _sizes(shape: str) -> tuple[int, ...]:
+    return tuple(int(size) for size in shape.split("x") if size)
 
 
 def _is_bool_in_memory(value: Expression, element: str) -> bool:

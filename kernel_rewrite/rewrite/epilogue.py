@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 import ast
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 
 import libcst as cst
 
 from kernel_rewrite.analysis import Analysis
-from kernel_rewrite.diagnostics import Diagnostic, FusionRefused, Label
-from kernel_rewrite.model import Dtype, Edit, Function, FunctionRef, Span
-from kernel_rewrite.pointwise.language import Emission, Pointwise, emit
+from kernel_rewrite.diagnostics import Diagnostic, FusionRefused, Label, Severity
+from kernel_rewrite.model import Dtype, Edit, Function, FunctionRef, Operand, Span
+from kernel_rewrite.pointwise.emission import Emission, emit
+from kernel_rewrite.pointwise.function import Pointwise
 from kernel_rewrite.probes import certain_element_type
+from kernel_rewrite.rewrite.additions import AddedStatements
+from kernel_rewrite.rewrite.additions import Addition as TreeAddition
 from kernel_rewrite.rewrite.copies import copied_text, imports_for_copy
+from kernel_rewrite.rewrite.launcher import kernel_contract, launcher_edits
+from kernel_rewrite.rewrite.operands import OperandWriter
+from kernel_rewrite.rewrite.parameters import LaunchedKernel, NewParameter, parameter_edits
 from kernel_rewrite.rewrite.placement import (
     Addition,
     added_above,
@@ -28,7 +34,9 @@ from kernel_rewrite.rewrite.unchanged import Clone
 from kernel_rewrite.source.accesses import HelperCall
 from kernel_rewrite.source.expressions import replace_argument, substitute
 from kernel_rewrite.source.files import SourceFile
+from kernel_rewrite.source.launches import Launch
 from kernel_rewrite.source.pointer_flow import bound_arguments
+from kernel_rewrite.products import may_store_product
 from kernel_rewrite.source.values import (
     argument_position,
     assigned_at_run_time,
@@ -45,11 +53,17 @@ _VALUE = "__stored_value__"
 
 @dataclass(frozen=True, slots=True)
 class Rewrite:
-    """The edits that carry out `plans`, and the copies of helpers among them."""
+    """The edits that carry out `plans`, and the copies of helpers among them. `additions` are what they add to the user's
+    functions and calls, `parameters` those of the kernel, by operand. `writers` say, for each output, what its operands
+    follow. `contract` is what callers must now pass, in sentences."""
 
     plans: tuple[StorePlan, ...]
     edits: tuple[Edit, ...]
     clones: tuple[Clone, ...]
+    additions: tuple[TreeAddition | AddedStatements, ...] = ()
+    parameters: Mapping[str, NewParameter] = field(default_factory=dict)
+    writers: Mapping[str, OperandWriter] = field(default_factory=dict)
+    contract: tuple[str, ...] = ()
 
 
 def references(analysis: Analysis) -> frozenset[tuple[FunctionRef, int, int]]:
@@ -71,10 +85,14 @@ def references(analysis: Analysis) -> frozenset[tuple[FunctionRef, int, int]]:
     return frozenset(found)
 
 
-def epilogue_edits(plans: Iterable[tuple[StorePlan, Pointwise]], analysis: Analysis, numerics: str) -> Rewrite:
-    """The edits of the kernel's file that make each plan's stores store E(value).
+def epilogue_edits(
+    plans: Iterable[tuple[StorePlan, Pointwise]], analysis: Analysis, numerics: str, *, launcher: bool = True
+) -> Rewrite:
+    """The edits of the kernel's file that make each plan's stores store E(value), and with `launcher` those of the functions
+    that launch the kernel, so that they take and pass on what E reads.
 
-    Raises FusionRefused(KR213) for a store that cannot be edited, or a helper of another file that cannot be copied here.
+    Raises FusionRefused: KR213 for a store that cannot be edited or a helper of another file that cannot be copied here,
+    KR301 to KR304 for an operand whose place cannot be derived, KR310 to KR317 for a parameter that cannot be added.
     """
     closure, project = analysis.closure, analysis.project
     file, jit = analysis.kernel.file, analysis.kernel.jit_spelling
@@ -84,36 +102,109 @@ def epilogue_edits(plans: Iterable[tuple[StorePlan, Pointwise]], analysis: Analy
     around = Surroundings.of(analysis.kernel, project, touched)
     spelling = Spelling.of(around, jit, any(p.needs_libdevice for _, p in plans))
     taken = set(names_in(file))
-    edits: list[Edit] = []
+    grown = _grown_signature(analysis, [pointwise for _, pointwise in plans], launcher, taken)
+    taken |= {parameter.name for parameter in grown.parameters.values()}
+    edits: list[Edit] = list(grown.edits)
+    added: list[TreeAddition | AddedStatements] = list(grown.additions)
     clones: list[Clone] = []
     above: dict[str, str] = {}
     additions: list[Addition] = []
     imports = list(spelling.imports)
+    writers: dict[str, OperandWriter] = {}
     for plan, pointwise in plans:
-        emission = emit(
-            pointwise, _VALUE, tl=spelling.tl, libdevice=spelling.libdevice, jit=spelling.jit, taken_names=taken
-        )
-        above |= {helper.name: helper.text for helper in emission.helpers}
-        taken |= above.keys()
         names: dict[FunctionRef, str] = {}
         for ref in plan.clones:
             names[ref] = free(f"{ref.name}_{pointwise.name}", taken)
             taken.add(names[ref])
-        rewriter = _Rewriter(plan, pointwise, emission, analysis, spelling.tl, numerics, names)
+        dimensions = output_dimensions(analysis, plan.output)
+        writer = OperandWriter(analysis, plan, pointwise.operands, grown.parameters, dimensions, spelling.tl, taken)
+        writers[plan.output] = writer
+        rewriter = _Rewriter(plan, pointwise, writer, analysis, spelling, numerics, names, frozenset(taken))
         edits += rewriter.in_place()
+        added += rewriter.additions
+        above |= rewriter.helpers
+        taken |= above.keys() | writer.names
         for ref, name in names.items():
-            clones.append(Clone(plan, ref, name))
+            text = rewriter.clone(ref, jit="" if ref.file == file.path else spelling.jit)
+            clones.append(Clone(plan, ref, name, rewriter.clone_additions(ref)))
             function = closure.function(ref)
             assert function is not None
             if ref.file == file.path:
-                additions.append(added_below(file, function.node, rewriter.clone(ref)))
+                additions.append(added_below(file, function.node, text))
             else:
                 imports += imports_for_copy(ref, closure, file, project)
-                above[name] = rewriter.clone(ref, jit=spelling.jit)
+                above[name] = text
+        above |= rewriter.helpers
     additions += added_above(file, around, touched[0], above.values())
     additions += added_imports(file, around, imports, anchor_line(file, around, touched[0]))
     edits += addition_edits(file, additions)
-    return Rewrite(tuple(plan for plan, _ in plans), tuple(edits), tuple(clones))
+    return Rewrite(
+        tuple(plan for plan, _ in plans),
+        tuple(edits),
+        tuple(clones),
+        tuple(added),
+        grown.parameters,
+        writers,
+        grown.contract,
+    )
+
+
+def _strides(launch: Launch, output: str) -> Iterator[tuple[str, int]]:
+    """(parameter, dimension) of each `c.stride(1)` that a launch passes beside `c`."""
+    buffer = launch.arguments.get(output)
+    for parameter, argument in launch.arguments.items() if buffer is not None else ():
+        match argument:
+            case ast.Call(func=ast.Attribute(value=of, attr="stride"), args=[ast.Constant(value=int(dimension))]):
+                if ast.dump(of) == ast.dump(buffer):
+                    yield parameter, dimension
+
+
+@dataclass(frozen=True, slots=True)
+class _Grown:
+    """The kernel's new parameters, by operand, and the edits of its signature and its launchers."""
+
+    parameters: Mapping[str, NewParameter] = field(default_factory=dict)
+    edits: tuple[Edit, ...] = ()
+    additions: tuple[TreeAddition, ...] = ()
+    contract: tuple[str, ...] = ()
+
+
+def _grown_signature(
+    analysis: Analysis, pointwises: Sequence[Pointwise], launcher: bool, taken: Iterable[str]
+) -> _Grown:
+    """The parameters that the operands need. Raises FusionRefused (KR310 to KR317)."""
+    operands: dict[str, Operand] = {o.name: o for pointwise in pointwises for o in pointwise.operands}
+    if not operands:
+        return _Grown()
+    taken = set(taken)
+    parameters: dict[str, NewParameter] = {}
+    for operand in operands.values():
+        name = free(operand.name if operand.is_number else f"{operand.name}_ptr", taken)
+        taken.add(name)
+        parameters[operand.name] = NewParameter(name, operand.name, number=operand.is_number)
+    kernel = LaunchedKernel.of(analysis.kernel, analysis.closure, analysis.launches, analysis.project)
+    signature = parameter_edits(kernel, tuple(parameters.values()))
+    if signature.diagnostics:
+        raise FusionRefused(signature.diagnostics)
+    if not launcher:
+        contract = kernel_contract(kernel, tuple(parameters.values()))
+        return _Grown(parameters, signature.edits, signature.additions, contract)
+    plan = launcher_edits(kernel, tuple(parameters.values()))
+    errors = tuple(d for d in plan.diagnostics if d.severity is Severity.ERROR)
+    if errors:
+        raise FusionRefused(errors)
+    return _Grown(
+        parameters, (*signature.edits, *plan.edits), (*signature.additions, *plan.additions), plan.contract
+    )
+
+
+def output_dimensions(analysis: Analysis, output: str) -> dict[str, int]:
+    """The dimension of `output` that each stride argument is of, where every launch that shows it agrees."""
+    found: dict[str, set[int]] = {}
+    for launch in analysis.launches:
+        for parameter, dimension in _strides(launch, output):
+            found.setdefault(parameter, set()).add(dimension)
+    return {parameter: dimensions.pop() for parameter, dimensions in found.items() if len(dimensions) == 1}
 
 
 def _no_call_twice(plans: Iterable[StorePlan]) -> None:
@@ -147,15 +238,16 @@ class _Rewriter:
         self,
         plan: StorePlan,
         pointwise: Pointwise,
-        emission: Emission,
+        operands: OperandWriter,
         analysis: Analysis,
-        tl: str,
+        spelling: Spelling,
         numerics: str,
         clone_names: dict[FunctionRef, str],
+        taken: frozenset[str],
     ) -> None:
         self._plan = plan
         self._pointwise = pointwise
-        self._emission = emission
+        self._operands = operands
         self._closure = analysis.closure
         self._calls = analysis.calls
         self._flow = analysis.flow
@@ -163,20 +255,36 @@ class _Rewriter:
         self._project = analysis.project
         self._numerics = numerics
         self._clone_names = clone_names
-        self._tl = tl
+        self._spelling = spelling
+        self._tl = spelling.tl
+        self._taken = taken
+        self._product = may_store_product(analysis, plan.output)
         self._element_type = certain_element_type(analysis, plan.output)
         self._scalars = {fact.name for fact in analysis.facts if fact.kind == "scalar"}
+        self.helpers: dict[str, str] = {}
 
     def in_place(self) -> list[Edit]:
         """Edits of the kernel and of the helpers that need no copy."""
         functions = [f for f in self._closure.functions if f.ref not in self._clone_names]
         return [edit for function in functions for edit in self._edits_of(function)]
 
+    @property
+    def additions(self) -> list[TreeAddition | AddedStatements]:
+        """What the edits in place add to the user's tree beside the stored expressions."""
+        functions = [f for f in self._closure.functions if f.ref not in self._clone_names]
+        return [addition for function in functions for addition in self._operands.edits(function).additions]
+
     def clone(self, ref: FunctionRef, jit: str = "") -> str:
         """The text of a copy of the helper under its new name, its stores and calls rewritten."""
         function = self._closure.function(ref)
         assert function is not None
         return copied_text(self._file_of(ref), function, self._clone_names[ref], self._edits_of(function), jit)
+
+    def clone_additions(self, ref: FunctionRef) -> tuple[TreeAddition | AddedStatements, ...]:
+        """What the edits of a copy add to it."""
+        function = self._closure.function(ref)
+        assert function is not None
+        return self._operands.edits(function).additions
 
     def _file_of(self, ref: FunctionRef) -> SourceFile:
         file = self._file if ref.file == self._file.path else self._project.file(ref.file)
@@ -186,7 +294,7 @@ class _Rewriter:
     def _edits_of(self, function: Function) -> list[Edit]:
         sites = [self._store(site, function) for site in self._plan.sites if site.call.function == function.ref]
         calls = [self._redirect(call) for call in self._plan.redirected if call.function == function.ref]
-        return [*sites, *calls]
+        return [*sites, *calls, *self._operands.edits(function).edits]
 
     # tl.store(pointer, VALUE, mask=m) -> tl.store(pointer, E(VALUE), mask=m)
     def _store(self, site: StoreSite, function: Function) -> Edit:
@@ -194,14 +302,30 @@ class _Rewriter:
         value = site.call.value(site.form)
         assert value is not None
         cast = self._cast(site, value, function)
-        back = self._cast_back(site, function)
+        emission = self._emission(site)
+        back = self._cast_back(site, function, emission)
 
         def rebuild(node: cst.BaseExpression) -> cst.BaseExpression:
-            result = substitute(self._emission.expression, _VALUE, substitute(cast, _VALUE, node) if cast else node)
+            result = substitute(emission.expression, _VALUE, substitute(cast, _VALUE, node) if cast else node)
             return substitute(back, _VALUE, result) if back else result
 
         text = replace_argument(file.slice(site.call.span), argument_position(site.call.node, value), rebuild)
         return Edit(site.call.span, text, f"store {self._pointwise.name} of the value")
+
+    def _emission(self, site: StoreSite) -> Emission:
+        """E over `_VALUE` and what is loaded at the store; the helpers it calls are kept."""
+        emission = emit(
+            self._pointwise,
+            _VALUE,
+            self._operands.texts(site),
+            tl=self._spelling.tl,
+            libdevice=self._spelling.libdevice,
+            jit=self._spelling.jit,
+            taken_names=self._taken,
+            value_may_be_product=self._product,
+        )
+        self.helpers |= {helper.name: helper.text for helper in emission.helpers}
+        return emission
 
     def _cast(self, site: StoreSite, value: ast.expr, function: Function) -> str:
         """The expression that brings the stored value to the buffer's type first, as the unfused pair does: left out only
@@ -232,10 +356,10 @@ class _Rewriter:
         assert isinstance(value, ast.Call)
         return self._flow.roots(target, value, function) == {self._plan.output}
 
-    def _cast_back(self, site: StoreSite, function: Function) -> str:
+    def _cast_back(self, site: StoreSite, function: Function, emission: Emission) -> str:
         """What brings the result to the buffer's type where the store itself does not: `tl.maximum` of bfloat16 is
         float32, and a store through a block pointer takes the very type."""
-        if not site.block_pointer or self._emission.helpers:
+        if not site.block_pointer or emission.has_result_type:
             return ""
         return f"{_VALUE}.to({site.form.element_type.format(self._pointer_name(site, function))})"
 

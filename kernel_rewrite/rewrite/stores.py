@@ -37,12 +37,14 @@ class StoreSite:
 
 @dataclass(frozen=True, slots=True)
 class StorePlan:
-    """The stores of one output: `sites` to edit, helpers to clone first, calls to redirect to the clones."""
+    """The stores of one output: `sites` to edit, helpers to clone first, calls to redirect to the clones. `path` are all
+    the helper calls that lead to the sites."""
 
     output: str
     sites: tuple[StoreSite, ...]
     clones: tuple[FunctionRef, ...]
     redirected: tuple[HelperCall, ...]
+    path: tuple[HelperCall, ...] = ()
 
 
 def plan_stores(
@@ -92,7 +94,8 @@ def plan_stores(
     clones = _clones(calls, on_path, references)
     redirected = tuple(sorted((c for c in on_path if c.callee in clones), key=lambda c: c.span))
     planned = (StoreSite(call, forms[call], frozenset(c), call in block_pointers) for call, c in sites.items())
-    return StorePlan(output, tuple(sorted(planned, key=lambda s: s.call.span)), clones, redirected)
+    way = tuple(sorted(on_path, key=lambda c: c.span))
+    return StorePlan(output, tuple(sorted(planned, key=lambda s: s.call.span)), clones, redirected, way)
 
 
 def _clones(

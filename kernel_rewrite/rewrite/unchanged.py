@@ -16,18 +16,19 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 
 from kernel_rewrite.model import FunctionRef, InternalError
-from kernel_rewrite.rewrite.additions import Addition
+from kernel_rewrite.rewrite.additions import AddedStatements, Addition
 from kernel_rewrite.rewrite.spelling import bound_names
 from kernel_rewrite.rewrite.stores import StorePlan
 
 
 @dataclass(frozen=True, slots=True)
 class Clone:
-    """A copy of `helper` called `name`, made for the output of `plan`."""
+    """A copy of `helper` called `name`, made for the output of `plan`, with `additions`."""
 
     plan: StorePlan
     helper: FunctionRef
     name: str
+    additions: tuple[Addition | AddedStatements, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,10 +43,11 @@ class _Allowed:
     imported: frozenset[str] = frozenset()
     decorators: frozenset[str] = frozenset()
     additions: Mapping[int, tuple[Addition, ...]] = field(default_factory=dict)
+    statements: Mapping[int, tuple[AddedStatements, ...]] = field(default_factory=dict)
 
 
 def check_unchanged(
-    original: ast.Module, rewritten: ast.Module, plans: Iterable[StorePlan], additions: Iterable[Addition] = ()
+    original: ast.Module, rewritten: ast.Module, plans: Iterable[StorePlan], additions: Iterable[Addition | AddedStatements] = ()
 ) -> None:
     """Raise InternalError (KR902) if `rewritten` differs from `original` outside what `plans` name, or lacks one of
     `additions`."""
@@ -54,7 +56,12 @@ def check_unchanged(
     here = frozenset(bound_names(original.body)) | frozenset(dir(builtins))
     taken = here | {n.name for n in ast.walk(original) if isinstance(n, (ast.FunctionDef, ast.ClassDef))}
     allowed = _Allowed(
-        frozenset(values), frozenset(callees), taken, here, frozenset(_decorators(original)), _by_node(additions)
+        frozenset(values),
+        frozenset(callees),
+        taken,
+        here,
+        frozenset(_decorators(original)),
+        *_by_node(additions, original),
     )
     difference = _difference(original, rewritten, allowed)
     if difference is not None:
@@ -62,13 +69,15 @@ def check_unchanged(
 
 
 def check_clone(clone: Clone, helper: ast.FunctionDef, rewritten: ast.Module) -> None:
-    """Raise InternalError (KR902) if the copy is not the helper under another name, but for what its plan names."""
+    """Raise InternalError (KR902) if the copy is not the helper under another name, but for what its plan names and what is
+    added to it."""
     copies = [n for n in ast.walk(rewritten) if isinstance(n, ast.FunctionDef) and n.name == clone.name]
     if len(copies) != 1:
         raise InternalError(f"KR902: `{clone.name}` is defined {len(copies)} times in the rewritten file")
     values, callees = _planned_values([clone.plan], in_clones=True), _planned_callees([clone.plan], in_clones=True)
     spelled = {id(_called(decorator)) for decorator in helper.decorator_list}  # jit, as this file spells it
-    allowed = _Allowed(frozenset(values), frozenset(callees) | spelled)
+    added, statements = _by_node(clone.additions, helper)
+    allowed = _Allowed(frozenset(values), frozenset(callees) | spelled, additions=added, statements=statements)
     fields = [name for name in helper._fields if name != "name"]
     for name in fields:
         difference = _difference(getattr(helper, name), getattr(copies[0], name), allowed)
@@ -76,11 +85,37 @@ def check_clone(clone: Clone, helper: ast.FunctionDef, rewritten: ast.Module) ->
             raise InternalError(f"KR902: {difference} of `{clone.helper.name}` is not kept in its copy `{clone.name}`")
 
 
-def _by_node(additions: Iterable[Addition]) -> Mapping[int, tuple[Addition, ...]]:
+def _by_node(
+    additions: Iterable[Addition | AddedStatements], original: ast.AST
+) -> tuple[Mapping[int, tuple[Addition, ...]], Mapping[int, tuple[AddedStatements, ...]]]:
+    """What is added to each node, and what around each statement. Raises InternalError when a statement that is added does
+    anything but bind names that `original` does not have."""
+    names = {node.id for node in ast.walk(original) if isinstance(node, ast.Name)}
+    names |= {node.arg for node in ast.walk(original) if isinstance(node, ast.arg)}
     found: dict[int, tuple[Addition, ...]] = {}
+    statements: dict[int, tuple[AddedStatements, ...]] = {}
     for addition in additions:
-        found[id(addition.node)] = (*found.get(id(addition.node), ()), addition)
-    return found
+        key = id(addition.node)
+        if not isinstance(addition, AddedStatements):
+            found[key] = (*found.get(key, ()), addition)
+            continue
+        before, behind = addition.added()
+        for statement in (*before, *behind):
+            if not set(_bound_by(statement)) or set(_bound_by(statement)) & names:
+                raise InternalError(f"KR902: `{ast.unparse(statement)}` does more than bind a new name")
+        statements[key] = (*statements.get(key, ()), addition)
+    return found, statements
+
+
+def _bound_by(statement: ast.stmt) -> Iterator[str]:
+    """The names that a plain assignment binds; none for any other statement."""
+    match statement:
+        case (
+            ast.Assign(targets=[ast.Name(id=name)])
+            | ast.AugAssign(target=ast.Name(id=name))
+            | ast.AnnAssign(target=ast.Name(id=name))
+        ):
+            yield name
 
 
 def _planned_values(plans: Iterable[StorePlan], *, in_clones: bool) -> Iterator[int]:
@@ -154,6 +189,7 @@ def _holds(expression: object, value: ast.AST, allowed: _Allowed) -> bool:
 
 
 def _list_difference(one: list[object], other: list[object], allowed: _Allowed) -> str | None:
+    one = [expected for item in one for expected in _with_statements(item, allowed)]
     remaining = list(other)
     for item in one:
         found: str | None = ""
@@ -166,6 +202,15 @@ def _list_difference(one: list[object], other: list[object], allowed: _Allowed) 
             return found or _place(item)
     extra = next((item for item in remaining if not _is_addition(item, allowed)), None)
     return None if extra is None else _place(extra)
+
+
+def _with_statements(item: object, allowed: _Allowed) -> list[object]:
+    """A statement among those that must be added around it."""
+    around: list[object] = [item]
+    for addition in allowed.statements.get(id(item), ()):
+        before, behind = addition.added()
+        around = [*before, *around, *behind]
+    return around
 
 
 def _place(node: object) -> str:

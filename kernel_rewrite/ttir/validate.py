@@ -12,7 +12,7 @@ The proof holds for all inputs of the specialization. Nothing here knows how the
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from kernel_rewrite.model import InternalError, Location
@@ -218,8 +218,29 @@ class _Mismatch(Exception):
         self.difference = difference
 
 
-StoredValue = Callable[[Terms, Expression], Iterator[Expression]]
-"""The terms that may stand in the fused kernel where the original stores this one."""
+OPERAND, OPERAND_LOAD = "operand", "operand load"
+"""The operations of terms for a parameter that the fused kernel has beside the original's, and for what is read there."""
+
+
+@dataclass(frozen=True, slots=True)
+class Store:
+    """A store to the output as terms: where the original writes, under which mask (None: everywhere), and what each side
+    stores. `others` are the remaining operands."""
+
+    pointer: Expression
+    mask: Expression | None
+    value: Expression
+    found: Expression
+    others: tuple[Expression, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class StoredValue:
+    """What may stand in the fused kernel where the original stores a value: one of `candidates`, if no `objection` (in
+    words, "" for none) is made to what it reads."""
+
+    candidates: Callable[[Terms, Store], Iterator[Expression]]
+    objection: Callable[[Terms, Store], str] = lambda terms, store: ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -233,30 +254,34 @@ def validate(
     original: Module,
     fused: Module,
     is_output: Callable[[Operation, tuple[Location, ...]], StoredValue | None],
+    operands: Collection[str] = (),
 ) -> tuple[tuple[ChangedStore, ...], tuple[Difference, ...]]:
     """The changed stores, and the first difference that is not one (empty when the translation is right).
 
     `is_output(operation, call_path)` says, for a store of the original kernel, what the fused one may store instead;
-    None for a store that must stay as it is.
+    None for a store that must stay as it is. `operands` are the parameters that the fused kernel has more: it may read
+    there, and nothing but stores to the output may depend on it.
     """
-    walk = _Walk(original, fused, is_output)
+    walk = _Walk(original, fused, is_output, frozenset(operands))
     try:
         walk.kernels()
+        walk.unused_reads()
     except _Mismatch as mismatch:
         return tuple(walk.changed), (mismatch.difference,)
     return tuple(walk.changed), ()
 
 
-def function_terms(module: Module) -> Callable[[Terms, Expression], Expression]:
-    """The function of one argument that the module's kernel calls last, as a function on terms."""
+def function_terms(module: Module) -> Callable[..., Expression]:
+    """The function that the module's kernel calls last, as a function on terms: (terms, one term an argument)."""
     calls = [operation for operation in module.kernel.walk() if operation.name == CALL]
     function = module.function(calls[-1].callee or "") if calls else None
-    if function is None or len(function.parameters) != 1 or len(function.body.reachable()) != 1:
-        raise InternalError("a reference kernel must end by calling a function of one argument")
+    if function is None or len(function.body.reachable()) != 1:
+        raise InternalError("a reference kernel must end by calling a function")
 
-    def apply(terms: Terms, value: Expression) -> Expression:
+    def apply(terms: Terms, *arguments: Expression) -> Expression:
         side = _Side(module, terms)
-        frame = {function.parameters[0].value: value}
+        parameters = (parameter.value for parameter in function.parameters)
+        frame = dict(zip(parameters, arguments, strict=True))
         for operation in function.blocks[0].operations:
             if operation.name == RETURN:
                 return frame[operation.operands[0]]
@@ -264,6 +289,46 @@ def function_terms(module: Module) -> Callable[[Terms, Expression], Expression]:
         raise InternalError("the reference function does not return")
 
     return apply
+
+
+def operand_of(term: Expression) -> str:
+    """The parameter of the fused kernel alone that a pointer, a descriptor or a number comes from; "" for any other."""
+    while term.operands and term.operation in (*_CARRYING, OPERAND_LOAD):
+        term = term.operands[0]
+    return term.attributes if term.operation == OPERAND else ""
+
+
+def operand_terms(term: Expression) -> Iterator[Expression]:
+    """Every operand that a term is made of, each once: what is read of one, or the number that one is."""
+    for found in _within(term):
+        if found.operation == OPERAND_LOAD or (found.operation == OPERAND and not found.type.startswith("!tt.")):
+            yield found
+
+
+def operand_reads(term: Expression) -> Iterator[Expression]:
+    """Every read of an operand that a term is made of, each once."""
+    return (found for found in _within(term) if found.operation == OPERAND_LOAD)
+
+
+def _within(term: Expression) -> Iterator[Expression]:
+    """A term and all it is made of, each once; not what the place of a read is made of."""
+    pending, seen = [term], {id(term)}
+    while pending:
+        found = pending.pop()
+        yield found
+        for operand in found.operands if found.operation != OPERAND_LOAD else ():
+            if id(operand) not in seen:
+                seen.add(id(operand))
+                pending.append(operand)
+
+
+_CARRYING = frozenset(
+    f"tt.{name}"
+    for name in (
+        *("addptr", "splat", "broadcast", "expand_dims", "reshape", "trans", "make_tensor_ptr", "advance"),
+        *("make_tensor_descriptor", "bitcast"),
+    )
+)
 
 
 # ------------------------------------------------------------------------------------------------------------- one side
@@ -283,6 +348,22 @@ class _Side:
         if function is None:
             raise InternalError(f"no function {operation.callee!r} in the lowered module")
         return function
+
+    def reads_operand(self, operation: Operation, frame: Mapping[Value, Expression]) -> bool:
+        """Whether `operation` reads a parameter that the fused kernel has more. Nothing writes there, so that what is read
+        depends on the place alone, and is a term."""
+        if operation.name not in _READS or operation.attribute("isVolatile") == "true":
+            return False
+        return bool(operand_of(values_of(operation, frame)[0]))
+
+    def define_read(self, operation: Operation, frame: dict[Value, Expression]) -> Expression:
+        """Put the term of what is read from an operand into `frame`."""
+        operands = values_of(operation, frame)
+        attributes = f"{operation.name} {operation.attributes}"
+        term = self.terms.term(OPERAND_LOAD, attributes, operation.results[0].type, operands)
+        frame[operation.results[0]] = term
+        self.terms.call_it(term, operation)
+        return term
 
     def is_pure(self, operation: Operation) -> bool:
         """Whether `operation` only computes: then it is a term, and takes no part in the order of effects."""
@@ -379,32 +460,49 @@ class _Walk:
         original: Module,
         fused: Module,
         is_output: Callable[[Operation, tuple[Location, ...]], StoredValue | None],
+        operands: frozenset[str] = frozenset(),
     ) -> None:
         self.terms = Terms()
+        self._operand_names = operands
         self._original = _Side(original, self.terms)
         self._fused = _Side(fused, self.terms)
         self._is_output = is_output
         self._place = 0
         self._depth = 0
+        self._block: tuple[int, ...] = ()  # the blocks around the operation, outermost first
+        self._reads: dict[tuple[Expression, tuple[int, ...]], Location | None] = {}
+        self._aliases: tuple[dict[Value, Value], dict[Value, Value]] = ({}, {})
         self.changed: list[ChangedStore] = []
 
     def kernels(self) -> None:
         one, other = self._original.module.kernel, self._fused.module.kernel
-        types = [[f"{p.type} {p.attributes}" for p in function.parameters] for function in (one, other)]
+        added = [p.name in self._operand_names for p in other.parameters]
+        kept = [p for p, is_added in zip(other.parameters, added, strict=True) if not is_added]
+        types = [[f"{p.type} {p.attributes}" for p in parameters] for parameters in (one.parameters, kept)]
         self._same("parameters", str(types[0]), str(types[1]), one.location)
         self._same("function attributes", one.attributes, other.attributes, one.location)
         arguments = [self.terms.term("parameter", str(i), p.type) for i, p in enumerate(one.parameters)]
         for parameter, argument in zip(one.parameters, arguments, strict=True):
             self.terms.name(argument, parameter.name)
-        self._bodies(one, other, arguments, ())
+        mine = iter(arguments)
+        theirs = [
+            self.terms.term(OPERAND, p.name, p.type) if is_added else next(mine)
+            for p, is_added in zip(other.parameters, added, strict=True)
+        ]
+        self._bodies(one, other, arguments, theirs, ())
 
     def _bodies(
-        self, one: Function, other: Function, arguments: Sequence[Expression], path: tuple[Location, ...]
+        self,
+        one: Function,
+        other: Function,
+        arguments: Sequence[Expression],
+        its_arguments: Sequence[Expression],
+        path: tuple[Location, ...],
     ) -> Sequence[Expression] | None:
         """Walk two function bodies; the terms returned when each has one block, else None."""
         frames: tuple[dict[Value, Expression], dict[Value, Expression]] = (
             {p.value: a for p, a in zip(one.parameters, arguments, strict=True)},
-            {p.value: a for p, a in zip(other.parameters, arguments, strict=True)},
+            {p.value: a for p, a in zip(other.parameters, its_arguments, strict=True)},
         )
         return self._regions(one.body, other.body, frames, path)
 
@@ -417,11 +515,15 @@ class _Walk:
     ) -> Sequence[Expression] | None:
         first, second = one.reachable(), other.reachable()
         self._same("number of blocks", str(len(first)), str(len(second)), None)
-        labels = {block.label: i for i, block in enumerate(first)}, {block.label: i for i, block in enumerate(second)}
+        labels = tuple({b.label: (i, b) for i, b in enumerate(blocks)} for blocks in (first, second))
+        self._aliases[0].update(_single_values(first))
+        self._aliases[1].update(_single_values(second))
         place = self._next()
         for index, (block, twin) in enumerate(zip(first, second, strict=True)):
-            self._same("block arguments", str(len(block.arguments)), str(len(twin.arguments)), None)
-            for number, (argument, its_twin) in enumerate(zip(block.arguments, twin.arguments, strict=True)):
+            arguments = [a for a in block.arguments if a not in self._aliases[0]]
+            its_arguments = [a for a in twin.arguments if a not in self._aliases[1]]
+            self._same("block arguments", str(len(arguments)), str(len(its_arguments)), None)
+            for number, (argument, its_twin) in enumerate(zip(arguments, its_arguments, strict=True)):
                 if argument in frames[0]:
                     continue
                 self._same("type of a block argument", argument.type, its_twin.type, None)
@@ -437,23 +539,29 @@ class _Walk:
         block: Block,
         twin: Block,
         frames: tuple[dict[Value, Expression], dict[Value, Expression]],
-        labels: tuple[dict[str, int], dict[str, int]],
+        labels: tuple[Labels, ...],
         path: tuple[Location, ...],
     ) -> Sequence[Expression]:
         """Walk two blocks; the operands of the terminator, as terms."""
+        for its_block, frame, aliases in zip((block, twin), frames, self._aliases, strict=True):
+            for argument in its_block.arguments:
+                if argument in aliases:
+                    frame[argument] = frame[aliases[argument]]
         returned: Sequence[Expression] = ()
+        around, self._block = self._block, (*self._block, self._next())
         for operation, its_twin in self._lockstep(block, twin, frames):
             if operation.name in _TERMINATORS:
                 returned = self._terminators(operation, its_twin, frames, labels)
             else:
                 self._effect(operation, its_twin, frames, path)
+        self._block = around
         return returned
 
     def _lockstep(
         self, block: Block, twin: Block, frames: tuple[dict[Value, Expression], dict[Value, Expression]]
     ) -> Iterator[tuple[Operation, Operation]]:
         one = _Cursor(block, self._original, frames[0])
-        other = _Cursor(twin, self._fused, frames[1])
+        other = _Cursor(twin, self._fused, frames[1], self._note_read)
         while True:
             operation, its_twin = one.next(), other.next()
             if operation is None or its_twin is None:
@@ -497,9 +605,10 @@ class _Walk:
             self._operands(one, other, frames, f"of {one.name}")
         else:
             stored = _STORED_OPERAND[one.name] % len(one.operands)
-            self._operands(one, other, frames, f"of {one.name}", stored)
-            value, found = (values_of(op, frame)[stored] for op, frame in zip((one, other), frames, strict=True))
-            self._stored(value, found, rule, one)
+            expected = self._operands(one, other, frames, f"of {one.name}", stored)
+            others = tuple(term for index, term in enumerate(expected) if index not in (0, stored))
+            mask = others[0] if one.name == "tt.store" and others else None
+            self._stored(Store(expected[0], mask, expected[stored], values_of(other, frames[1])[stored], others), rule, one)
         self._same("number of regions", str(len(one.regions)), str(len(other.regions)), one.location)
         for region, twin in zip(one.regions, other.regions, strict=True):
             self._regions(region, twin, (dict(frames[0]), dict(frames[1])), path)
@@ -520,17 +629,22 @@ class _Walk:
                 raise self._mismatch(f"operand {index + 1} {where}", mine, theirs, one.location)
         return expected
 
-    def _stored(self, value: Expression, found: Expression, rule: StoredValue, operation: Operation) -> None:
+    def _stored(self, store: Store, rule: StoredValue, operation: Operation) -> None:
         allowed = []
-        for candidate in rule(self.terms, value):
-            if candidate is found:
+        for candidate in rule.candidates(self.terms, store):
+            if candidate is store.found:
+                objection = rule.objection(self.terms, store)
+                if objection:
+                    raise _Mismatch(Difference(objection, "", self.terms.shown(store.found), operation.location))
+                for read in operand_reads(store.found):
+                    self._reads.pop((read, self._block), None)
                 self.changed.append(ChangedStore(operation.location))
                 return
             allowed.append(candidate)
         what = "the value stored to the output"
         if not allowed:
-            raise _Mismatch(Difference(what, "nothing known", self.terms.shown(found), operation.location))
-        raise self._mismatch(what, allowed[0], found, operation.location)
+            raise _Mismatch(Difference(what, "nothing known", self.terms.shown(store.found), operation.location))
+        raise self._mismatch(what, allowed[0], store.found, operation.location)
 
     def _calls(
         self,
@@ -541,14 +655,21 @@ class _Walk:
     ) -> Sequence[Expression] | None:
         """Follow two calls; the terms they return when each function has one block, else None."""
         function, twin = self._original.callee(one), self._fused.callee(other)
-        types = [[f"{p.type} {p.attributes}" for p in f.parameters] for f in (function, twin)]
+        arguments, its_arguments = values_of(one, frames[0]), values_of(other, frames[1])
+        added = [bool(operand_of(argument)) for argument in its_arguments]
+        kept = [p for p, is_added in zip(twin.parameters, added, strict=True) if not is_added]
+        types = [[f"{p.type} {p.attributes}" for p in parameters] for parameters in (function.parameters, kept)]
         self._same("parameters of a helper", str(types[0]), str(types[1]), one.location)
         self._same("attributes of a helper", function.attributes, twin.attributes, one.location)
-        arguments = self._operands(one, other, frames, f"of the call of {function.name}")
+        theirs = [argument for argument, is_added in zip(its_arguments, added, strict=True) if not is_added]
+        for index, (mine, argument) in enumerate(zip(arguments, theirs, strict=True)):
+            if mine is not argument:
+                raise self._mismatch(f"operand {index + 1} of the call of {function.name}", mine, argument, one.location)
         self._depth += 1
         if self._depth > _MAX_DEPTH:
             raise _Mismatch(Difference("the depth of calls", f"at most {_MAX_DEPTH}", "more", one.location))
-        returned = self._bodies(function, twin, arguments, (*path, one.location) if one.location else path)
+        inner = (*path, one.location) if one.location else path
+        returned = self._bodies(function, twin, arguments, its_arguments, inner)
         self._depth -= 1
         return returned
 
@@ -557,17 +678,36 @@ class _Walk:
         one: Operation,
         other: Operation,
         frames: tuple[dict[Value, Expression], dict[Value, Expression]],
-        labels: tuple[dict[str, int], dict[str, int]],
+        labels: tuple[Labels, ...],
     ) -> Sequence[Expression]:
         self._same("terminator", one.name, other.name, one.location)
         targets = [
-            [(label[s.label], len(s.operands)) for s in operation.successors]
+            [label[s.label][0] for s in operation.successors]
             for operation, label in zip((one, other), labels, strict=True)
         ]
         self._same("branch targets", str(targets[0]), str(targets[1]), one.location)
         if not one.successors:
             self._same("attributes", one.attributes, other.attributes, one.location)
-        return self._operands(one, other, frames, f"of {one.name}")
+            return self._operands(one, other, frames, f"of {one.name}")
+        carried = [
+            [frame[value] for value in _carried(operation, aliases, label)]
+            for operation, frame, aliases, label in zip((one, other), frames, self._aliases, labels, strict=True)
+        ]
+        self._same("number of values carried by a branch", str(len(carried[0])), str(len(carried[1])), one.location)
+        for index, (mine, theirs) in enumerate(zip(*carried, strict=True)):
+            if mine is not theirs:
+                raise self._mismatch(f"operand {index + 1} of {one.name}", mine, theirs, one.location)
+        return carried[0]
+
+    def _note_read(self, term: Expression, operation: Operation) -> None:
+        self._reads.setdefault((term, self._block), operation.location)
+
+    def unused_reads(self) -> None:
+        """Every read of an operand must be for a store of the same block: one that stands elsewhere may run where the store
+        does not."""
+        for (term, _), location in self._reads.items():
+            what = "a read of an operand that no store in its place uses"
+            raise _Mismatch(Difference(what, "nothing", self.terms.shown(term), location))
 
     def _mismatch(self, what: str, expected: Expression, found: Expression, location: Location | None) -> _Mismatch:
         inner, theirs = parting(expected, found)
@@ -585,6 +725,51 @@ class _Walk:
         return self._place
 
 
+Labels = Mapping[str, tuple[int, Block]]
+
+
+def _single_values(blocks: Sequence[Block]) -> dict[Value, Value]:
+    """The block arguments that are handed one value only, whatever way control comes, and that value."""
+    by_label = {block.label: block for block in blocks}
+    handed: dict[Value, set[Value]] = {}
+    for block in blocks:
+        for operation in block.operations:
+            for successor in operation.successors:
+                target = by_label[successor.label]
+                for argument, value in zip(target.arguments, successor.operands, strict=True):
+                    handed.setdefault(argument, set()).add(value)
+    single: dict[Value, Value] = {}
+    found = True
+    while found:
+        found = False
+        for argument, values in handed.items():
+            sources = {single.get(value, value) for value in values} - {argument}
+            if argument not in single and len(sources) == 1:
+                single[argument] = sources.pop()
+                found = True
+    return {argument: _last(argument, single) for argument in single}
+
+
+def _last(value: Value, single: Mapping[Value, Value]) -> Value:
+    seen = set()
+    while value in single and value not in seen:
+        seen.add(value)
+        value = single[value]
+    return value
+
+
+def _carried(operation: Operation, aliases: Mapping[Value, Value], labels: Labels) -> Iterator[Value]:
+    """The condition of a branch, and the values it hands to arguments that are not always the same one."""
+    handed = sum(len(successor.operands) for successor in operation.successors)
+    yield from operation.operands[: len(operation.operands) - handed]
+    for successor in operation.successors:
+        arguments = labels[successor.label][1].arguments
+        yield from (v for v, a in zip(successor.operands, arguments, strict=True) if a not in aliases)
+
+
+_READS = frozenset({"tt.load", "tt.descriptor_load"})
+"""What may read an operand of the epilogue."""
+
 _MAX_DEPTH = 64
 
 _STORED_OPERAND = {"tt.store": 1, "tt.descriptor_store": -1, "tt.descriptor_scatter": -1}
@@ -593,16 +778,28 @@ _STORED_OPERAND = {"tt.store": 1, "tt.descriptor_store": -1, "tt.descriptor_scat
 class _Cursor:
     """Steps through a block: pure operations become terms on the way, the others are handed out."""
 
-    def __init__(self, block: Block, side: _Side, frame: dict[Value, Expression]) -> None:
+    def __init__(
+        self,
+        block: Block,
+        side: _Side,
+        frame: dict[Value, Expression],
+        note_read: Callable[[Expression, Operation], None] | None = None,
+    ) -> None:
         self._operations = iter(block.operations)
         self._side = side
         self._frame = frame
+        self._note_read = note_read
 
     def next(self) -> Operation | None:
         for operation in self._operations:
-            if operation.name in _TERMINATORS or not self._side.is_pure(operation):
+            if operation.name in _TERMINATORS:
                 return operation
-            self._side.define(operation, self._frame)
+            if self._side.is_pure(operation):
+                self._side.define(operation, self._frame)
+            elif self._note_read is not None and self._side.reads_operand(operation, self._frame):
+                self._note_read(self._side.define_read(operation, self._frame), operation)
+            else:
+                return operation
         return None
 
 

@@ -1,0 +1,71 @@
+"""May a stored value end in a product? A sum that follows would then be contracted with it into one rounding."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+
+from kernel_rewrite.analysis import Analysis, View
+from kernel_rewrite.model import MemoryEffect
+from kernel_rewrite.ttir.parse import Function, Operation, Value
+
+_STORED_OPERAND = {"tt.store": 1, "tt.descriptor_store": -1, "tt.descriptor_scatter": -1}
+
+_CARRYING = frozenset(
+    {
+        *("arith.truncf", "arith.extf", "tt.fp_to_fp", "arith.bitcast", "arith.select"),
+        *("tt.splat", "tt.broadcast", "tt.expand_dims", "tt.reshape", "tt.trans", "tt.join", "tt.cat"),
+    }
+)
+"""Operations through which the compiler may still see a product. Casts are among them: it narrows what it can."""
+
+_SETTLED = frozenset(
+    {
+        *("tt.load", "tt.descriptor_load", "tt.dot", "tt.dot_scaled", "tt.reduce", "tt.scan", "scf.for", "scf.while"),
+        *("arith.addf", "arith.subf", "arith.divf", "arith.constant", "arith.maximumf", "arith.minimumf", "math.fma"),
+        *("arith.maxnumf", "arith.minnumf", "tt.precise_divf", "tt.precise_sqrt", "arith.sitofp", "arith.uitofp"),
+        *("math.exp", "math.exp2", "math.log", "math.log2", "math.sqrt", "math.rsqrt", "math.sin", "math.cos"),
+        *("math.erf", "math.absf", "math.floor", "math.ceil", "tt.clampf", "tt.extern_elementwise"),
+    }
+)
+"""Operations whose result is no product of floats."""
+
+
+def may_store_product(analysis: Analysis, output: str) -> bool:
+    """Whether some store to `output` may store a product of floats, as far as TTIR shows."""
+    return any(_stores_product(view, output) for view in analysis.views)
+
+
+def _stores_product(view: View, output: str) -> bool:
+    places = {
+        (access.operation, access.location)
+        for access in view.accesses
+        if access.effect is MemoryEffect.WRITE and access.roots == {output}
+    }
+    for function in view.module.functions:
+        makers = {result: op for op in _operations(function) for result in op.results}
+        for operation in _operations(function):
+            if (operation.name, operation.location) in places and operation.name in _STORED_OPERAND:
+                stored = operation.operands[_STORED_OPERAND[operation.name]]
+                if _may_be_product(stored, makers, set()):
+                    return True
+    return False
+
+
+def _operations(function: Function) -> Iterator[Operation]:
+    for block in function.body.blocks:
+        for operation in block.operations:
+            yield from operation.walk()
+
+
+def _may_be_product(value: Value, makers: Mapping[Value, Operation], seen: set[Value]) -> bool:
+    if value in seen:
+        return False
+    seen.add(value)
+    operation = makers.get(value)
+    if operation is None:  # an argument: of a loop's region it comes from another block, of a helper from anywhere
+        return True
+    if operation.name in _CARRYING:
+        return any(_may_be_product(operand, makers, seen) for operand in operation.operands)
+    if operation.name == "scf.if":
+        return True
+    return operation.name not in _SETTLED and not operation.name.startswith(("arith.cmp", "arith.trunci", "arith.ext"))

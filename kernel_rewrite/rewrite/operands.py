@@ -1,0 +1,498 @@
+"""What an epilogue reads beside the stored value: the loads at each store, and the parameters and pointers they need.
+
+    c_ptrs = c_ptr + offs_cm[:, None] * stride_cm + offs_cn[None, :] * stride_cn
+    residual_ptrs = residual_ptr + offs_cm[:, None] * stride_cm + offs_cn[None, :] * stride_cn      # mirrored
+    ...
+    bias = tl.load(bias_ptr + offs_cn[None, :], mask=offs_cn[None, :] < N)
+    residual = tl.load(residual_ptrs, mask=c_mask)
+    tl.store(c_ptrs, c + bias + residual, mask=c_mask)
+
+An operand of the output's own shape is read through the store's own pointer, with the output's name replaced on the way
+from the parameter to the store. One value a row or a column is read at the index that the store has in that direction.
+"""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from kernel_rewrite.analysis import Analysis
+from kernel_rewrite.diagnostics import Diagnostic, FusionRefused, Label
+from kernel_rewrite.model import Edit, Function, FunctionRef, Operand, OperandKind, Span
+from kernel_rewrite.pointwise.graph import key_of
+from kernel_rewrite.rewrite.additions import AddedKeywords, AddedParameters, AddedStatements, Addition
+from kernel_rewrite.rewrite.brackets import call_bracket, definition_bracket, inserted, span_between
+from kernel_rewrite.rewrite.parameters import NewParameter
+from kernel_rewrite.rewrite.spelling import free
+from kernel_rewrite.rewrite.stores import StorePlan, StoreSite
+from kernel_rewrite.source.accesses import HelperCall
+from kernel_rewrite.source.addresses import NotAffine, Reader, StoreAddress
+from kernel_rewrite.source.definitions import Definitions
+from kernel_rewrite.source.files import SourceFile
+from kernel_rewrite.source.layout import Layout, output_layout
+from kernel_rewrite.source.pointer_flow import bound_arguments
+
+WRITE_THE_INDEX = "write the index in the kernel's own names, for example `{name}[{example}]`"
+
+
+@dataclass(frozen=True, slots=True)
+class OperandAxis:
+    """Which direction of the output's address an operand follows: the arguments whose product is its stride there."""
+
+    operand: str
+    strides: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class OperandEdits:
+    """The edits of one function for the operands of one output, and what they add to its syntax tree."""
+
+    edits: tuple[Edit, ...] = ()
+    additions: tuple[Addition | AddedStatements, ...] = ()
+
+
+@dataclass(slots=True, eq=False)
+class _Place:
+    """One function that a pointer of the output comes through, with the names it has for each operand."""
+
+    function: Function
+    file: SourceFile
+    definitions: Definitions
+    reader: Reader
+    bases: tuple[str, ...]  # the parameters that point into the output
+    parameters: Mapping[str, str]  # operand -> parameter
+    mirrors: dict[tuple[str, str], str] = field(default_factory=dict)  # (operand, pointer) -> name
+    statements: dict[int, dict[str, tuple[str, ast.stmt]]] = field(default_factory=dict)  # mirrored, by their original
+    before: dict[int, list[str]] = field(default_factory=dict)  # loads, by the store's statement
+    anchors: dict[int, ast.stmt] = field(default_factory=dict)
+
+
+class OperandWriter:
+    """Writes the operands of one output. Raises FusionRefused (KR301 to KR304) for what cannot be derived."""
+
+    def __init__(
+        self,
+        analysis: Analysis,
+        plan: StorePlan,
+        operands: Sequence[Operand],
+        parameters: Mapping[str, NewParameter],
+        dimensions: Mapping[str, int],
+        tl: str,
+        taken: Iterable[str],
+    ) -> None:
+        self._analysis = analysis
+        self._plan = plan
+        self._operands = tuple(operands)
+        self._parameters = parameters
+        self._tl = tl
+        self._taken = set(taken)
+        self._places = {f.ref: self._place(f) for f in analysis.closure.functions if f.ref in self._functions()}
+        self.layout = self._layout(dimensions)
+        self._texts = {id(site.call.node): dict(self._loaded(site)) for site in plan.sites}
+        for _ in plan.path:  # what an inner helper takes, an outer one must be given
+            for call in plan.path:
+                list(self._passed(call, self._places[call.function]))
+
+    # ------------------------------------------------------------------------------------------------------- what is used
+
+    def texts(self, site: StoreSite) -> Mapping[str, str]:
+        """What stands for each operand in the stored expression, by `pointwise.graph.key_of`."""
+        return self._texts[id(site.call.node)]
+
+    def edits(self, function: Function) -> OperandEdits:
+        """The new statements, helper parameters and helper arguments of `function`."""
+        place = self._places.get(function.ref)
+        if place is None or not self._operands:
+            return OperandEdits()
+        parts = [self._statement_edits(place), self._call_edits(place)]
+        if function.ref != self._analysis.closure.kernel.ref:
+            parts.append(self._parameter_edits(place))
+        return OperandEdits(
+            tuple(edit for part in parts for edit in part.edits), tuple(a for part in parts for a in part.additions)
+        )
+
+    @property
+    def names(self) -> frozenset[str]:
+        """The names that were taken."""
+        return frozenset(self._taken)
+
+    @property
+    def axes(self) -> tuple[OperandAxis, ...]:
+        """The direction of each operand that has one value a row or a column."""
+        if not isinstance(self.layout, Layout):
+            return ()
+        found = {OperandKind.ROW: self.layout.columns, OperandKind.COLUMN: self.layout.rows}
+        return tuple(
+            OperandAxis(o.name, strides) for o in self._operands if (strides := found.get(o.kind)) is not None
+        )
+
+    # ------------------------------------------------------------------------------------------------------------ places
+
+    def _functions(self) -> set[FunctionRef]:
+        kernel = self._analysis.closure.kernel.ref
+        return {kernel, *(c.callee for c in self._plan.path), *(site.call.function for site in self._plan.sites)}
+
+    def _place(self, function: Function) -> _Place:
+        analysis = self._analysis
+        file = analysis.kernel.file if function.ref.file == analysis.kernel.file.path else None
+        file = file or analysis.project.file(function.ref.file)
+        assert file is not None
+        definitions = Definitions(function.node)
+        constexprs = analysis.closure.constexpr_parameters(function)
+        if function.ref == analysis.closure.kernel.ref:
+            uniform = {fact.name for fact in analysis.facts if fact.kind == "scalar"}
+            bases: tuple[str, ...] = (self._plan.output,)
+            names = {name: parameter.name for name, parameter in self._parameters.items()}
+        else:
+            bases = tuple(p for p in function.parameters if self._points_into_output(p, function))
+            uniform = {p for p in function.parameters if self._is_scalar_argument(p, function)}
+            own = {node.id for node in ast.walk(function.node) if isinstance(node, ast.Name)} | set(function.parameters)
+            names = {name: free(parameter.name, own) for name, parameter in self._parameters.items()}
+        local = frozenset(function.parameters) - uniform - constexprs - set(bases)
+        reader = Reader(definitions, lambda node: self._is_base(node, function), uniform, constexprs, local)
+        return _Place(function, file, definitions, reader, bases, names)
+
+    def _is_base(self, node: ast.Name, function: Function) -> bool:
+        """Whether a name points into the output, and nowhere else, wherever the stores and the calls on the way use it."""
+        calls = [s.call.node for s in self._plan.sites if s.call.function == function.ref]
+        calls += [c.node for c in self._plan.path if c.function == function.ref]
+        roots = [self._analysis.flow.roots(node, call, function) for call in calls]
+        return any(roots) and all(r <= {self._plan.output} for r in roots)
+
+    def _points_into_output(self, parameter: str, helper: Function) -> bool:
+        arguments = list(self._arguments(parameter, helper))
+        roots = [self._analysis.flow.roots(argument, call.node, caller) for call, caller, argument in arguments]
+        return bool(roots) and all(r == {self._plan.output} for r in roots)
+
+    def _is_scalar_argument(self, parameter: str, helper: Function, depth: int = 4) -> bool:
+        """Whether every call on the way passes a scalar argument of the kernel."""
+        arguments = list(self._arguments(parameter, helper))
+        return bool(arguments) and all(self._is_scalar(a, caller, depth) for _, caller, a in arguments)
+
+    def _is_scalar(self, argument: ast.expr, caller: Function, depth: int) -> bool:
+        if not isinstance(argument, ast.Name) or not depth:
+            return False
+        if caller.ref == self._analysis.closure.kernel.ref:
+            return any(fact.name == argument.id and fact.kind == "scalar" for fact in self._analysis.facts)
+        return argument.id in caller.parameters and self._is_scalar_argument(argument.id, caller, depth - 1)
+
+    def _arguments(self, parameter: str, helper: Function) -> Iterator[tuple[HelperCall, Function, ast.expr]]:
+        """(call, function it stands in, expression) of what the calls on the way pass for `parameter`."""
+        for call in self._plan.path:
+            caller = self._analysis.closure.function(call.function)
+            if call.callee == helper.ref and caller is not None:
+                yield from ((call, caller, a) for name, a in bound_arguments(call.node, helper) if name == parameter)
+
+    # ------------------------------------------------------------------------------------------------------------ layout
+
+    def _layout(self, dimensions: Mapping[str, int]) -> Layout | str:
+        addresses: list[StoreAddress] = []
+        for site in self._plan.sites:
+            place, pointer = self._places[site.call.function], site.call.pointer(site.form)
+            assert pointer is not None
+            try:
+                addresses.append(place.reader.address(pointer, place.definitions.statement_of(site.call.node)))
+            except NotAffine as reason:
+                return f"its address {reason}"
+        return output_layout(addresses, dimensions)
+
+    # ------------------------------------------------------------------------------------------------------------- loads
+
+    def _loaded(self, site: StoreSite) -> Iterator[tuple[str, str]]:
+        """(key, text) of each operand at one store: a number by its name, the others by the name they are loaded into, or by
+        the load itself where the store shares its line."""
+        place = self._places[site.call.function]
+        statement = place.definitions.statement_of(site.call.node)
+        for operand in self._operands:
+            parameter = place.parameters[operand.name]
+            if operand.is_number:
+                yield key_of(operand), parameter
+                continue
+            load = self._load(operand, parameter, site, place, statement)
+            if not _stands_alone(place.file, statement):
+                yield key_of(operand), load
+                continue
+            name = free(operand.name if operand.name != parameter else f"{operand.name}_value", self._taken)
+            self._taken.add(name)
+            place.before.setdefault(id(statement), []).append(f"{name} = {load}")
+            place.anchors[id(statement)] = statement
+            yield key_of(operand), name
+
+    def _load(self, operand: Operand, parameter: str, site: StoreSite, place: _Place, statement: ast.stmt) -> str:
+        if operand.kind is OperandKind.SCALAR:
+            return f"{self._tl}.load({parameter})"
+        if operand.kind is OperandKind.TILE:
+            return self._tile(operand, site, place, statement)
+        if operand.kind is OperandKind.INDEXED:
+            index = self._written_index(operand, site, place, statement)
+        else:
+            index = self._derived_index(operand, site, place, statement)
+        conjuncts = self._mask_of(operand, index, site, place, statement)
+        text = _text(place.file, index)
+        grouped = text if isinstance(index, (ast.Name, ast.Subscript, ast.Call, ast.Constant, ast.BinOp)) else f"({text})"
+        mask = " & ".join(_operand_of_and(place.file, conjunct, len(conjuncts)) for conjunct in conjuncts)
+        return f"{self._tl}.load({parameter} + {grouped}" + (f", mask={mask})" if mask else ")")
+
+    def _written_index(self, operand: Operand, site: StoreSite, place: _Place, statement: ast.stmt) -> ast.expr:
+        index = ast.parse(operand.index, mode="eval").body
+        known = {node.id for node in ast.walk(index) if isinstance(node, ast.Name)}
+        unknown = sorted(name for name in known if not self._in_scope(name, place, statement))
+        if unknown:
+            names = ", ".join(f"`{n}`" for n in sorted(place.definitions.names | set(place.function.parameters)))
+            raise _refusal(
+                "KR302",
+                f"the index of `{operand.name}` uses `{unknown[0]}`, which has no value at this store",
+                site.call.span,
+                f"stored in `{place.function.name}`",
+                f"use names that are bound there on every way to it: {names}",
+            )
+        return index
+
+    def _in_scope(self, name: str, place: _Place, statement: ast.stmt) -> bool:
+        if name in place.function.parameters:
+            return True
+        bound = place.definitions.bindings(name)
+        if bound:
+            return any(place.definitions.runs_before(binding.statement, statement) for binding in bound)
+        return name in self._analysis.closure.bindings.get(place.function.ref.file, {})
+
+    def _derived_index(self, operand: Operand, site: StoreSite, place: _Place, statement: ast.stmt) -> ast.expr:
+        """The index that the store has in the operand's direction."""
+        what = "column" if operand.kind is OperandKind.ROW else "row"
+        strides: tuple[str, ...] | None = None
+        why = self.layout if isinstance(self.layout, str) else f"nothing says which of its directions runs along the {what}s"
+        if isinstance(self.layout, Layout):
+            strides = self.layout.columns if operand.kind is OperandKind.ROW else self.layout.rows
+        if strides is None:
+            raise _refusal(
+                "KR301",
+                f"the {what} of `{self._plan.output}` that this store writes could not be derived",
+                site.call.span,
+                f"because {why}",
+                WRITE_THE_INDEX.format(name=operand.name, example=self._example(site, place, statement)),
+            )
+        pointer = site.call.pointer(site.form)
+        assert pointer is not None
+        axis = place.reader.address(pointer, statement).along(strides)
+        return axis.index if axis is not None else ast.Constant(0)
+
+    def _example(self, site: StoreSite, place: _Place, statement: ast.stmt) -> str:
+        pointer = site.call.pointer(site.form)
+        assert pointer is not None
+        try:
+            axes = place.reader.address(pointer, statement).axes
+        except NotAffine:
+            axes = ()
+        return f"{_text(place.file, axes[-1].index)} % n_cols" if axes else "offs_n"
+
+    def _mask_of(
+        self, operand: Operand, index: ast.expr, site: StoreSite, place: _Place, statement: ast.stmt
+    ) -> tuple[ast.expr, ...]:
+        """The part of the store's mask that concerns an index."""
+        mask = site.call.argument(site.form, "mask") if "mask" in site.form.parameters else None
+        conjuncts = place.reader.conjuncts(mask, statement)
+        mixed = place.reader.mixing(index, conjuncts, statement)
+        if mixed:
+            raise _refusal(
+                "KR304",
+                f"the part of the mask that guards the index of `{operand.name}` could not be told from the rest",
+                Span.of(place.file.path, mixed[0]) if hasattr(mixed[0], "lineno") else site.call.span,
+                f"varies along `{_text(place.file, index)}` and along something else",
+                "write the mask as `(first test) & (second test)`, each over one index",
+            )
+        return place.reader.concerning(index, conjuncts, statement)
+
+    # tl.store(c_ptrs, c, mask=m) -> tl.load(residual_ptrs, mask=m)
+    def _tile(self, operand: Operand, site: StoreSite, place: _Place, statement: ast.stmt) -> str:
+        pointer = site.call.pointer(site.form)
+        assert pointer is not None
+        mirrored = self._mirrored(operand, pointer, place, statement, site.call.span)
+        if site.form.stores_through_descriptor:
+            offsets = site.call.argument(site.form, "offsets")
+            if offsets is None:
+                raise self._no_mirror(operand, site.call.span, "is stored by a scatter")
+            return f"{mirrored}.load({_text(place.file, offsets)})"
+        arguments = [mirrored]
+        for name in ("mask", "boundary_check"):
+            given = site.call.argument(site.form, name) if name in site.form.parameters else None
+            if given is not None:
+                arguments.append(f"{name}={_text(place.file, given)}")
+        return f"{self._tl}.load({', '.join(arguments)})"
+
+    # ----------------------------------------------------------------------------------------------------------- mirrors
+
+    def _mirrored(self, operand: Operand, pointer: ast.expr, place: _Place, at: ast.stmt, span: Span) -> str:
+        """The text of `pointer` over the operand instead of the output; the names it goes through are mirrored too."""
+        found = [n for n in ast.walk(pointer) if isinstance(n, ast.Name) and self._is_base(n, place.function)]
+        if len(found) != 1:
+            raise self._no_mirror(operand, span, "does not start from one pointer")
+        name = self._mirror(operand, found[0].id, place, at, span)
+        return _renamed(place.file, pointer, found, name)
+
+    def _mirror(self, operand: Operand, name: str, place: _Place, at: ast.stmt, span: Span) -> str:
+        """The operand's counterpart of the pointer `name`, its assignments mirrored behind the originals."""
+        key = operand.name, name
+        if key in place.mirrors:
+            return place.mirrors[key]
+        if name in place.bases:
+            several = len(place.bases) > 1
+            mirror = f"{operand.name}_{name}" if several else place.parameters[operand.name]
+        else:
+            mirror = free(_counterpart(name, self._plan.output, operand.name), self._taken)
+        self._taken.add(mirror)
+        place.mirrors[key] = mirror
+        bindings = place.definitions.bindings(name)
+        if not bindings and name not in place.bases:
+            raise self._no_mirror(operand, span, f"goes through `{name}`, which is no local name")
+        if bindings and place.definitions.value_at(name, at) is None:
+            raise self._no_mirror(operand, span, f"goes through `{name}`, which holds several values")
+        for binding in bindings:
+            assert binding.value is not None
+            used = [
+                node
+                for node in ast.walk(binding.statement)
+                if isinstance(node, ast.Name) and (node.id == name or self._is_base(node, place.function))
+            ]
+            names = {node.id: self._mirror(operand, node.id, place, at, span) for node in used}
+            text = _renamed(place.file, binding.statement, used, names)
+            place.statements.setdefault(id(binding.statement), {})[mirror] = text, binding.statement
+        return mirror
+
+    def _no_mirror(self, operand: Operand, span: Span, why: str) -> FusionRefused:
+        return _refusal(
+            "KR303",
+            f"`{operand.name}` cannot be read where `{self._plan.output}` is stored",
+            span,
+            f"the pointer {why}",
+            "compute the pointer from the parameter in assignments that all run before the store, "
+            + WRITE_THE_INDEX.format(name=operand.name, example="offs_m[:, None] * stride + offs_n[None, :]"),
+        )
+
+    # ------------------------------------------------------------------------------------------------------------- edits
+
+    def _statement_edits(self, place: _Place) -> OperandEdits:
+        """Mirrored assignments behind their originals and loads before their stores."""
+        edits: list[Edit] = []
+        additions: list[Addition | AddedStatements] = []
+        lines: dict[int, list[str]] = {}
+        newline = "\r\n" if "\r\n" in place.file.text else "\n"
+        for mirrored in place.statements.values():
+            texts = [text for text, _ in mirrored.values()]
+            statement = next(iter(mirrored.values()))[1]
+            additions.append(AddedStatements(statement, behind=tuple(texts)))
+            if _stands_alone(place.file, statement):
+                indent = _indent(place.file, statement)
+                lines.setdefault((statement.end_lineno or 0) + 1, [])[:0] = [indent + text for text in texts]
+            else:
+                end = place.file.offset(statement.end_lineno or 0, statement.end_col_offset or 0)
+                edits.append(Edit(span_between(place.file, end, end), "".join(f"; {t}" for t in texts), _WHY))
+        for key, texts in place.before.items():
+            statement = place.anchors[key]
+            additions.append(AddedStatements(statement, before=tuple(texts)))
+            indent = _indent(place.file, statement)
+            lines.setdefault(statement.lineno, []).extend(indent + text for text in texts)
+        for line, texts in lines.items():
+            span = Span(place.file.path, line, 0, line, 0)
+            edits.append(Edit(span, "".join(text + newline for text in texts), _WHY))
+        return OperandEdits(tuple(edits), tuple(additions))
+
+    def _call_edits(self, place: _Place) -> OperandEdits:
+        """The operands as arguments of the helper calls on the way."""
+        edits: list[Edit] = []
+        additions: list[Addition | AddedStatements] = []
+        for call in self._plan.path:
+            if call.function != place.function.ref:
+                continue
+            keywords = tuple(self._passed(call, place))
+            bracket = call_bracket(place.file, call.node)
+            texts = [f"{name}={value}" for name, value in keywords]
+            edits += inserted(place.file, bracket, len(bracket.items), texts, "an operand of the epilogue")
+            additions.append(AddedKeywords(call.node, len(call.node.keywords), keywords))
+        return OperandEdits(tuple(edits), tuple(additions))
+
+    def _passed(self, call: HelperCall, place: _Place) -> Iterator[tuple[str, str]]:
+        target = self._places[call.callee]
+        at = place.definitions.statement_of(call.node)
+        arguments = dict(bound_arguments(call.node, target.function))
+        for operand in self._operands:
+            if operand.kind is not OperandKind.TILE:
+                yield target.parameters[operand.name], place.parameters[operand.name]
+                continue
+            for base in target.bases:
+                mirror = target.mirrors.get((operand.name, base))
+                if mirror is not None:
+                    yield mirror, self._mirrored(operand, arguments[base], place, at, call.span)
+
+    def _parameter_edits(self, place: _Place) -> OperandEdits:
+        """The operands as parameters of a helper."""
+        names = [
+            name
+            for operand in self._operands
+            for name in (
+                [m for (o, base), m in place.mirrors.items() if o == operand.name and base in place.bases]
+                if operand.kind is OperandKind.TILE
+                else [place.parameters[operand.name]]
+            )
+        ]
+        arguments = place.function.node.args
+        texts = tuple(f"{name}=None" if arguments.defaults else name for name in names)
+        count = len(arguments.posonlyargs) + len(arguments.args)
+        bracket = definition_bracket(place.file, place.function.node)
+        edits = inserted(place.file, bracket, len(bracket.items), texts, "an operand of the epilogue")
+        return OperandEdits(edits, (AddedParameters(arguments, count, texts),))
+
+
+_WHY = "what the epilogue reads"
+
+
+def _refusal(code: str, message: str, span: Span, label: str, help: str) -> FusionRefused:
+    return FusionRefused((Diagnostic(code, message, (Label(span, label),), help=help),))
+
+
+def _counterpart(name: str, output: str, operand: str) -> str:
+    """`residual_ptrs` for `c_ptrs` when the output is `c_ptr`; `residual_tile` for `tile`."""
+    stem = output.split("_")[0] if "_" in output else output
+    rest = name[len(stem) :] if name.startswith(stem) and name != stem else f"_{name}"
+    return operand + (rest if rest.startswith("_") else f"_{rest}")
+
+
+def _stands_alone(file: SourceFile, statement: ast.stmt) -> bool:
+    """Whether nothing else stands on the lines of a statement: no `if` before it, no `;` around it."""
+    start = file.offset(statement.lineno, statement.col_offset)
+    before = file.text[file.offset(statement.lineno, 0) : start]
+    end = file.offset(statement.end_lineno or 0, statement.end_col_offset or 0)
+    after = file.text[end:].split("\n", 1)[0].strip()
+    return not before.strip() and (not after or after.startswith("#"))
+
+
+def _indent(file: SourceFile, statement: ast.stmt) -> str:
+    return file.text[file.offset(statement.lineno, 0) : file.offset(statement.lineno, statement.col_offset)]
+
+
+def _text(file: SourceFile, node: ast.expr) -> str:
+    """An expression as the user wrote it, on one line; one that was put together as Python writes it."""
+    if all(hasattr(part, "lineno") for part in ast.walk(node) if isinstance(part, ast.expr)):
+        text = file.slice(Span.of(file.path, node))
+        if "\n" not in text and ast.dump(ast.parse(text, mode="eval").body) == ast.dump(node):
+            return text
+    return ast.unparse(node)
+
+
+def _operand_of_and(file: SourceFile, conjunct: ast.expr, count: int) -> str:
+    text = _text(file, conjunct)
+    return text if count == 1 or isinstance(conjunct, (ast.Name, ast.Subscript, ast.Call)) else f"({text})"
+
+
+def _renamed(
+    file: SourceFile, node: ast.expr | ast.stmt, names: Sequence[ast.Name], new: str | Mapping[str, str]
+) -> str:
+    """The text of `node` with each of `names` replaced."""
+    start = file.offset(node.lineno, node.col_offset)
+    end = file.offset(node.end_lineno or 0, node.end_col_offset or 0)
+    pieces, position = [], start
+    for name in sorted(names, key=lambda n: (n.lineno, n.col_offset)):
+        first = file.offset(name.lineno, name.col_offset)
+        pieces += [file.text[position:first], new if isinstance(new, str) else new[name.id]]
+        position = first + len(name.id)
+    return "".join([*pieces, file.text[position:end]])

@@ -1,0 +1,280 @@
+"""Where a store writes, in the source's own words: base + sum(index * stride), and its mask as a conjunction.
+
+    c_ptr + offs_cm[:, None] * stride_cm + offs_cn[None, :] * stride_cn,  mask=(offs_cm[:, None] < M) & (offs_cn[None, :] < N)
+
+has the axes (stride_cm, `offs_cm[:, None]`) and (stride_cn, `offs_cn[None, :]`). A stride is a product of run-time scalar
+arguments; 1 has none. What is read here is a proposal: `ttir.operands` judges what the compiler makes of it.
+"""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Callable, Collection, Iterator
+from dataclasses import dataclass
+
+from kernel_rewrite.source.definitions import Definitions
+
+_DEPTH = 24
+
+_TRANSPARENT = frozenset({"multiple_of", "max_contiguous", "max_constancy", "assume"})
+_VARYING_CALLS = frozenset({"arange", "program_id", "load", "swizzle2d"})
+
+
+@dataclass(frozen=True, slots=True)
+class Axis:
+    """One direction of an address: the index along it, and the arguments whose product is its stride (none: 1).
+
+    `tile_axis` is the axis of the tile that the index varies along, None for one that is the same for the whole tile;
+    `tile_rank` is the number of axes of the tile as the index spells them (0 when it spells none).
+    """
+
+    strides: tuple[str, ...]
+    index: ast.expr
+    tile_axis: int | None = None
+    tile_rank: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class StoreAddress:
+    """The axes of a store's address, in source order."""
+
+    axes: tuple[Axis, ...]
+
+    def along(self, strides: tuple[str, ...]) -> Axis | None:
+        return next((axis for axis in self.axes if axis.strides == strides), None)
+
+
+class NotAffine(Exception):
+    """The address is not a base plus a sum of indices times strides; the text completes "its address ..."."""
+
+
+class Reader:
+    """Reads the addresses and masks of one function.
+
+    `is_base(name)` says whether a name points into the output, `uniform` are the run-time scalar arguments, `constexprs`
+    the compile-time ones, and `varying` the parameters of a helper that may be anything.
+    """
+
+    def __init__(
+        self,
+        definitions: Definitions,
+        is_base: Callable[[ast.Name], bool],
+        uniform: Collection[str],
+        constexprs: Collection[str],
+        varying: Collection[str] = (),
+    ) -> None:
+        self._definitions = definitions
+        self._is_base = is_base
+        self._uniform = frozenset(uniform)
+        self._constexprs = frozenset(constexprs)
+        self._parameters = frozenset(varying)
+
+    def address(self, pointer: ast.expr, statement: ast.stmt) -> StoreAddress:
+        """The axes of `pointer`, an expression of `statement`. Raises NotAffine."""
+        axes: dict[tuple[str, ...], ast.expr] = {}
+        bases = 0
+        for negative, addend in self._addends(pointer, statement, 0):
+            if isinstance(addend, ast.Name) and self._is_base(addend):
+                bases += 1
+                continue
+            strides, index = self._split(addend, statement)
+            if negative:
+                index = ast.UnaryOp(ast.USub(), index)
+            earlier = axes.get(strides)
+            axes[strides] = index if earlier is None else ast.BinOp(earlier, ast.Add(), index)
+        if bases != 1:
+            raise NotAffine("does not start from the pointer itself")
+        return StoreAddress(tuple(Axis(s, i, *self._tile_axis(i, statement)) for s, i in axes.items()))
+
+    def conjuncts(self, mask: ast.expr | None, statement: ast.stmt) -> tuple[ast.expr, ...]:
+        """The parts of a mask that are all true where it is true."""
+        return tuple(self._conjuncts(mask, statement, 0)) if mask is not None else ()
+
+    def concerning(self, index: ast.expr, conjuncts: Collection[ast.expr], statement: ast.stmt) -> tuple[ast.expr, ...]:
+        """The conjuncts that vary only along what `index` varies along."""
+        own = self._varying(index, statement)
+        return tuple(c for c in conjuncts if self._varying(c, statement) <= own)
+
+    def mixing(self, index: ast.expr, conjuncts: Collection[ast.expr], statement: ast.stmt) -> tuple[ast.expr, ...]:
+        """The conjuncts that vary along what `index` varies along, and along something else."""
+        own = self._varying(index, statement)
+        return tuple(c for c in conjuncts if own & (found := self._varying(c, statement)) and not found <= own)
+
+    # -------------------------------------------------------------------------------------------------------- addresses
+
+    def _addends(self, node: ast.expr, statement: ast.stmt, depth: int) -> Iterator[tuple[bool, ast.expr]]:
+        """(is negative, addend) of a sum; names are opened when they are pointers, or sums over several strides."""
+        if depth > _DEPTH:
+            raise NotAffine("goes through too many names")
+        match node:
+            case ast.BinOp(left=left, op=ast.Add(), right=right):
+                yield from self._addends(left, statement, depth)
+                yield from self._addends(right, statement, depth)
+            case ast.BinOp(left=left, op=ast.Sub(), right=right):
+                yield from self._addends(left, statement, depth)
+                yield from ((not negative, addend) for negative, addend in self._addends(right, statement, depth))
+            case ast.Name():
+                value = self._definitions.value_at(node.id, statement)
+                if value is not None and (self._is_base(node) or self._is_mixed(value, statement, depth)):
+                    yield from self._opened(node.id, value, statement, depth + 1)
+                elif self._is_base(node) and self._definitions.bindings(node.id):
+                    raise NotAffine(f"goes through `{node.id}`, which holds several values")
+                else:
+                    yield False, node
+            case ast.Call(func=function, args=[argument, *_]) if _last_name(function) in _TRANSPARENT:
+                yield from self._addends(argument, statement, depth)
+            case _:
+                yield False, node
+
+    def _opened(self, name: str, value: ast.expr, statement: ast.stmt, depth: int) -> Iterator[tuple[bool, ast.expr]]:
+        """The addends of what `name` holds; `name` itself in it is the parameter of that name, before it was added to."""
+        match value:
+            case ast.BinOp(left=left, op=ast.Add() | ast.Sub() as operator, right=right):
+                yield from self._opened(name, left, statement, depth)
+                negative = isinstance(operator, ast.Sub)
+                yield from ((n != negative, a) for n, a in self._addends(right, statement, depth))
+            case ast.Name(id=own) if own == name:
+                yield False, value
+            case _:
+                yield from self._addends(value, statement, depth)
+
+    def _is_mixed(self, value: ast.expr, statement: ast.stmt, depth: int) -> bool:
+        """Whether a value is a sum over several strides, or an index times a stride."""
+        try:
+            addends = list(self._addends(value, statement, depth + 1))
+        except NotAffine:
+            return False
+        keys = {self._split(addend, statement)[0] for _, addend in addends}
+        return len(keys) > 1 or (keys != {()} and bool(self._varying(value, statement)))
+
+    def _split(self, addend: ast.expr, statement: ast.stmt) -> tuple[tuple[str, ...], ast.expr]:
+        """(strides, index) of one addend: `offs[:, None] * stride` or `(row * stride)[:, None]`."""
+        factors = list(_factors(addend))
+        strides = [f for f in factors if self._is_stride(f, statement)]
+        rest = [f for f in factors if f not in strides]
+        if strides and not rest:  # start_m * stride_cm, both arguments; an argument alone shifts what has stride 1
+            rest = [f for f in strides if "stride" not in ast.unparse(f)]
+            strides = [f for f in strides if f not in rest]
+            if len(factors) > 1 and not (rest and strides):
+                raise NotAffine(f"adds `{ast.unparse(addend)}`, of which nothing says what is stride and what is index")
+            rest, strides = (rest, strides) if rest else (strides, rest)
+        if not strides:
+            return (), addend
+        index = rest[0]
+        for factor in rest[1:]:
+            index = ast.BinOp(index, ast.Mult(), factor)
+        return tuple(sorted(ast.unparse(_uncast(f)) for f in strides)), index
+
+    def _is_stride(self, factor: ast.expr, statement: ast.stmt) -> bool:
+        factor = _uncast(factor)
+        names = {node.id for node in ast.walk(factor) if isinstance(node, ast.Name)}
+        return bool(names & self._uniform) and not self._varying(factor, statement) and self._is_scalar_text(factor)
+
+    @staticmethod
+    def _is_scalar_text(factor: ast.expr) -> bool:
+        return not any(isinstance(node, (ast.Call, ast.Subscript)) for node in ast.walk(factor))
+
+    def _varying(self, node: ast.expr, statement: ast.stmt, depth: int = 0) -> frozenset[str]:
+        """The names an expression varies with from program to program or from lane to lane, opened as far as they can be;
+        "" for what varies without a name."""
+        found: set[str] = set()
+        skipped: set[int] = set()
+        for part in ast.walk(node):
+            if id(part) in skipped:
+                continue
+            if isinstance(part, ast.Call):
+                skipped.update(id(inner) for inner in ast.walk(part.func))
+                skipped -= {id(inner) for inner in _receiver(part)}
+                if _last_name(part.func) in _VARYING_CALLS and isinstance(part.func, (ast.Attribute, ast.Name)):
+                    found.add(ast.unparse(part))
+            if isinstance(part, ast.Name) and part.id not in self._uniform | self._constexprs:
+                found |= self._varying_name(part, statement, depth)
+        return frozenset(found)
+
+    def _varying_name(self, node: ast.Name, statement: ast.stmt, depth: int) -> frozenset[str]:
+        if not self._definitions.bindings(node.id):
+            return frozenset({node.id} & self._parameters)  # a global: a constant, or a function
+        value = self._definitions.value_at(node.id, statement)
+        if value is None or depth > _DEPTH:
+            return frozenset({node.id})
+        if _mentions(value, node.id):
+            return frozenset({node.id})
+        inner = self._varying(value, statement, depth + 1)
+        # a test varies with what it tests; anything else is a direction of its own
+        return inner if isinstance(value, ast.Compare) or not inner else frozenset({node.id})
+
+    def _tile_axis(self, index: ast.expr, statement: ast.stmt, depth: int = 0) -> tuple[int | None, int]:
+        """The axis that `offs[:, None]` puts its values along, and how many axes it spells."""
+        for node in ast.walk(index):
+            if isinstance(node, ast.Subscript) and isinstance(node.slice, ast.Tuple):
+                kept = [i for i, part in enumerate(node.slice.elts) if isinstance(part, ast.Slice)]
+                return (kept[0] if len(kept) == 1 else None), len(node.slice.elts)
+        for node in ast.walk(index):
+            if isinstance(node, ast.Name) and depth < _DEPTH:
+                value = self._definitions.value_at(node.id, statement)
+                if value is not None and not _mentions(value, node.id):
+                    found = self._tile_axis(value, statement, depth + 1)
+                    if found[1]:
+                        return found
+        return None, 0
+
+    # ------------------------------------------------------------------------------------------------------------ masks
+
+    def _conjuncts(self, mask: ast.expr, statement: ast.stmt, depth: int) -> Iterator[ast.expr]:
+        match mask:
+            case ast.BinOp(left=left, op=ast.BitAnd(), right=right):
+                yield from self._conjuncts(left, statement, depth)
+                yield from self._conjuncts(right, statement, depth)
+            case ast.BoolOp(op=ast.And(), values=values):
+                for value in values:
+                    yield from self._conjuncts(value, statement, depth)
+            case ast.Name(id=name) if depth < _DEPTH:
+                value = self._definitions.value_at(name, statement)
+                if value is not None and _is_conjunction(value):
+                    yield from self._conjuncts(value, statement, depth + 1)
+                else:
+                    yield mask
+            case _:
+                yield mask
+
+
+def _is_conjunction(value: ast.expr) -> bool:
+    if isinstance(value, ast.BinOp):
+        return isinstance(value.op, ast.BitAnd)
+    return isinstance(value, ast.BoolOp) and isinstance(value.op, ast.And)
+
+
+def _factors(node: ast.expr) -> Iterator[ast.expr]:
+    """The factors of a product; `(a * b)[:, None]` has those of a and b, a's with the subscript."""
+    match node:
+        case ast.BinOp(left=left, op=ast.Mult(), right=right):
+            yield from _factors(left)
+            yield from _factors(right)
+        case ast.Subscript(value=ast.BinOp(op=ast.Mult()) as product, slice=index):
+            yield from (ast.Subscript(f, index, ast.Load()) for f in _factors(product))
+        case _:
+            yield node
+
+
+def _uncast(node: ast.expr) -> ast.expr:
+    """`stride` of `stride.to(tl.int64)` and of `stride[:, None]`, which a product inside a subscript gives."""
+    match node:
+        case ast.Call(func=ast.Attribute(value=inner, attr="to")):
+            return _uncast(inner)
+        case ast.Subscript(value=ast.Name() as inner):
+            return inner
+    return node
+
+
+def _receiver(call: ast.Call) -> Iterator[ast.AST]:
+    """The object of a method call, whose names are values: `offs` of `offs.to(tl.int64)`."""
+    if isinstance(call.func, ast.Attribute):
+        yield from ast.walk(call.func.value)
+
+
+def _last_name(function: ast.expr) -> str:
+    return function.attr if isinstance(function, ast.Attribute) else getattr(function, "id", "")
+
+
+def _mentions(node: ast.expr, name: str) -> bool:
+    return any(isinstance(part, ast.Name) and part.id == name for part in ast.walk(node))

@@ -1,0 +1,182 @@
+"""What a local name of a function holds at a statement, as an expression of names that mean the same there."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+_LOOPS = (ast.For, ast.While, ast.AsyncFor)
+
+
+@dataclass(frozen=True, slots=True)
+class _Place:
+    """Where a statement stands: for each block around it, outermost first, the block and the index in it; the loops among
+    the statements that hold those blocks."""
+
+    blocks: tuple[tuple[int, int], ...]
+    loops: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Binding:
+    """One statement that binds a name. `value` is what it binds it to, None when that has no expression of its own."""
+
+    statement: ast.stmt
+    value: ast.expr | None
+    operator: ast.operator | None = None  # of `name += value`
+
+
+class Definitions:
+    """The bindings of a function's local names."""
+
+    def __init__(self, function: ast.FunctionDef) -> None:
+        self._places: dict[int, _Place] = {}
+        self._order: dict[int, int] = {}
+        self._holders: dict[int, ast.stmt] = {}
+        self._bindings: dict[str, list[Binding]] = {}
+        self._block(function.body, (), ())
+
+    def bindings(self, name: str) -> Sequence[Binding]:
+        """Every statement that binds `name`, in source order."""
+        return self._bindings.get(name, ())
+
+    @property
+    def names(self) -> frozenset[str]:
+        return frozenset(self._bindings)
+
+    def statement_of(self, node: ast.AST) -> ast.stmt:
+        """The innermost statement that holds `node`."""
+        return self._holders[id(node)]
+
+    def loop_of(self, statement: ast.stmt) -> int:
+        """A number for the innermost loop around `statement`; 0 outside of loops."""
+        loops = self._places[id(statement)].loops
+        return loops[-1] if loops else 0
+
+    def value_at(self, name: str, statement: ast.stmt) -> ast.expr | None:
+        """What `name` holds at `statement`, in terms of names that hold there what they held when it was bound; None when
+        it may hold several things, or something that no such expression says.
+
+        `p = q + a; p += b` gives `q + a + b`. For a parameter that is only ever added to, the parameter stands in it.
+        """
+        bindings = self._bindings.get(name, [])
+        if not bindings or not all(self.runs_before(binding.statement, statement) for binding in bindings):
+            return None
+        value: ast.expr | None = None
+        loops: tuple[int, ...] = ()
+        for binding in bindings:
+            place = self._places[id(binding.statement)]
+            if binding.value is None or not self.holds_at(binding.value, binding.statement, statement, except_for=name):
+                return None
+            if _mentions(binding.value, name):  # p = 2 * p
+                return None
+            if binding.operator is None:
+                value, loops = binding.value, place.loops
+            elif place.loops != loops:  # added to more often than it is set
+                return None
+            else:
+                base = value if value is not None else ast.Name(name, ast.Load())
+                value = ast.BinOp(base, binding.operator, binding.value)
+        return value
+
+    def holds_at(self, expression: ast.expr, origin: ast.stmt, statement: ast.stmt, except_for: str = "") -> bool:
+        """Whether the names of `expression` hold at `statement` what they held at `origin`, which runs before it."""
+        names = {node.id for node in ast.walk(expression) if isinstance(node, ast.Name)} - {except_for}
+        return not any(
+            self._may_run_between(origin, binding.statement, statement)
+            for name in names
+            for binding in self._bindings.get(name, [])
+        )
+
+    def _may_run_between(self, first: ast.stmt, other: ast.stmt, last: ast.stmt) -> bool:
+        """Whether `other` may run after `first` and before the next `last`, without `first` running again."""
+        order = self._order[id(other)]
+        if order <= self._order[id(first)]:
+            return False
+        if order < self._order[id(last)]:
+            return True
+        shared = set(self._places[id(other)].loops) & set(self._places[id(last)].loops)
+        return not shared <= set(self._places[id(first)].loops)
+
+    def runs_before(self, earlier: ast.stmt, later: ast.stmt) -> bool:
+        """Whether whoever reaches `later` has just run `earlier`: it stands before it in a block around it."""
+        *outer, (block, index) = self._places[id(earlier)].blocks
+        around = self._places[id(later)].blocks
+        return (
+            len(around) > len(outer)
+            and around[: len(outer)] == tuple(outer)
+            and around[len(outer)][0] == block
+            and index < around[len(outer)][1]
+        )
+
+    # ---------------------------------------------------------------------------------------------------------- reading
+
+    def _block(
+        self, statements: Sequence[ast.stmt], blocks: tuple[tuple[int, int], ...], loops: tuple[int, ...]
+    ) -> None:
+        block = id(statements)
+        for index, statement in enumerate(statements):
+            here = (*blocks, (block, index))
+            self._places[id(statement)] = _Place(here, loops)
+            self._order[id(statement)] = len(self._order)
+            for node in own_nodes(statement):
+                self._holders[id(node)] = statement
+            for name, binding in _bound(statement):
+                self._bindings.setdefault(name, []).append(binding)
+            inside = (*loops, id(statement)) if isinstance(statement, _LOOPS) else loops
+            for inner in _blocks(statement):
+                self._block(inner, here, inside)
+
+
+def own_nodes(statement: ast.stmt) -> Iterator[ast.AST]:
+    """The nodes of a statement, without those of the statements inside it."""
+    pending: list[ast.AST] = [statement]
+    while pending:
+        node = pending.pop()
+        yield node
+        pending += [child for child in ast.iter_child_nodes(node) if not isinstance(child, ast.stmt)]
+
+
+def _blocks(statement: ast.stmt) -> Iterator[list[ast.stmt]]:
+    for field in ("body", "orelse", "finalbody"):
+        inner = getattr(statement, field, None)
+        if isinstance(inner, list) and inner:
+            yield inner
+    for handler in getattr(statement, "handlers", ()):
+        yield handler.body
+
+
+def _bound(statement: ast.stmt) -> Iterator[tuple[str, Binding]]:
+    """The names that a statement itself binds."""
+    match statement:
+        case ast.Assign(targets=[ast.Name(id=name)], value=value):
+            added = _added_to(name, value)
+            yield name, Binding(statement, value) if added is None else Binding(statement, added, ast.Add())
+        case ast.AnnAssign(target=ast.Name(id=name), value=ast.expr() as value):
+            yield name, Binding(statement, value)
+        case ast.AugAssign(target=ast.Name(id=name), op=operator, value=value):
+            yield name, Binding(statement, value, operator)
+        case _:
+            for node in own_nodes(statement):
+                if isinstance(node, ast.Name) and not isinstance(node.ctx, ast.Load):
+                    yield node.id, Binding(statement, None)
+            return
+    for node in own_nodes(statement):
+        if isinstance(node, ast.NamedExpr) and isinstance(node.target, ast.Name):
+            yield node.target.id, Binding(statement, None)
+
+
+def _added_to(name: str, value: ast.expr) -> ast.expr | None:
+    """`a + b` of `name = name + a + b`."""
+    match value:
+        case ast.BinOp(left=ast.Name(id=own), op=ast.Add(), right=right) if own == name:
+            return right if not _mentions(right, name) else None
+        case ast.BinOp(left=left, op=ast.Add(), right=right):
+            added = _added_to(name, left)
+            return None if added is None or _mentions(right, name) else ast.BinOp(added, ast.Add(), right)
+    return None
+
+
+def _mentions(node: ast.expr, name: str) -> bool:
+    return any(isinstance(part, ast.Name) and part.id == name for part in ast.walk(node))
