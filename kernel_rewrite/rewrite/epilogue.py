@@ -235,7 +235,7 @@ class _Rewriter:
     def _cast_back(self, site: StoreSite, function: Function) -> str:
         """What brings the result to the buffer's type where the store itself does not: `tl.maximum` of bfloat16 is
         float32, and a store through a block pointer takes the very type."""
-        if not site.block_pointer or self._emission.helpers:
+        if not site.block_pointer or self._emission.has_result_type:
             return ""
         return f"{_VALUE}.to({site.form.element_type.format(self._pointer_name(site, function))})"
 
