@@ -139,7 +139,7 @@ def tuner_resets(analysis: Analysis, request: OutputRequest) -> Iterator[Diagnos
 def element_types(analysis: Analysis, request: OutputRequest) -> Iterator[Diagnostic]:
     """KR401: the op's result does not have the element type of the output."""
     for element in sorted(element_types_of(analysis, request.output)):
-        reason = request.pointwise.undefined_reason(element)
+        reason = request.pointwise.undefined_reason(element) or request.pointwise.unheld_reason(element)
         if reason:
             fact = next((f for f in analysis.facts if f.name == request.parameter), None)
             notes: tuple[str, ...] = ()

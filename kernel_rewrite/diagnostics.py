@@ -37,6 +37,9 @@ CODES: dict[str, str] = {
     "KR115": "unknown assumption",
     "KR116": "one output is given two epilogues",
     "KR117": "a helper has several definitions",
+    "KR118": "not a function of single elements",
+    "KR119": "an operand is declared and not used",
+    "KR120": "a function cannot be read as an epilogue",
     # KR2xx: the write-only proof
     "KR201": "the output is read by the kernel",
     "KR202": "the output is updated atomically",

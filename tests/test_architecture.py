@@ -44,7 +44,7 @@ MAY_IMPORT: dict[str, set[str]] = {
 
 MAY_IMPORT_HEAVY: dict[str, set[str]] = {
     "triton": {"ttir.worker", "pointwise.interpreter", "verify"},
-    "torch": {"verify", "pointwise.language"},
+    "torch": {"verify", "pointwise.torch_side", "pointwise.tracing"},
     "numpy": {"verify", "pointwise.interpreter"},
     "libcst": {"source.expressions", "rewrite.epilogue"},
     "rich": {"cli"},

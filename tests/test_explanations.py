@@ -24,6 +24,8 @@ PAGES = PACKAGE / "explanations"
 SECTIONS = ["## Example", "## How to mend it", "## Why"]
 
 NEEDS_HELP = {
+    "KR119": "needs operands: tests/pointwise/test_expressions.py",
+    "KR120": "needs a function: tests/pointwise/test_tracing.py",
     "KR111": "the compiler has to hang: its time limit is shortened",
     "KR901": "a bug of kernel-rewrite: one is put in",
     "KR902": "a bug of the rewriter: one is put in",

@@ -1,8 +1,13 @@
-"""An op on its own, in a kernel that nothing was rewritten in: what translation validation compares with."""
+"""An epilogue on its own, in a kernel that nothing was rewritten in: what translation validation compares with."""
 
 from __future__ import annotations
 
-from kernel_rewrite.pointwise.language import Pointwise, emit
+from collections.abc import Sequence
+
+from kernel_rewrite.pointwise.composition import parameter_names
+from kernel_rewrite.pointwise.element_types import torch_name, triton_name
+from kernel_rewrite.pointwise.emission import emit
+from kernel_rewrite.pointwise.function import Pointwise
 
 _TEMPLATE = """\
 import triton
@@ -11,18 +16,51 @@ from triton.language.extra import libdevice
 
 {helpers}
 @triton.jit
-def epilogue_alone(x):
-    return ({expression}).to(x.dtype)
+def epilogue_alone({parameters}):
+    return ({expression}).to({result})
 
 
 @triton.jit
 def reference():
-    epilogue_alone(tl.full({shape}, 0, tl.{dtype}))
+    epilogue_alone({arguments})
 """
 
 
-def reference_source(pointwise: Pointwise, shape: tuple[int, ...], dtype: str) -> str:
-    """A file whose kernel `reference` calls E(x), rounded to x's type, for x of `shape` and `dtype` ("float16")."""
-    emission = emit(pointwise, "x", taken_names={"epilogue_alone", "reference", "triton", "tl", "libdevice", "x"})
-    helpers = "".join(helper.text + "\n\n" for helper in emission.helpers)
-    return _TEMPLATE.format(helpers=helpers, expression=emission.expression, shape=list(shape), dtype=dtype)
+def reference_source(
+    pointwise: Pointwise,
+    shape: tuple[int, ...],
+    dtype: str,
+    operands: Sequence[tuple[str, tuple[int, ...], str]] = (),
+    *,
+    value_may_be_product: bool = False,
+) -> str:
+    """A file whose kernel `reference` calls last a function of x and of `operands` in that order, which is E, in
+    torch's result type.
+
+    x has `shape` and the Triton type `dtype` ("float16"); each operand is (key or name, shape, Triton type), its shape
+    one that broadcasts to x's, () for a scalar.
+    """
+    names = parameter_names(pointwise.result)
+    by_name = {key.partition("[")[0]: name for key, name in names.items()}
+    parameters = [names.get(key) or by_name[key] for key, _, _ in operands]
+    taken = {"epilogue_alone", "reference", "triton", "tl", "libdevice", "x", *parameters}
+    texts = {key: name for (key, _, _), name in zip(operands, parameters, strict=True)}
+    emission = emit(pointwise, "x", texts, taken_names=taken, value_may_be_product=value_may_be_product)
+    return _TEMPLATE.format(
+        helpers="".join(helper.text + "\n\n" for helper in emission.helpers),
+        parameters=", ".join(["x", *parameters]),
+        expression=emission.expression,
+        result=_result_text(pointwise, dtype, {key: kind for key, _, kind in operands}),
+        arguments=", ".join(_tensor(s, d) for s, d in [(shape, dtype), *((s, d) for _, s, d in operands)]),
+    )
+
+
+def _result_text(pointwise: Pointwise, dtype: str, operands: dict[str, str]) -> str:
+    numbers = {o.name for o in pointwise.operands if o.is_number}
+    given = {key: kind for key, kind in operands.items() if key not in numbers}
+    result = pointwise.result_dtype(dtype, given)
+    return "x.dtype" if result == torch_name(dtype) else f"tl.{triton_name(result)}"
+
+
+def _tensor(shape: tuple[int, ...], dtype: str) -> str:
+    return f"tl.full({list(shape)}, 0, tl.{dtype})"

@@ -70,12 +70,14 @@ def zeros_as_on_cuda(pointwise: Pointwise, value: Any, result: Any) -> Any:
     import torch
 
     nodes = tuple(applications(pointwise.result))
-    if not value.dtype.is_floating_point or not all(node.row.exact for node in nodes):
+    exact = pointwise.is_chain and all(node.row.exact for node in nodes)
+    if not value.dtype.is_floating_point or not exact:
         return result
 
     def at(number: float) -> Any:
         for node in nodes:
-            number = node.row.at(number, **dict(node.arguments))
+            found = node.row.at(number, **dict(node.arguments))
+            number = math.nan if found is None else found
         return torch.tensor(number, dtype=result.dtype, device=result.device)
 
     defined = torch.where(torch.signbit(value), at(-0.0), at(0.0))

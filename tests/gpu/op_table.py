@@ -36,14 +36,13 @@ CALLS = {
     "clamp": ["clamp(-0.75, 0.6)", "clamp(0, 6)", "clamp(min=0)", "clamp(max=3)"],
     "clamp_min": ["clamp_min(-2)"],
     "clamp_max": ["clamp_max(2)"],
-    "to": ["to(fp16)", "to(bf16)"],
     "leaky_relu": ["leaky_relu", "leaky_relu(0.2)"],
     "elu": ["elu", "elu(1.5)"],
     "celu": ["celu", "celu(0.7)"],
     "softplus": ["softplus", "softplus(2, 10)", "softplus(0.3)"],
     "hardtanh": ["hardtanh", "hardtanh(0, 5)"],
 }
-CHAINS = ["sigmoid(relu(x))", "gelu(neg(x))", "relu(square(relu(x)))", "tanh(to(x, bf16))", "abs(floor(x))"]
+CHAINS = ["sigmoid(relu(x))", "gelu(neg(x))", "relu(square(relu(x)))", "abs(floor(x))"]
 
 WIDE = "wide = x if x.dtype.primitive_bitwidth >= 32 else x.to(tl.float32)"
 
@@ -234,11 +233,18 @@ class Count:
 def cases(only: list[str], *, emitted_only: bool = False) -> list[Case]:
     import torch
 
+    from kernel_rewrite.pointwise.element_types import FLOAT_ONLY
     from kernel_rewrite.pointwise.language import emit, parse_epilogue
+    from kernel_rewrite.pointwise.op import Result
     from kernel_rewrite.pointwise.ops import OPS
 
     found: list[Case] = []
-    texts = [text for name in OPS for text in CALLS.get(name, [name])] + CHAINS
+    alone = [
+        name
+        for name, row in OPS.items()
+        if len(row.operands) == 1 and row.classes >= FLOAT_ONLY and row.result is Result.PROMOTED
+    ]
+    texts = [text for name in alone for text in CALLS.get(name, [name])] + CHAINS
     for text in texts:
         if only and not any(word in text for word in only):
             continue
