@@ -76,6 +76,14 @@ def main() -> None:
     help="The op to apply to what is stored, e.g. relu, 'leaky_relu(0.2)' or c_ptr=gelu. Once for each output.",
 )
 @click.option(
+    "--operand",
+    "operands",
+    multiple=True,
+    metavar="NAME=KIND[:TYPE]",
+    help="Declare what an epilogue reads beside x: scalar, row (one value a column), column (one value a row) or tile.",
+)
+@click.option("--no-launcher", is_flag=True, help="Rewrite the kernel alone and print what its launches must now pass.")
+@click.option(
     "-o", "--output", metavar="FILE", help="Where to write; '-' for stdout. Default: <stem>_<op>.py beside the source."
 )
 @click.option("--diff", "show_diff", is_flag=True, help="Print the diff and write nothing.")
@@ -101,6 +109,8 @@ def fuse(
     source: str,
     kernel: str | None,
     epilogues: tuple[str, ...],
+    operands: tuple[str, ...],
+    no_launcher: bool,
     output: str | None,
     show_diff: bool,
     numerics: str,
@@ -124,7 +134,7 @@ def fuse(
         from kernel_rewrite.project.files import default_output, write_generated
 
         options: dict[str, Any] = {
-            "kernel": kernel, "numerics": numerics, "constexprs": constexprs, "dtypes": dtypes, "assume": assume
+            "kernel": kernel, "operands": operands, "launcher": not no_launcher, "numerics": numerics, "constexprs": constexprs, "dtypes": dtypes, "assume": assume
         }  # fmt: skip
 
         def compute(project: Project) -> Fused:
@@ -149,6 +159,8 @@ def fuse(
             click.echo(f"proved: {statement}", err=True)
         for assumption in fused.assumptions:
             click.echo(f"assumed ({assumption.name}): {assumption.statement}", err=True)
+        for sentence in fused.contract:
+            click.echo(f"to pass: {sentence}", err=True)
         if written:
             click.echo(f"wrote {written}", err=True)
 

@@ -40,6 +40,7 @@ CODES: dict[str, str] = {
     "KR118": "not a function of single elements",
     "KR119": "an operand is declared and not used",
     "KR120": "a function cannot be read as an epilogue",
+    "KR121": "an operand is declared wrongly",
     # KR2xx: the write-only proof
     "KR201": "the output is read by the kernel",
     "KR202": "the output is updated atomically",
@@ -55,6 +56,12 @@ CODES: dict[str, str] = {
     "KR212": "one store call writes several buffers",
     "KR213": "the store stands in code that cannot be edited",
     "KR214": "the kernel reads through a pointer that is not an argument",
+    # KR30x: where an operand is read
+    "KR301": "the row or column that a store writes could not be derived",
+    "KR302": "an index uses a name that has no value at the store",
+    "KR303": "an operand cannot be read where the output is stored",
+    "KR304": "the mask of an index could not be told from the rest",
+    "KR305": "the place of an operand could not be confirmed",
     # KR31x: parameters and launchers
     "KR310": "the kernel's signature cannot grow",
     "KR311": "the name of an operand is taken",

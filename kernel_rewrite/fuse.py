@@ -8,6 +8,8 @@ from typing import Any
 from kernel_rewrite.analysis import Analysis, analyse
 from kernel_rewrite.diagnostics import FusionRefused
 from kernel_rewrite.fused import EAGER, Options, fused_file
+from kernel_rewrite.model import Operand
+from kernel_rewrite.pointwise.declarations import declared_operands
 from kernel_rewrite.request import OutputRequest
 from kernel_rewrite.results import Fused
 from kernel_rewrite.rewrite.confirm import confirm
@@ -30,25 +32,34 @@ def fuse(
     source: Any,
     epilogues: str | Mapping[str, str] | Iterable[str],
     *,
+    operands: Mapping[str, str | Operand] | Iterable[str] = (),
     kernel: str | None = None,
     numerics: str = EAGER,
     constexprs: Iterable[str] = (),
     dtypes: Iterable[str] = (),
     assume: Iterable[str] = (),
+    launcher: bool = True,
     path: str | None = None,
     project: Project | None = None,
 ) -> Fused:
     """The file of `source` with each epilogue inlined into every store of its output, proved.
 
-    `source` is a path, the text of a file, or a `triton.JITFunction`. `epilogues` is an op ("relu", when the kernel has
-    one eligible output), "OUT=OP" texts, or {output: op}. `numerics`: "eager" rounds to the output's type between kernel
+    `source` is a path, the text of a file, or a `triton.JITFunction`. `epilogues` is an expression ("relu",
+    "gelu(x + bias)", when the kernel has one eligible output), "OUT=EXPRESSION" texts, or {output: expression}.
+    `operands` declares what it reads beside x: "NAME=KIND[:TYPE]" texts or {name: "KIND[:TYPE]"}, with a KIND of scalar (a
+    number; with a TYPE a tensor of one element), row (one value a column), column (one value a row) or tile (one value an
+    element, in the output's layout). With `launcher`, the functions of the file that launch the kernel take the operands
+    and pass them on. `numerics`: "eager" rounds to the output's type between kernel
     and op, as the unfused pair does; "fused" keeps the precision of the stored value. `constexprs` ("NAME=VALUE") and
     `dtypes` ("PARAM=fp16") fix what is otherwise inferred; `project` takes note of the files that are read. Raises
     FusionRefused with every reason, or InternalError.
     """
     compiler().start()  # its imports overlap with the reading
-    requested = requested_epilogues(epilogues)
-    options = Options(numerics, tuple(constexprs), tuple(dtypes), checked_assumptions(assume))
+    declared = declared_operands(operands)
+    requested = requested_epilogues(epilogues, declared)
+    options = Options(
+        numerics, tuple(constexprs), tuple(dtypes), checked_assumptions(assume), tuple(declared.values()), launcher
+    )
     project, file, name = read_source(source, path, kernel, project)
     definition = choose_kernel(file, project, name)
     analysis = analyse(
@@ -61,12 +72,12 @@ def fuse_outputs(
     analysis: Analysis, requested: Iterable[tuple[str | None, str]], options: Options = Options()
 ) -> Fused:
     """What `fuse` does once the kernel is analysed: check, plan, rewrite and confirm each (output, op) of `requested`."""
-    requests = choose_outputs(analysis, requested, options.assumed)
+    requests = choose_outputs(analysis, requested, options.assumed, options.operands)
     plans = [(plan_output(analysis, request), request.pointwise) for request in requests]
-    rewrite = epilogue_edits(plans, analysis, options.numerics)
+    rewrite = epilogue_edits(plans, analysis, options.numerics, launcher=options.launcher)
     text = apply_edits(analysis.kernel.file, rewrite.edits)
     confirm(text, rewrite, analysis, requests, options.numerics)
-    return fused_file(analysis, requests, options, text)
+    return fused_file(analysis, requests, options, text, rewrite.assumptions, rewrite.contract)
 
 
 def plan_output(analysis: Analysis, request: OutputRequest) -> StorePlan:

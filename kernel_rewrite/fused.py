@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from kernel_rewrite import __version__
 from kernel_rewrite.analysis import Analysis
 from kernel_rewrite.checks import ASSUMPTIONS, assumptions
-from kernel_rewrite.model import Assumption, Span, WriteOnlyProof
+from kernel_rewrite.model import Assumption, Operand, Span, WriteOnlyProof
 from kernel_rewrite.request import OutputRequest, element_type_of
 from kernel_rewrite.results import Fused
 from kernel_rewrite.rewrite.edits import unified_diff
@@ -26,6 +26,11 @@ def quoted(text: str) -> str:
     return shlex.quote(text) if re.search(r"""["\\$`!]""", text) else f'"{text}"'
 
 
+def declaration(operand: Operand) -> str:
+    """`bias=row`, `residual=tile:float32`: an operand as `--operand` takes it."""
+    return f"{operand.name}={operand.kind.value}" + (f":{operand.dtype}" if operand.dtype else "")
+
+
 @dataclass(frozen=True, slots=True)
 class Options:
     """How to fuse. `constexprs` ("NAME=VALUE") and `dtypes` ("PARAM=fp16") fix what is otherwise inferred; `assumed` are
@@ -35,22 +40,34 @@ class Options:
     constexprs: tuple[str, ...] = ()
     dtypes: tuple[str, ...] = ()
     assumed: frozenset[str] = frozenset()
+    operands: tuple[Operand, ...] = ()
+    launcher: bool = True
 
     @property
     def command_line(self) -> list[str]:
         """The options as `kernel-rewrite fuse` takes them."""
         numerics = [f"--numerics {self.numerics}"] if self.numerics != EAGER else []
         fixed = [*(f"--set {quoted(t)}" for t in self.constexprs), *(f"--dtype {quoted(t)}" for t in self.dtypes)]
-        return [*numerics, *fixed, *(f"--assume {name}" for name in sorted(self.assumed))]
+        read = [f"--operand {quoted(declaration(operand))}" for operand in self.operands]
+        alone = [] if self.launcher else ["--no-launcher"]
+        return [*read, *numerics, *fixed, *(f"--assume {name}" for name in sorted(self.assumed)), *alone]
 
 
-def fused_file(analysis: Analysis, requests: Sequence[OutputRequest], options: Options, text: str) -> Fused:
-    """The confirmed `text` with its header, diff and proofs."""
+def fused_file(
+    analysis: Analysis,
+    requests: Sequence[OutputRequest],
+    options: Options,
+    text: str,
+    assumed: Sequence[Assumption] = (),
+    contract: Sequence[str] = (),
+) -> Fused:
+    """The confirmed `text` with its header, diff and proofs; `assumed` is what the operands take from the caller, `contract`
+    what callers must now pass."""
     file, kernel = analysis.kernel.file, analysis.kernel.name
     proofs = tuple(proof_of(analysis, request) for request in requests)
     name = os.path.basename(file.path)
     epilogues = [f"--epilogue {quoted(f'{request.output}={request.text}')}" for request in requests]
-    taken = _taken_together(proofs)
+    taken = (*_taken_together(proofs), *assumed)
     headed = with_header(
         text,
         version=__version__,
@@ -69,6 +86,7 @@ def fused_file(analysis: Analysis, requests: Sequence[OutputRequest], options: O
         epilogues=tuple((request.output, request.text) for request in requests),
         statements=tuple(statement(proof) for proof in proofs),
         assumptions=taken,
+        contract=tuple(contract),
         path=file.path,
         encoding=file.encoding,
     )

@@ -14,7 +14,7 @@ class Fused:
 
     `source` is its whole text, `diff` the unified diff from the original (without the header), `proofs` one write-only
     proof an output, `statements` the same in words, `assumptions` what is taken
-    from the caller, `name` the short name of what was fused ("relu"), `encoding` that of the original file.
+    from the caller, `contract` what callers must now pass, in sentences, `name` the short name of what was fused ("relu"), `encoding` that of the original file.
     """
 
     source: str
@@ -25,6 +25,7 @@ class Fused:
     epilogues: tuple[tuple[str, str], ...]
     statements: tuple[str, ...] = ()
     assumptions: tuple[Assumption, ...] = ()
+    contract: tuple[str, ...] = ()
     path: str = "<string>"
     encoding: str = "utf-8"
 

@@ -12,7 +12,8 @@ from typing import Any
 from kernel_rewrite.analysis import Analysis
 from kernel_rewrite.checks import ASSUMPTIONS, run_checks
 from kernel_rewrite.diagnostics import Diagnostic, FusionRefused, Label
-from kernel_rewrite.model import MemoryEffect
+from kernel_rewrite.model import MemoryEffect, Operand
+from kernel_rewrite.pointwise.declarations import used_in
 from kernel_rewrite.pointwise.language import parse_epilogue
 from kernel_rewrite.request import OutputRequest
 from kernel_rewrite.source.closure import KernelDefinition, kernels
@@ -21,8 +22,10 @@ from kernel_rewrite.source.files import Project, SourceFile, source_from_text
 _OUTPUT_AND_OP = re.compile(r"\s*([A-Za-z_]\w*(?:\[\d+\])?)\s*=(?!=)(.*)", re.DOTALL)
 
 
-def requested_epilogues(epilogues: str | Mapping[str, str] | Iterable[str]) -> tuple[tuple[str | None, str], ...]:
-    """(output or None, text of the epilogue) of each request. Raises FusionRefused (KR107, KR108)."""
+def requested_epilogues(
+    epilogues: str | Mapping[str, str] | Iterable[str], operands: Mapping[str, Operand] | None = None
+) -> tuple[tuple[str | None, str], ...]:
+    """(output or None, text of the epilogue) of each request. Raises FusionRefused (KR107, KR108, KR118, KR119)."""
     pairs: list[tuple[str | None, str]] = []
     if isinstance(epilogues, Mapping):
         pairs += epilogues.items()
@@ -30,8 +33,17 @@ def requested_epilogues(epilogues: str | Mapping[str, str] | Iterable[str]) -> t
         for text in [epilogues] if isinstance(epilogues, str) else epilogues:
             named = _OUTPUT_AND_OP.fullmatch(text)
             pairs.append((named[1], named[2].strip()) if named else (None, text.strip()))
+    operands = operands or {}
+    used: set[str] = set()
     for _, text in pairs:
-        parse_epilogue(text)
+        named = used_in(text, operands)
+        used |= named.keys()
+        parse_epilogue(text, named)
+    unused = [name for name in operands if name not in used]
+    if unused:
+        help_text = f"leave out `--operand {unused[0]}=...`, or use it"
+        message = f"operand `{unused[0]}` is declared and no epilogue uses it"
+        raise FusionRefused((Diagnostic("KR119", message, help=help_text),))
     return tuple(pairs)
 
 
@@ -110,17 +122,27 @@ _NAME_ONE = "name the one to rewrite with `--kernel NAME`"
 
 
 def choose_outputs(
-    analysis: Analysis, requested: Iterable[tuple[str | None, str]], assumed: frozenset[str]
+    analysis: Analysis,
+    requested: Iterable[tuple[str | None, str]],
+    assumed: frozenset[str],
+    operands: Iterable[Operand] = (),
 ) -> tuple[OutputRequest, ...]:
     """One checked request for each (output or None, epilogue). Raises FusionRefused with every reason."""
-    requests = [choose_output(analysis, output, text, assumed) for output, text in requested]
+    declared = {operand.name: operand for operand in operands}
+    requests = [choose_output(analysis, output, text, assumed, declared) for output, text in requested]
     _each_output_once(requests)
     return tuple(requests)
 
 
-def choose_output(analysis: Analysis, output: str | None, text: str, assumed: frozenset[str]) -> OutputRequest:
+def choose_output(
+    analysis: Analysis,
+    output: str | None,
+    text: str,
+    assumed: frozenset[str],
+    operands: Mapping[str, Operand] | None = None,
+) -> OutputRequest:
     """The output meant: the one named, or the only eligible one. Raises FusionRefused with every reason."""
-    pointwise = parse_epilogue(text)
+    pointwise = parse_epilogue(text, used_in(text, operands or {}))
     if output is not None:
         if output.split("[")[0] not in analysis.kernel_parameters:
             raise FusionRefused((_no_such_parameter(analysis, output),))

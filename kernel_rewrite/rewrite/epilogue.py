@@ -10,7 +10,7 @@ import libcst as cst
 
 from kernel_rewrite.analysis import Analysis
 from kernel_rewrite.diagnostics import Diagnostic, FusionRefused, Label, Severity
-from kernel_rewrite.model import Dtype, Edit, Function, FunctionRef, Operand, Span
+from kernel_rewrite.model import Assumption, Dtype, Edit, Function, FunctionRef, Operand, Span
 from kernel_rewrite.pointwise.emission import Emission, emit
 from kernel_rewrite.pointwise.function import Pointwise
 from kernel_rewrite.probes import certain_element_type
@@ -64,6 +64,15 @@ class Rewrite:
     parameters: Mapping[str, NewParameter] = field(default_factory=dict)
     writers: Mapping[str, OperandWriter] = field(default_factory=dict)
     contract: tuple[str, ...] = ()
+
+    @property
+    def assumptions(self) -> tuple[Assumption, ...]:
+        """What the operands take from the caller."""
+        found = [assumption for writer in self.writers.values() for assumption in writer.assumptions]
+        if any(not parameter.number for parameter in self.parameters.values()):
+            names = "`, `".join(name for name, parameter in self.parameters.items() if not parameter.number)
+            found.append(Assumption("operands-apart", f"the kernel writes to nothing that overlaps `{names}`"))
+        return tuple(dict.fromkeys(found))
 
 
 def references(analysis: Analysis) -> frozenset[tuple[FunctionRef, int, int]]:

@@ -19,7 +19,7 @@ from dataclasses import dataclass, field
 
 from kernel_rewrite.analysis import Analysis
 from kernel_rewrite.diagnostics import Diagnostic, FusionRefused, Label
-from kernel_rewrite.model import Edit, Function, FunctionRef, Operand, OperandKind, Span
+from kernel_rewrite.model import Assumption, Edit, Function, FunctionRef, Operand, OperandKind, Span
 from kernel_rewrite.pointwise.graph import key_of
 from kernel_rewrite.rewrite.additions import AddedKeywords, AddedParameters, AddedStatements, Addition
 from kernel_rewrite.rewrite.brackets import call_bracket, definition_bracket, inserted, span_between
@@ -127,6 +127,18 @@ class OperandWriter:
             OperandAxis(o.name, strides) for o in self._operands if (strides := found.get(o.kind)) is not None
         )
 
+    @property
+    def assumptions(self) -> tuple[Assumption, ...]:
+        """What was taken for a row and a column, where no launch of the file shows it."""
+        along = [o.kind for o in self._operands if o.kind in (OperandKind.ROW, OperandKind.COLUMN)]
+        if not isinstance(self.layout, Layout) or self.layout.certain or not along:
+            return ()
+        output = self._plan.output
+        parts = [f"the last dimension of `{output}` has the stride {_product_text(self.layout.columns)}"]
+        if self.layout.rows is not None and OperandKind.COLUMN in along:
+            parts.append(f"the one before it the stride {_product_text(self.layout.rows)}")
+        return (Assumption("operand-layout", ", ".join(parts)),)
+
     # ------------------------------------------------------------------------------------------------------------ places
 
     def _functions(self) -> set[FunctionRef]:
@@ -157,12 +169,17 @@ class OperandWriter:
         """Whether a name points into the output, and nowhere else, wherever the stores and the calls on the way use it."""
         calls = [s.call.node for s in self._plan.sites if s.call.function == function.ref]
         calls += [c.node for c in self._plan.path if c.function == function.ref]
-        roots = [self._analysis.flow.roots(node, call, function) for call in calls]
+        roots = [self._buffers_of(node, call, function) for call in calls]
         return any(roots) and all(r <= {self._plan.output} for r in roots)
+
+    def _buffers_of(self, node: ast.expr, call: ast.Call, function: Function) -> frozenset[str]:
+        """The buffers that an expression may point into; it may be made of scalar arguments too."""
+        scalars = {fact.name for fact in self._analysis.facts if fact.kind == "scalar"}
+        return self._analysis.flow.roots(node, call, function) - scalars
 
     def _points_into_output(self, parameter: str, helper: Function) -> bool:
         arguments = list(self._arguments(parameter, helper))
-        roots = [self._analysis.flow.roots(argument, call.node, caller) for call, caller, argument in arguments]
+        roots = [self._buffers_of(argument, call.node, caller) for call, caller, argument in arguments]
         return bool(roots) and all(r == {self._plan.output} for r in roots)
 
     def _is_scalar_argument(self, parameter: str, helper: Function, depth: int = 4) -> bool:
@@ -444,6 +461,10 @@ class OperandWriter:
 
 
 _WHY = "what the epilogue reads"
+
+
+def _product_text(strides: Sequence[str]) -> str:
+    return "`" + " * ".join(strides) + "`" if strides else "1"
 
 
 def _refusal(code: str, message: str, span: Span, label: str, help: str) -> FusionRefused:

@@ -520,12 +520,10 @@ class _Walk:
         self._aliases[1].update(_single_values(second))
         place = self._next()
         for index, (block, twin) in enumerate(zip(first, second, strict=True)):
-            arguments = [a for a in block.arguments if a not in self._aliases[0]]
-            its_arguments = [a for a in twin.arguments if a not in self._aliases[1]]
+            arguments = [a for a in block.arguments if a not in self._aliases[0] and a not in frames[0]]
+            its_arguments = [a for a in twin.arguments if a not in self._aliases[1] and a not in frames[1]]
             self._same("block arguments", str(len(arguments)), str(len(its_arguments)), None)
             for number, (argument, its_twin) in enumerate(zip(arguments, its_arguments, strict=True)):
-                if argument in frames[0]:
-                    continue
                 self._same("type of a block argument", argument.type, its_twin.type, None)
                 name = self.terms.term("block argument", f"{place}.{index}.{number}", argument.type)
                 frames[0][argument] = frames[1][its_twin] = name

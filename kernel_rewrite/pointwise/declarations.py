@@ -1,0 +1,70 @@
+"""Declarations of operands: `bias=row`, `residual=tile:fp32`, `scale=scalar`, `bias` in `bias[offs_n]` by itself."""
+
+from __future__ import annotations
+
+import ast
+import difflib
+import keyword
+from collections.abc import Iterable, Iterator, Mapping
+
+from kernel_rewrite.diagnostics import Diagnostic, FusionRefused
+from kernel_rewrite.model import Operand, OperandKind
+from kernel_rewrite.pointwise.element_types import torch_name
+from kernel_rewrite.pointwise.graph import X
+from kernel_rewrite.pointwise.ops import ALIASES, OPS
+
+_KINDS = tuple(kind.value for kind in OperandKind)
+_FORM = "write NAME=KIND or NAME=KIND:TYPE, with a KIND of scalar, row, column or tile"
+
+
+def declared_operands(operands: Mapping[str, str | Operand] | Iterable[str]) -> dict[str, Operand]:
+    """The operands that "NAME=KIND[:TYPE]" texts, or {name: "KIND[:TYPE]"}, declare, by name. Raises FusionRefused (KR121)."""
+    found: dict[str, Operand] = {}
+    for name, kind in _pairs(operands):
+        operand = kind if isinstance(kind, Operand) else _operand(name, kind)
+        if name in found and found[name] != operand:
+            raise _refusal(f"operand `{name}` is declared twice", _FORM)
+        found[name] = operand
+    return found
+
+
+def used_in(text: str, operands: Mapping[str, Operand]) -> dict[str, Operand]:
+    """Those of `operands` that an epilogue's text names."""
+    try:
+        names = {node.id for node in ast.walk(ast.parse(text.strip(), mode="eval")) if isinstance(node, ast.Name)}
+    except (SyntaxError, ValueError):
+        return {}
+    return {name: operand for name, operand in operands.items() if name in names}
+
+
+def _pairs(operands: Mapping[str, str | Operand] | Iterable[str]) -> Iterator[tuple[str, str | Operand]]:
+    if isinstance(operands, Mapping):
+        yield from operands.items()
+        return
+    for text in [operands] if isinstance(operands, str) else operands:
+        name, equals, kind = text.partition("=")
+        if not equals:
+            raise _refusal(f"`{text}` declares no operand", _FORM)
+        yield name.strip(), kind.strip()
+
+
+def _operand(name: str, text: str) -> Operand:
+    if not name.isidentifier() or keyword.iskeyword(name):
+        raise _refusal(f"`{name}` cannot be the name of an operand", "use a Python identifier")
+    if name == X:
+        raise _refusal(f"`{X}` is the stored value and cannot be the name of an operand", "give the operand another name")
+    if name in OPS or name in ALIASES:
+        raise _refusal(f"`{name}` is an op and cannot be the name of an operand", "give the operand another name")
+    kind, _, type_text = text.partition(":")
+    if kind.strip() not in _KINDS or kind.strip() == OperandKind.INDEXED.value:
+        close = difflib.get_close_matches(kind.strip(), _KINDS, 1)
+        hint = f"did you mean `{close[0]}`? " if close else ""
+        raise _refusal(f"`{kind.strip()}` is no kind of operand", f"{hint}{_FORM}")
+    dtype = torch_name(type_text.strip()) if type_text.strip() else ""
+    if dtype is None:
+        raise _refusal(f"`{type_text.strip()}` is no element type", "write fp16, bf16, fp32, fp64, int8, int32, ...")
+    return Operand(name, OperandKind(kind.strip()), dtype)
+
+
+def _refusal(message: str, help: str) -> FusionRefused:
+    return FusionRefused((Diagnostic("KR121", message, help=help),))
