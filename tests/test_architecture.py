@@ -31,7 +31,8 @@ MAY_IMPORT: dict[str, set[str]] = {
     "selection": NOUNS | {"source", "pointwise", "request", "analysis", "checks"},
     "fused": NOUNS | {"", "source", "request", "results", "analysis", "checks", "rewrite"},
     "fuse": NOUNS
-    | {"source", "ttir", "request", "results", "analysis", "probes", "rewrite", "checks", "selection", "fused"},
+    | {"source", "ttir", "pointwise", "request", "results", "analysis", "probes", "rewrite", "checks", "selection"}
+    | {"fused"},
     "inspection": NOUNS | {"source", "ttir", "request", "results", "analysis", "checks", "selection"},
     "verify": NOUNS | {"", "pointwise", "rewrite"},
     "project": NOUNS | {"", "results", "rewrite"},

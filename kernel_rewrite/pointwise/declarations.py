@@ -52,7 +52,9 @@ def _operand(name: str, text: str) -> Operand:
     if not name.isidentifier() or keyword.iskeyword(name):
         raise _refusal(f"`{name}` cannot be the name of an operand", "use a Python identifier")
     if name == X:
-        raise _refusal(f"`{X}` is the stored value and cannot be the name of an operand", "give the operand another name")
+        raise _refusal(
+            f"`{X}` is the stored value and cannot be the name of an operand", "give the operand another name"
+        )
     if name in OPS or name in ALIASES:
         raise _refusal(f"`{name}` is an op and cannot be the name of an operand", "give the operand another name")
     kind, _, type_text = text.partition(":")

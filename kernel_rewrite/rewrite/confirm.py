@@ -12,9 +12,9 @@ from kernel_rewrite.model import InternalError, Location, MemoryAccess, MemoryEf
 from kernel_rewrite.pointwise.graph import key_of
 from kernel_rewrite.pointwise.reference import reference_source
 from kernel_rewrite.probes import probe_stores
-from kernel_rewrite.products import may_store_product
 from kernel_rewrite.request import OutputRequest, element_type_of
 from kernel_rewrite.rewrite.epilogue import Rewrite
+from kernel_rewrite.rewrite.products import may_store_product
 from kernel_rewrite.rewrite.report import keep_evidence
 from kernel_rewrite.rewrite.unchanged import check_clone, check_unchanged
 from kernel_rewrite.source.closure import close, kernels

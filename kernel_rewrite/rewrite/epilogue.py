@@ -28,6 +28,7 @@ from kernel_rewrite.rewrite.placement import (
     addition_edits,
     anchor_line,
 )
+from kernel_rewrite.rewrite.products import may_store_product
 from kernel_rewrite.rewrite.spelling import Spelling, Surroundings, free, names_in
 from kernel_rewrite.rewrite.stores import StorePlan, StoreSite
 from kernel_rewrite.rewrite.unchanged import Clone
@@ -36,7 +37,6 @@ from kernel_rewrite.source.expressions import replace_argument, substitute
 from kernel_rewrite.source.files import SourceFile
 from kernel_rewrite.source.launches import Launch
 from kernel_rewrite.source.pointer_flow import bound_arguments
-from kernel_rewrite.products import may_store_product
 from kernel_rewrite.source.values import (
     argument_position,
     assigned_at_run_time,
@@ -202,9 +202,7 @@ def _grown_signature(
     errors = tuple(d for d in plan.diagnostics if d.severity is Severity.ERROR)
     if errors:
         raise FusionRefused(errors)
-    return _Grown(
-        parameters, (*signature.edits, *plan.edits), (*signature.additions, *plan.additions), plan.contract
-    )
+    return _Grown(parameters, (*signature.edits, *plan.edits), (*signature.additions, *plan.additions), plan.contract)
 
 
 def output_dimensions(analysis: Analysis, output: str) -> dict[str, int]:
@@ -328,7 +326,7 @@ class _Rewriter:
             _VALUE,
             self._operands.texts(site),
             tl=self._spelling.tl,
-            libdevice=self._spelling.libdevice,
+            libdevice=self._spelling.libdevice or "libdevice",
             jit=self._spelling.jit,
             taken_names=self._taken,
             value_may_be_product=self._product,

@@ -123,9 +123,7 @@ class OperandWriter:
         if not isinstance(self.layout, Layout):
             return ()
         found = {OperandKind.ROW: self.layout.columns, OperandKind.COLUMN: self.layout.rows}
-        return tuple(
-            OperandAxis(o.name, strides) for o in self._operands if (strides := found.get(o.kind)) is not None
-        )
+        return tuple(OperandAxis(o.name, strides) for o in self._operands if (strides := found.get(o.kind)) is not None)
 
     @property
     def assumptions(self) -> tuple[Assumption, ...]:
@@ -247,7 +245,9 @@ class OperandWriter:
             index = self._derived_index(operand, site, place, statement)
         conjuncts = self._mask_of(operand, index, site, place, statement)
         text = _text(place.file, index)
-        grouped = text if isinstance(index, (ast.Name, ast.Subscript, ast.Call, ast.Constant, ast.BinOp)) else f"({text})"
+        grouped = (
+            text if isinstance(index, (ast.Name, ast.Subscript, ast.Call, ast.Constant, ast.BinOp)) else f"({text})"
+        )
         mask = " & ".join(_operand_of_and(place.file, conjunct, len(conjuncts)) for conjunct in conjuncts)
         return f"{self._tl}.load({parameter} + {grouped}" + (f", mask={mask})" if mask else ")")
 
@@ -278,7 +278,11 @@ class OperandWriter:
         """The index that the store has in the operand's direction."""
         what = "column" if operand.kind is OperandKind.ROW else "row"
         strides: tuple[str, ...] | None = None
-        why = self.layout if isinstance(self.layout, str) else f"nothing says which of its directions runs along the {what}s"
+        why = (
+            self.layout
+            if isinstance(self.layout, str)
+            else f"nothing says which of its directions runs along the {what}s"
+        )
         if isinstance(self.layout, Layout):
             strides = self.layout.columns if operand.kind is OperandKind.ROW else self.layout.rows
         if strides is None:

@@ -47,7 +47,10 @@ class _Allowed:
 
 
 def check_unchanged(
-    original: ast.Module, rewritten: ast.Module, plans: Iterable[StorePlan], additions: Iterable[Addition | AddedStatements] = ()
+    original: ast.Module,
+    rewritten: ast.Module,
+    plans: Iterable[StorePlan],
+    additions: Iterable[Addition | AddedStatements] = (),
 ) -> None:
     """Raise InternalError (KR902) if `rewritten` differs from `original` outside what `plans` name, or lacks one of
     `additions`."""

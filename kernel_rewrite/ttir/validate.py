@@ -606,7 +606,9 @@ class _Walk:
             expected = self._operands(one, other, frames, f"of {one.name}", stored)
             others = tuple(term for index, term in enumerate(expected) if index not in (0, stored))
             mask = others[0] if one.name == "tt.store" and others else None
-            self._stored(Store(expected[0], mask, expected[stored], values_of(other, frames[1])[stored], others), rule, one)
+            self._stored(
+                Store(expected[0], mask, expected[stored], values_of(other, frames[1])[stored], others), rule, one
+            )
         self._same("number of regions", str(len(one.regions)), str(len(other.regions)), one.location)
         for region, twin in zip(one.regions, other.regions, strict=True):
             self._regions(region, twin, (dict(frames[0]), dict(frames[1])), path)
@@ -662,7 +664,9 @@ class _Walk:
         theirs = [argument for argument, is_added in zip(its_arguments, added, strict=True) if not is_added]
         for index, (mine, argument) in enumerate(zip(arguments, theirs, strict=True)):
             if mine is not argument:
-                raise self._mismatch(f"operand {index + 1} of the call of {function.name}", mine, argument, one.location)
+                raise self._mismatch(
+                    f"operand {index + 1} of the call of {function.name}", mine, argument, one.location
+                )
         self._depth += 1
         if self._depth > _MAX_DEPTH:
             raise _Mismatch(Difference("the depth of calls", f"at most {_MAX_DEPTH}", "more", one.location))
