@@ -94,11 +94,15 @@ def _insertions(file: SourceFile, bracket: Bracket, index: int, texts: list[str]
     single = _starts_line(text, before.start) and (len(items) > 1 or before.comma is not None)
     lines = texts if single else [", ".join(texts)]
     indent = _indent(text, before.start)
+    commas = [","] * (len(lines) - (before.comma is None)) + [""]
     below = _line_end(text, before.comma or before.end)
+    added = "".join(f"{_newline(text)}{indent}{line}{comma}" for line, comma in zip(lines, commas, strict=False))
+    if before.comma is None and below == before.end:
+        yield below, f",{added}"
+        return
     if before.comma is None:
         yield before.end, ","
-    commas = [","] * (len(lines) - 1) + [""] if before.comma is None else [","] * len(lines)
-    yield below, "".join(f"{_newline(text)}{indent}{line}{comma}" for line, comma in zip(lines, commas, strict=True))
+    yield below, added
 
 
 def _beside(file: SourceFile, bracket: Bracket, before: Item, texts: list[str]) -> str:

@@ -214,11 +214,9 @@ class _Planner:
 
     def _callers_of(self, taker: HostDefinition) -> None:
         """Pass the operands on where a function of the file does nothing but call `taker` and return its result."""
-        keywords = [(p.operand, p.operand) for p in self.parameters]
         for caller, calls in _grouped(self.callers.calls(taker), self.callers).items():
             if caller is not None and caller is taker:  # it calls itself
-                for call in calls:
-                    self._pass(call, keywords, frozenset())
+                self._pass_on(calls)
                 continue
             plain = caller is not None and all(_is_returned(call, self.callers) for call in calls)
             if caller is None or not plain or _is_test(caller):
@@ -230,13 +228,16 @@ class _Planner:
                     self._left_alone(taker, caller, calls, reasons[0])
                     continue
                 self._take(caller)
-                for call in calls:
-                    self._pass(call, keywords, frozenset())
+                self._pass_on(calls)
                 self._fakes(caller)
                 self._callers_of(caller)
             else:
-                for call in calls:
-                    self._pass(call, keywords, frozenset())
+                self._pass_on(calls)
+
+    def _pass_on(self, calls: Iterable[ast.Call]) -> None:
+        keywords = [(p.operand, p.operand) for p in self.parameters]
+        for call in calls:
+            self._pass(call, keywords, frozenset(k.arg for k in call.keywords if k.arg is not None))
 
     def _left_alone(
         self, taker: HostDefinition, caller: HostDefinition | None, calls: list[ast.Call], why: Diagnostic | None = None
