@@ -362,10 +362,23 @@ def _passes_keywords(decorator: ast.FunctionDef) -> bool:
             continue
         calls = [n for n in ast.walk(wrapper) if isinstance(n, ast.Call)]
         own = [c for c in calls if isinstance(c.func, ast.Name) and c.func.id in wrapped]
-        given = [any(k.arg is None and ast.unparse(k.value) == wrapper.args.kwarg.arg for k in c.keywords) for c in own]
-        if given and all(given):
+        passed_on = _made_of(wrapper.args.kwarg.arg, wrapper)
+        if own and all(any(k.arg is None and ast.unparse(k.value) in passed_on for k in c.keywords) for c in own):
             return True
     return False
+
+
+def _made_of(name: str, function: ast.FunctionDef) -> set[str]:
+    """`name`, and the names that `function` fills with its entries: `for k, v in kwargs.items(): new[k] = prepared(v)`."""
+    found = {name}
+    for node in ast.walk(function):
+        match node:
+            case ast.Assign(targets=[ast.Name(id=new)], value=value) if f"{name}.items()" in ast.unparse(value):
+                found.add(new)
+            case ast.For(iter=entries, body=[ast.Assign(targets=[ast.Subscript(value=ast.Name(id=new))])]):
+                if ast.unparse(entries) == f"{name}.items()":
+                    found.add(new)
+    return found
 
 
 def _registered_backward(mention: ast.expr, callers: Callers) -> ast.expr | None:

@@ -145,6 +145,10 @@ CASES = {
         "def guard(fn):\n    def wrapper(*args, **kwargs):\n        return fn(*args, **kwargs)\n    return wrapper\n@guard\ndef f(x, y):\n    kernel[(1,)](x, y, 4, 64)\n",
         "def guard(fn):\n    def wrapper(*args, **kwargs):\n        return fn(*args, **kwargs)\n    return wrapper\n@guard\ndef f(x, y, *, bias):\n    kernel[(1,)](x, y, 4, 64, bias_ptr=bias)\n",
     ),
+    "a decorator that prepares the arguments": (
+        "def guard(fn):\n    def wrapper(*args, **kwargs):\n        new = {}\n        for k, v in kwargs.items():\n            new[k] = v\n        return fn(*args, **new)\n    return wrapper\n@guard\ndef f(x, y):\n    kernel[(1,)](x, y, 4, 64)\n",
+        "def guard(fn):\n    def wrapper(*args, **kwargs):\n        new = {}\n        for k, v in kwargs.items():\n            new[k] = v\n        return fn(*args, **new)\n    return wrapper\n@guard\ndef f(x, y, *, bias):\n    kernel[(1,)](x, y, 4, 64, bias_ptr=bias)\n",
+    ),
 }  # fmt: skip
 
 
