@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ast
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from kernel_rewrite.diagnostics import Diagnostic, Label
@@ -12,7 +12,7 @@ from kernel_rewrite.rewrite.additions import AddedKeywords, Addition, Replaced
 from kernel_rewrite.rewrite.brackets import call_bracket, inserted
 from kernel_rewrite.rewrite.parameters import LaunchedKernel
 from kernel_rewrite.source.callers import Callers, HostDefinition, last_name
-from kernel_rewrite.source.launches import EMPTY, FILLED, FULL, Launch
+from kernel_rewrite.source.launches import EMPTY, FILLED, FULL, LIKE, NEW, Launch
 
 _VIEWS = frozenset(("view", "reshape", "flatten", "t", "transpose", "permute", "squeeze", "unsqueeze", "T", "mT"))
 _FACTS = frozenset(("shape", "stride", "size", "numel", "dim", "ndim", "device", "is_contiguous", "is_cuda", "layout"))
@@ -155,51 +155,52 @@ def _changed(kernel: LaunchedKernel, call: ast.Call, buffer: ChangedBuffer, laun
         return AllocationPlan(diagnostics=(_refused(place, buffer.output, "not all of its options can be read"),))
     edits: list[Edit] = []
     additions: list[Addition] = []
-    contract = []
+    new: dict[str, str] = {}
+    torch = _torch_name(kernel.file.tree)
+    if buffer.dtype and not torch:
+        return AllocationPlan(diagnostics=(_refused(place, buffer.output, "the file has no name for torch"),))
+    dtype = f"{torch}.{buffer.dtype}"
+    given = keywords.get("dtype")
+    if buffer.dtype and given is not None:
+        edits.append(Edit(Span.of(kernel.file.path, given), dtype, "the element type that the epilogue gives"))
+        additions.append(Replaced(given, dtype))
+    elif buffer.dtype:
+        new["dtype"] = dtype
     if buffer.fill is not None:
-        filled = list(_filled(kernel, call, buffer))
-        if not filled:
+        replaced = _filled(call, buffer.fill, typed=bool(buffer.dtype or given))
+        if replaced is None:
             return AllocationPlan(diagnostics=(_refused(place, buffer.output, "this fill cannot be changed"),))
-        edits += [edit for edit, _ in filled]
-        additions += [addition for _, addition in filled]
-    if buffer.dtype:
-        torch = _torch_name(call, kernel.file.tree)
-        if not torch:
-            return AllocationPlan(diagnostics=(_refused(place, buffer.output, "the file has no name for torch"),))
-        edit, addition = _typed(kernel, call, f"{torch}.{buffer.dtype}")
-        edits += edit
-        additions.append(addition)
-        contract.append(f"`{launch.launcher}` allocates `{buffer.output}` as {buffer.dtype}")
-    return AllocationPlan(tuple(edits), tuple(contract), (), tuple(additions))
-
-
-def _typed(kernel: LaunchedKernel, call: ast.Call, dtype: str) -> tuple[tuple[Edit, ...], Addition]:
-    file, why = kernel.file, "the element type that the epilogue gives"
-    for keyword in call.keywords:
-        if keyword.arg == "dtype":
-            edit = Edit(Span.of(file.path, keyword.value), dtype, why)
-            return (edit,), Replaced(keyword.value, dtype)
-    bracket = call_bracket(file, call)
-    index = len(call.args)
-    edits = inserted(file, bracket, index, [f"dtype={dtype}"], why)
-    return edits, AddedKeywords(call, 0, (("dtype", dtype),))
-
-
-def _filled(kernel: LaunchedKernel, call: ast.Call, buffer: ChangedBuffer) -> Iterator[tuple[Edit, Addition]]:
-    """The value of `torch.full(size, value)` replaced, `torch.zeros_like(x)` made `torch.full_like(x, value)`."""
-    file, why, value = kernel.file, "the fill that the epilogue needs", repr(buffer.fill)
-    name = last_name(call.func)
-    if name in FULL:
-        given = (
-            call.args[1]
-            if len(call.args) > 1
-            else next((k.value for k in call.keywords if k.arg == "fill_value"), None)
+        node, text, value = replaced
+        edits.append(Edit(Span.of(kernel.file.path, node), text, "the fill that the epilogue needs"))
+        additions.append(Replaced(node, text))
+        new |= {"fill_value": value} if value else {}
+    if new:
+        texts = [f"{name}={value}" for name, value in new.items()]
+        edits += inserted(
+            kernel.file, call_bracket(kernel.file, call), len(call.args), texts, "what the epilogue needs"
         )
-        if given is not None:
-            yield Edit(Span.of(file.path, given), value, why), Replaced(given, value)
+        additions.append(AddedKeywords(call, 0, tuple(new.items())))
+    contract = (f"`{launch.launcher}` allocates `{buffer.output}` as {buffer.dtype}",) if buffer.dtype else ()
+    return AllocationPlan(tuple(edits), contract, (), tuple(additions))
 
 
-def _torch_name(call: ast.Call, tree: ast.Module) -> str:
+def _filled(call: ast.Call, fill: float | int, typed: bool) -> tuple[ast.expr, str, str] | None:
+    """What to replace, by what, and the `fill_value` to add: the value of `torch.full(size, value)`, or the function of
+    `torch.zeros(size)`, which becomes `torch.full(size, fill_value=value)`. None where neither can be done."""
+    name = last_name(call.func)
+    value = repr(fill) if typed or name in LIKE or name in NEW else repr(float(fill))  # full reads a type from it
+    value = f"float({value!r})" if value in ("inf", "-inf", "nan") else value
+    if name in FULL:
+        given = next((k.value for k in call.keywords if k.arg == "fill_value"), None)
+        given = call.args[1] if len(call.args) == 2 else given
+        return (given, value, "") if given is not None else None
+    whole = len(call.args) == 1 and (name in LIKE or isinstance(call.args[0], (ast.Tuple, ast.List)))
+    if name not in _FILL_NAMES or not whole or not isinstance(call.func, ast.Attribute):
+        return None
+    return call.func, f"{ast.unparse(call.func.value)}.{_FILL_NAMES[name]}", value
+
+
+def _torch_name(tree: ast.Module) -> str:
     """What the file calls torch."""
     for node in tree.body:
         for alias in node.names if isinstance(node, ast.Import) else ():

@@ -23,6 +23,7 @@ LINE_LENGTH = 120
 _OPENING, _CLOSING = frozenset("([{"), frozenset(")]}")
 _NO_TOKEN = frozenset((tokenize.NL, tokenize.NEWLINE, tokenize.COMMENT, tokenize.INDENT, tokenize.DEDENT))
 _REST_OF_LINE = re.compile(r"[ \t\f]*(?:#[^\r\n]*)?(?=\r|\n|\Z)")
+_PARTING = frozenset((tokenize.OP, tokenize.NAME))
 _LONE_RETURN = re.compile(r"\r(?!\n)")
 _BLANK = re.compile(r"[ \t\f]*")
 
@@ -94,11 +95,15 @@ def _insertions(file: SourceFile, bracket: Bracket, index: int, texts: list[str]
     single = _starts_line(text, before.start) and (len(items) > 1 or before.comma is not None)
     lines = texts if single else [", ".join(texts)]
     indent = _indent(text, before.start)
+    commas = [","] * (len(lines) - (before.comma is None)) + [""]
     below = _line_end(text, before.comma or before.end)
+    added = "".join(f"{_newline(text)}{indent}{line}{comma}" for line, comma in zip(lines, commas, strict=False))
+    if before.comma is None and below == before.end:
+        yield below, f",{added}"
+        return
     if before.comma is None:
         yield before.end, ","
-    commas = [","] * (len(lines) - 1) + [""] if before.comma is None else [","] * len(lines)
-    yield below, "".join(f"{_newline(text)}{indent}{line}{comma}" for line, comma in zip(lines, commas, strict=True))
+    yield below, added
 
 
 def _beside(file: SourceFile, bracket: Bracket, before: Item, texts: list[str]) -> str:
@@ -171,7 +176,7 @@ def _brackets(text: str, base: int, opening: str) -> Iterator[Bracket]:
                     start = -1
                     continue
             if start >= 0:
-                items.take(token.string if depth == 1 and token.type == tokenize.OP else "", first, last)
+                items.take(token.string if depth == 1 and token.type in _PARTING else "", first, last)
             if token.type == tokenize.OP and token.string in _OPENING:
                 if depth == 0 and token.string == opening:
                     start, items = first, _Items()
@@ -186,9 +191,15 @@ class _Items:
     def __init__(self) -> None:
         self._found: list[Item] = []
         self._start = self._end = -1
+        self._lambdas = 0
 
-    def take(self, operator: str, first: int, last: int) -> None:
-        if operator == ",":
+    def take(self, token: str, first: int, last: int) -> None:
+        """One more token; "" for one that parts nothing."""
+        if token == "lambda":  # the commas up to its colon are its own
+            self._lambdas += 1
+        elif token == ":" and self._lambdas:
+            self._lambdas -= 1
+        elif token == "," and not self._lambdas:
             self._found.append(Item(self._start, self._end, last))
             self._start = -1
             return

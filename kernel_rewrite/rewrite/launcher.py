@@ -214,11 +214,9 @@ class _Planner:
 
     def _callers_of(self, taker: HostDefinition) -> None:
         """Pass the operands on where a function of the file does nothing but call `taker` and return its result."""
-        keywords = [(p.operand, p.operand) for p in self.parameters]
         for caller, calls in _grouped(self.callers.calls(taker), self.callers).items():
             if caller is not None and caller is taker:  # it calls itself
-                for call in calls:
-                    self._pass(call, keywords, frozenset())
+                self._pass_on(calls)
                 continue
             plain = caller is not None and all(_is_returned(call, self.callers) for call in calls)
             if caller is None or not plain or _is_test(caller):
@@ -230,13 +228,16 @@ class _Planner:
                     self._left_alone(taker, caller, calls, reasons[0])
                     continue
                 self._take(caller)
-                for call in calls:
-                    self._pass(call, keywords, frozenset())
+                self._pass_on(calls)
                 self._fakes(caller)
                 self._callers_of(caller)
             else:
-                for call in calls:
-                    self._pass(call, keywords, frozenset())
+                self._pass_on(calls)
+
+    def _pass_on(self, calls: Iterable[ast.Call]) -> None:
+        keywords = [(p.operand, p.operand) for p in self.parameters]
+        for call in calls:
+            self._pass(call, keywords, frozenset(k.arg for k in call.keywords if k.arg is not None))
 
     def _left_alone(
         self, taker: HostDefinition, caller: HostDefinition | None, calls: list[ast.Call], why: Diagnostic | None = None
@@ -361,10 +362,23 @@ def _passes_keywords(decorator: ast.FunctionDef) -> bool:
             continue
         calls = [n for n in ast.walk(wrapper) if isinstance(n, ast.Call)]
         own = [c for c in calls if isinstance(c.func, ast.Name) and c.func.id in wrapped]
-        given = [any(k.arg is None and ast.unparse(k.value) == wrapper.args.kwarg.arg for k in c.keywords) for c in own]
-        if given and all(given):
+        passed_on = _made_of(wrapper.args.kwarg.arg, wrapper)
+        if own and all(any(k.arg is None and ast.unparse(k.value) in passed_on for k in c.keywords) for c in own):
             return True
     return False
+
+
+def _made_of(name: str, function: ast.FunctionDef) -> set[str]:
+    """`name`, and the names that `function` fills with its entries: `for k, v in kwargs.items(): new[k] = prepared(v)`."""
+    found = {name}
+    for node in ast.walk(function):
+        match node:
+            case ast.Assign(targets=[ast.Name(id=new)], value=value) if f"{name}.items()" in ast.unparse(value):
+                found.add(new)
+            case ast.For(iter=entries, body=[ast.Assign(targets=[ast.Subscript(value=ast.Name(id=new))])]):
+                if ast.unparse(entries) == f"{name}.items()":
+                    found.add(new)
+    return found
 
 
 def _registered_backward(mention: ast.expr, callers: Callers) -> ast.expr | None:

@@ -149,7 +149,7 @@ def _index(kernel: LaunchedKernel) -> int:
 
 def _fixed_signature(kernel: LaunchedKernel) -> Iterator[Diagnostic]:
     arguments, name = kernel.node.args, kernel.node.name
-    way_out = f"launch `{name}` with named parameters alone, or write the operand's load into the kernel yourself"
+    way_out = f"write the parameters of `{name}` one by one, without `*` and `**`"
     for argument, what in ((arguments.vararg, "a `*` parameter"), (arguments.kwarg, "a `**` parameter")):
         if argument is not None:
             label = Label(Span.of(kernel.file.path, argument), "what it takes cannot be told apart from an operand")

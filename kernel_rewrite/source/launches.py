@@ -16,6 +16,7 @@ from functools import lru_cache
 from kernel_rewrite.model import Dtype, Span
 from kernel_rewrite.source.aliasing import GIVEN, Conditions, Flow, Place, may_hold, overlaps
 from kernel_rewrite.source.folding import TORCH_DTYPES
+from kernel_rewrite.source.shapes import Shapes
 from kernel_rewrite.source.symbolic import Evaluator, HostFunction, Unknown, module_names
 
 MAXIMUM_DEPTH = 12
@@ -388,6 +389,8 @@ class _Scope:
             self.defaults |= {
                 a.arg: d for a, d in zip(arguments.kwonlyargs, arguments.kw_defaults, strict=False) if d is not None
             }
+        body = tuple(body)
+        self.shapes = Shapes(function, body)
         for statement in body:
             self._collect(statement)
         self.facts: dict[str, Fact] = {}
@@ -441,7 +444,20 @@ class _Scope:
                 values = self.assigned.get(name, [])
                 if len(values) == 1 and values[0] is not None:
                     return self.sequence(values[0])
+            case ast.Attribute(attr="shape", value=tensor):
+                return self._parts(node, tensor, "size")
+            case ast.Call(func=ast.Attribute(attr="stride" | "size" as method, value=tensor), args=[], keywords=[]):
+                return self._parts(node, tensor, method)
         return None
+
+    def _parts(self, node: ast.expr, tensor: ast.expr, method: str) -> list[ast.expr] | None:
+        """`x.stride(0)`, `x.stride(1)` for `x.stride()`, when the number of dimensions is in sight."""
+        count = self.shapes.dimensions(tensor)
+        calls = (f"{ast.unparse(tensor)}.{method}({k})" for k in range(count or 0))
+        parts = [ast.parse(call, mode="eval").body for call in calls]
+        for inner in (inner for part in parts for inner in ast.walk(part)):
+            ast.copy_location(inner, node)
+        return parts if count is not None else None
 
     def mapping(self, node: ast.expr) -> dict[str, ast.expr] | None:
         """The entries of `**node`, when they are written out."""
