@@ -171,8 +171,7 @@ class _Writer:
 _PLAIN: Mapping[str, tuple[str, ...]] = {
     WIDENED: (
         '"""x in the type torch computes in: float32 for a 16-bit float."""',
-        "short = x.dtype.is_floating() and x.dtype.primitive_bitwidth < 32",
-        "return x.to({tl}.float32) if short else x",
+        "return x.to({tl}.float32) if x.dtype.is_floating() and x.dtype.primitive_bitwidth < 32 else x",
     ),
     ROUNDED: (
         '"""x itself. A sum that follows cannot swallow the rounding of the product that x is (as one FMA)."""',
