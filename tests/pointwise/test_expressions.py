@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 
 from kernel_rewrite.diagnostics import FusionRefused
 from kernel_rewrite.model import Operand, OperandKind
-from kernel_rewrite.pointwise.language import Pointwise, parse_epilogue
+from kernel_rewrite.pointwise.language import Pointwise, emit, parse_epilogue
 
 ROOT = Path(__file__).resolve().parents[2]
 FLOATS = ("float16", "bfloat16", "float32", "float64")
@@ -262,11 +262,6 @@ def main() -> None:
     print(json.dumps({"rows": rows, "random": failure, **TESTED}))
 
 
-if __name__ == "__main__":
-    sys.path.insert(0, str(Path(__file__).parent))
-    main()
-
-
 @pytest.mark.slow
 def test_kernels_write_the_bits_of_torch() -> None:
     """Every op of several operands, in every type, and random expressions over all kinds of operands."""
@@ -282,3 +277,153 @@ def test_kernels_write_the_bits_of_torch() -> None:
     assert "\n".join(results["rows"]) == ""
     assert results["random"] == ""
     assert results["agree"] >= 150
+
+
+# ---------------------------------------------------------------------------------------------------- parsing and types
+
+
+@pytest.mark.parametrize(
+    ("text", "torch_text", "name", "expression"),
+    [
+        ("x + bias", "x + bias", "bias", "c + b"),
+        ("gelu(x + bias)", "torch.nn.functional.gelu(x + bias)", "bias_gelu", "gelu(c + b)"),
+        ("F.silu(x) * bias", "torch.nn.functional.silu(x) * bias", "silu_bias", "silu(c) * b"),
+        (
+            "(x + bias).clamp(0, 6)",
+            "torch.clamp(x + bias, min=0, max=6)",
+            "bias_clamp_0_6",
+            "clamp(c + b, min=0, max=6)",
+        ),
+        ("x / 4", "x / 4", "div_4", "c * 0.25"),
+        ("2 / x", "torch.reciprocal(x) * 2", "reciprocal_mul_2", "reciprocal(c) * 2"),
+        ("x - (bias - 1)", "x - (bias - 1)", "bias_sub", "c - (b - 1)"),
+        ("bias if False else x", None, "", ""),
+    ],
+)
+def test_expressions(text: str, torch_text: str | None, name: str, expression: str) -> None:
+    if torch_text is None:
+        with pytest.raises(FusionRefused):
+            parsed(text)
+        return
+    pointwise = parsed(text)
+    assert (pointwise.torch_text(), pointwise.name) == (torch_text, name)
+    assert emit(pointwise, "c", {"bias": "b"}).expression == expression
+
+
+def test_two_indices_are_two_reads_of_one_operand() -> None:
+    pointwise = parse_epilogue("x + table[offs % n] * table[offs + 1, 0] + table[offs % n]")
+    assert pointwise.operands == (
+        Operand("table", OperandKind.INDEXED, "", "offs % n"),
+        Operand("table", OperandKind.INDEXED, "", "offs + 1, 0"),
+    )
+    assert pointwise.uses("table") == 3 and pointwise.uses("x") == 1
+    emission = emit(pointwise, "c", {"table[offs % n]": "t", "table[offs + 1, 0]": "u"})
+    assert emission.expression == "table_table_add_table(c, t, u)"
+    assert "def table_table_add_table(x, table, table_2):" in emission.helpers[-1].text
+
+
+@pytest.mark.parametrize(
+    ("text", "operands", "code", "message"),
+    [
+        ("x + bais", ["bias"], "KR107", "unknown op `bais`"),
+        ("x + 1", ["bias"], "KR119", "operand `bias` is declared"),
+        ("bias + 1", ["bias"], "KR107", "does not use x"),
+        ("x[0] + bias", ["bias"], "KR118", "reads other elements"),
+        ("bias[columns] + x", ["bias"], "KR108", "is a row operand and takes no index"),
+        ("relu[columns] + x", [], "KR107", "is an op"),
+        ("x @ bias", ["bias"], "KR118", "multiplies matrices"),
+        ("x.softmax(-1)", [], "KR118", "needs every element"),
+        ("max(x, bias)", ["bias"], "KR118", "largest or smallest"),
+        ("x.relu_()", [], "KR118", "in place"),
+        ("0 < x < 6", [], "KR107", "not an expression"),
+        ("x and bias", ["bias"], "KR107", "not an expression"),
+        ("not x", [], "KR107", "not an expression"),
+        ("x / 0", [], "KR108", "divides by zero"),
+        ("where(x > 0, x)", [], "KR108", "needs `condition`, `x` and `y`"),
+        ("atan2", [], "KR108", "needs `x` and `y`"),
+        ("fmod(x, bias, 3)", ["bias"], "KR108", "takes no arguments beside"),
+        ("x * -0.0", [], "KR108", "-0.0"),
+        ("x + nan", [], "KR108", "NaN is no number"),
+        ("x + 2 ** 70", [], "KR108", "no integer type holds"),
+        ("x + 1j", [], "KR107", "not an expression"),
+    ],
+)
+def test_refusals(text: str, operands: list[str], code: str, message: str) -> None:
+    with pytest.raises(FusionRefused) as caught:
+        parse_epilogue(text, {n: Operand(n, DECLARED[n]) for n in operands})
+    (diagnostic,) = caught.value.diagnostics
+    assert diagnostic.code == code and message in diagnostic.message, diagnostic
+
+
+@pytest.mark.parametrize(
+    ("text", "dtypes", "x", "reason"),
+    [
+        ("x + bias", {"bias": "float16"}, "bfloat16", "float32 in torch and not in Triton"),
+        ("x + bias", {"bias": "int8"}, "uint8", "int16 in torch"),
+        ("x * scale", {}, "float64", "Triton passes a Python number as a float32"),
+        ("x + 0.5", {}, "float16", ""),
+        ("x + 300", {}, "int8", "300 is not a value of int8"),
+        ("x + -1", {}, "uint8", "-1 is not a value of uint8"),
+        ("x + bias", {"bias": "float8_e4m3fn"}, "float32", "8-bit floats"),
+        ("maximum(x, 0)", {}, "float32", "wants tensors"),
+        ("where(x, bias, residual)", {}, "float32", "must be a bool"),
+        ("x & bias", {}, "float32", "not a function of this language"),
+        ("x.to(float16)", {}, "float64", "in two steps"),
+    ],
+)
+def test_where_it_is_undefined(text: str, dtypes: dict[str, str], x: str, reason: str) -> None:
+    found = parsed(text, dtypes).undefined_reason(x)
+    assert reason in found and bool(found) == bool(reason), found
+
+
+def test_promotion_is_that_of_torch() -> None:
+    """Every pair of types, and every type with every kind of number."""
+    torch = pytest.importorskip("torch")
+    from kernel_rewrite.pointwise.element_types import BITS, FLOAT8, promoted
+    from kernel_rewrite.pointwise.graph import Number
+
+    tensors = {name: torch.zeros(1, dtype=getattr(torch, name)) for name in BITS if name not in FLOAT8}
+    numbers = {Number.of(n).kind: n for n in (True, 2, 2.5)}
+    for left, a in tensors.items():
+        for right, b in {**tensors, **numbers}.items():
+            assert promoted([left, right]) == str(torch.result_type(a, b))[6:], (left, right)
+
+
+def test_the_types_of_results_are_those_of_torch() -> None:
+    torch = pytest.importorskip("torch")
+    for text in ROWS_OF_THE_TABLE:
+        for x in (*FLOATS, *INTEGERS, "bool"):
+            pointwise = parsed(text)
+            if pointwise.undefined_reason(x):
+                continue
+            values = {
+                o.name: 2.0 if o.is_number else torch.ones(1, dtype=getattr(torch, o.dtype or x))
+                for o in pointwise.operands
+            }
+            assert (
+                pointwise.result_dtype(x)
+                == str(pointwise.evaluate(torch.ones(3, dtype=getattr(torch, x)), **values).dtype)[6:]
+            )
+
+
+@pytest.mark.parametrize(
+    ("text", "kept", "changed"),
+    [
+        ("x * 2", [0.0, float("inf")], [1.0]),
+        ("x * 0.1", [0.0], [1.0, 0.5]),
+        ("x + 0.1 - 0.1", [], [0.0]),
+        ("x + bias", [], [0.0]),
+        ("x * scale", [], [0.0]),
+        ("x.to(int8)", [], [0.0]),
+        ("relu(x) * 2 - 0", [0.0], [1.0]),
+        ("where(x > 0, x, 0)", [], [0.0]),
+    ],
+)
+def test_fills(text: str, kept: list[float], changed: list[float]) -> None:
+    assert [f for f in kept if not parsed(text).preserves(f)] == []
+    assert [f for f in changed if parsed(text).preserves(f)] == []
+
+
+if __name__ == "__main__":
+    sys.path.insert(0, str(Path(__file__).parent))
+    main()
