@@ -263,6 +263,20 @@ def _bfloat16_stand_ins() -> dict[str, Callable[..., Any]]:
     }
 
 
+def _float_arguments(convert: Callable[[Any], Any]) -> Callable[[Any], Any]:
+    """`convert`, which makes tensors of a kernel's arguments, for floats too: a compiled kernel gets them as float32, and
+    the interpreter leaves them Python numbers, which promote in another way."""
+    import triton.language as tl
+    from triton.runtime.interpreter import TensorHandle
+
+    def converted(argument: Any) -> Any:
+        if type(argument) is float:
+            return tl.tensor(TensorHandle(np.array([argument], dtype=np.float32), tl.float32), tl.float32)
+        return convert(argument)
+
+    return converted
+
+
 @contextlib.contextmanager
 def stand_ins() -> Iterator[None]:
     """Kernels launched inside run with libdevice and correctly rounded operations; put back afterwards.
@@ -271,6 +285,7 @@ def stand_ins() -> Iterator[None]:
     """
     from triton.language.extra import libdevice
     from triton.language.extra.cuda import libdevice as cuda_libdevice
+    from triton.runtime import interpreter
     from triton.runtime.interpreter import InterpreterBuilder
 
     functions = {name: _libdevice_stand_in(f, predicate=False) for name, f in FUNCTIONS.items()}
@@ -282,6 +297,7 @@ def stand_ins() -> Iterator[None]:
         if hasattr(module, name)
     ]
     places += [(InterpreterBuilder, name, f) for name, f in (_operation_stand_ins() | _bfloat16_stand_ins()).items()]
+    places.append((interpreter, "_implicit_cvt", _float_arguments(interpreter._implicit_cvt)))
     previous = [(place, name, place.__dict__.get(name)) for place, name, _ in places]
     for place, name, function in places:
         setattr(place, name, function)

@@ -90,7 +90,27 @@ def draw(shape: tuple[int, ...], dtype: str, seed: int, denormal: float = 1e-40)
         return values[torch.randperm(count, generator=generator)].to(kind).reshape(shape)
     values = (torch.randn(count, generator=generator, dtype=torch.float64) * 3).to(kind)
     wide = (torch.randn(count, generator=generator, dtype=torch.float64) * 60).exp2().to(torch.float32).to(kind)
-    corners = torch.tensor([0.0, -0.0, math.inf, -math.inf, math.nan, 1.0, 6.0, 0.5, denormal, 65504.0, 2.5, -3.5])
+    corners = torch.tensor(
+        [
+            0.0,
+            -0.0,
+            math.inf,
+            -math.inf,
+            math.nan,
+            1.0,
+            6.0,
+            0.5,
+            denormal,
+            65504.0,
+            2.5,
+            -3.5,
+            448.5,
+            464.0,
+            465.0,
+            57344.0,
+            61440.0,
+        ]
+    )
     values = torch.where(torch.rand(count, generator=generator) < 0.15, wide.float(), values.float()).to(kind)
     values[: len(corners)] = corners[:count].to(kind)
     return values[torch.randperm(count, generator=generator)].reshape(shape)
