@@ -9,17 +9,31 @@ from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
 
-__all__ = ["Diagnostic", "Fused", "FusionRefused", "InternalError", "fuse", "inspect", "verify"]
+__all__ = [
+    "Column",
+    "Diagnostic",
+    "Fused",
+    "FusionRefused",
+    "InternalError",
+    "Row",
+    "Scalar",
+    "Tile",
+    "fuse",
+    "inspect",
+    "verify",
+]
 
 if TYPE_CHECKING:
     from kernel_rewrite.diagnostics import Diagnostic, FusionRefused
     from kernel_rewrite.fuse import fuse
     from kernel_rewrite.inspection import inspect
     from kernel_rewrite.model import InternalError
+    from kernel_rewrite.pointwise.markers import Column, Row, Scalar, Tile
     from kernel_rewrite.results import Fused
     from kernel_rewrite.verify import verify
 
 _HOMES = {
+    **dict.fromkeys(("Column", "Row", "Scalar", "Tile"), "kernel_rewrite.pointwise.markers"),
     "Diagnostic": "kernel_rewrite.diagnostics",
     "Fused": "kernel_rewrite.results",
     "FusionRefused": "kernel_rewrite.diagnostics",

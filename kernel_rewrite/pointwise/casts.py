@@ -52,10 +52,10 @@ CASTS: Mapping[str, Cast] = {
         _narrow("bfloat16", "float64", "int32", "int64"),
         Cast(
             "float8_e4m3fn",
-            "rounded to nearest, ties to even; NaN above 464, where the GPU's instruction would give 448",
-            steps="wide = x.to({tl}.float32)\n"
-            '{tl}.where({tl}.abs(wide) > 464.0, float("nan"), wide).to({tl}.float8e4nv)',
+            "rounded to nearest, ties to even; 448 for what is above it",
+            "{x}.to({tl}.float32).to({tl}.float8e4nv)",
             refused={"float64": _TWO_STEPS.format("float64", "float8_e4m3fn")},
+            differs="values above 464 and infinities: NaN in torch before 2.13, 448 since; clamp to it for both",
         ),
         Cast(
             "float8_e5m2",

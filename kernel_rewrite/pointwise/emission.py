@@ -113,7 +113,8 @@ class _Writer:
 
     def expression(self, tree: ast.expr, composition: Composition, places: Mapping[str, ast.expr]) -> str:
         """The text of a tree of the composition, with the file's own names and `places` for the inputs."""
-        trees = {TL: _parsed(self._tl), LIBDEVICE: _parsed(self._libdevice)}
+        trees = {TL: _parsed(self._tl)}
+        trees |= {LIBDEVICE: _parsed(self._libdevice)} if self._libdevice else {}  # a file without it needs none
         trees |= {helper.placeholder: _parsed(self._helper(helper)) for helper in composition.helpers}
         self._uses_libdevice |= LIBDEVICE in ast.unparse(ast.fix_missing_locations(ast.Expression(tree)))
         return _printed(substituted(tree, trees | dict(places)))
@@ -170,8 +171,7 @@ class _Writer:
 _PLAIN: Mapping[str, tuple[str, ...]] = {
     WIDENED: (
         '"""x in the type torch computes in: float32 for a 16-bit float."""',
-        "short = x.dtype.is_floating() and x.dtype.primitive_bitwidth < 32",
-        "return x.to({tl}.float32) if short else x",
+        "return x.to({tl}.float32) if x.dtype.is_floating() and x.dtype.primitive_bitwidth < 32 else x",
     ),
     ROUNDED: (
         '"""x itself. A sum that follows cannot swallow the rounding of the product that x is (as one FMA)."""',

@@ -77,7 +77,7 @@ class Pointwise:
         try:
             result_type(self.result, self._kinds(name, operands))
         except Undefined as undefined:
-            return str(undefined).replace(f" {name} ", f" {dtype} ") if name != dtype else str(undefined)
+            return str(undefined).replace(f"of {name}", f"of {dtype}").replace(f"a {name} ", f"a {dtype} ")
         return compose(self.result, self.operands, False, True).failures.get(name, "")
 
     def unheld_reason(self, dtype: str) -> str:

@@ -128,6 +128,28 @@ def float32_to_bfloat16(values: Array) -> Array:
     return np.where(np.isnan(values), np.uint16(0x7FC0) | ((bits >> 16) & 0x8000).astype(np.uint16), rounded)
 
 
+def _float8_values(name: str) -> Array:
+    """The finite values of an 8-bit float from 0 upwards, by code."""
+    if name == "fp8e5":
+        return (np.arange(0x7C, dtype=np.uint16) << 8).view(np.float16).astype(np.float64)
+    codes = np.arange(0x7F)
+    exponent, mantissa = codes >> 3, codes & 7
+    return np.where(exponent == 0, mantissa * 2.0**-9, (1 + mantissa / 8) * 2.0 ** (exponent - 7.0))
+
+
+def float_to_float8(values: Array, name: str) -> Array:
+    """The codes of `values` in "fp8e4nv" or "fp8e5", as the GPU's instruction gives them: rounded to nearest even, and the
+    largest finite value for what is above it, infinity too."""
+    table = _float8_values(name)
+    middles = (table[:-1] + table[1:]) / 2
+    size = np.abs(values.astype(np.float64))
+    code = np.searchsorted(middles, size)
+    tie = size == middles[np.minimum(code, len(middles) - 1)]
+    code = np.where(tie & (code < len(middles)) & (code % 2 == 1), code + 1, code)
+    code = np.where(np.isnan(size), 0x7F, code)
+    return (code | np.where(np.signbit(values), 0x80, 0)).astype(np.uint8)
+
+
 def _rounded(function: Callable[..., Array]) -> Callable[..., Array]:
     """`function` computed in float64 and rounded to the type of its first argument."""
 
@@ -223,6 +245,8 @@ def _bfloat16_stand_ins() -> dict[str, Callable[..., Any]]:
 
     def fp_to_fp(self: Any, source: Any, kind: Any, rounding: Any) -> Any:
         nearest = rounding is None or "RTNE" in str(rounding)
+        if nearest and source.dtype.scalar in ordinary and str(kind.scalar) in ("fp8e4nv", "fp8e5"):
+            return TensorHandle(float_to_float8(widened(source).data, str(kind.scalar)), kind.scalar)
         if nearest and source.dtype.scalar in ordinary and kind.scalar in ordinary:
             return cast_impl(self, source, kind)
         return original_fp_to_fp(self, source, kind, rounding)
@@ -239,6 +263,20 @@ def _bfloat16_stand_ins() -> dict[str, Callable[..., Any]]:
     }
 
 
+def _float_arguments(convert: Callable[[Any], Any]) -> Callable[[Any], Any]:
+    """`convert`, which makes tensors of a kernel's arguments, for floats too: a compiled kernel gets them as float32, and
+    the interpreter leaves them Python numbers, which promote in another way."""
+    import triton.language as tl
+    from triton.runtime.interpreter import TensorHandle
+
+    def converted(argument: Any) -> Any:
+        if type(argument) is float:
+            return tl.tensor(TensorHandle(np.array([argument], dtype=np.float32), tl.float32), tl.float32)
+        return convert(argument)
+
+    return converted
+
+
 @contextlib.contextmanager
 def stand_ins() -> Iterator[None]:
     """Kernels launched inside run with libdevice and correctly rounded operations; put back afterwards.
@@ -247,6 +285,7 @@ def stand_ins() -> Iterator[None]:
     """
     from triton.language.extra import libdevice
     from triton.language.extra.cuda import libdevice as cuda_libdevice
+    from triton.runtime import interpreter
     from triton.runtime.interpreter import InterpreterBuilder
 
     functions = {name: _libdevice_stand_in(f, predicate=False) for name, f in FUNCTIONS.items()}
@@ -258,6 +297,7 @@ def stand_ins() -> Iterator[None]:
         if hasattr(module, name)
     ]
     places += [(InterpreterBuilder, name, f) for name, f in (_operation_stand_ins() | _bfloat16_stand_ins()).items()]
+    places.append((interpreter, "_implicit_cvt", _float_arguments(interpreter._implicit_cvt)))
     previous = [(place, name, place.__dict__.get(name)) for place, name, _ in places]
     for place, name, function in places:
         setattr(place, name, function)

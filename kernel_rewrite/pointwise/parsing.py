@@ -417,11 +417,13 @@ class Parser:
         if name in OPS and (method or not module or module in self._modules):
             return OPS[name]
         self._refuse_not_pointwise(name, tree)
-        close = difflib.get_close_matches(name.lower(), [*OPS, *ALIASES], n=1, cutoff=0.5)
-        near = difflib.get_close_matches(name, [*self._declared, *self.names], n=1, cutoff=0.6)
-        help = f"did you mean `{(near or close)[0]}`?" if near or close else f"the ops are: {', '.join(sorted(OPS))}"
-        if isinstance(tree, ast.Name) and not near:
-            help += f"; for a tensor of that name: `--operand {name}=row` (or column, tile, scalar)"
+        close = difflib.get_close_matches(name, [*self._declared, *self.names], n=1, cutoff=0.6)
+        close = close or difflib.get_close_matches(name.lower(), [*OPS, *ALIASES], n=1, cutoff=0.6)
+        help = "`kernel-rewrite ops` lists the ops"
+        if close:
+            help = f"did you mean `{close[0]}`?"
+        elif isinstance(tree, ast.Name):
+            help = f"declare a tensor or a number with `--operand {name}=row` (column, tile, scalar); {help}"
         raise _refusal("KR107", f"unknown op `{text}`", self.span(tree), help)
 
     def _refuse_not_pointwise(self, name: str, tree: ast.expr) -> None:

@@ -327,7 +327,7 @@ LOOSE: dict[str, dict[str, float]] = {
     "gelu_tanh": {"float16": 0.002, "bfloat16": 0.001, "float32": 0.001, "float64": 0.01},
     "erf": {"float16": 0.3, "bfloat16": 0.6, "float32": 0.04, "float64": 0.1},
     "mish": {"float16": 0.001, "bfloat16": 0.001, "float32": 0.03, "float64": 0.06},
-    "tanhshrink": {"float64": 0.04},
+    "tanhshrink": {"float32": 0.002, "float64": 0.04},
 }
 
 # max(-0.0, 0.0) is +0.0 in the kernels here and -0.0 in torch's CPU kernels; log_sigmoid underflows to either zero.
