@@ -34,6 +34,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     | {"source", "ttir", "request", "results", "analysis", "probes", "rewrite", "checks", "selection", "fused"},
     "inspection": NOUNS | {"source", "ttir", "request", "results", "analysis", "checks", "selection"},
     "verify": NOUNS | {"", "pointwise", "rewrite"},
+    "bench": NOUNS | {"", "ttir", "analysis", "pointwise", "rewrite", "verify"},
     "project": NOUNS | {"", "results", "rewrite"},
     "cache": NOUNS | {"", "source", "results"},
     "cli": NOUNS | {"", "ttir", "pointwise", "results", "cache", "fuse", "inspection", "verify", "project"},
@@ -44,8 +45,9 @@ MAY_IMPORT: dict[str, set[str]] = {
 
 MAY_IMPORT_HEAVY: dict[str, set[str]] = {
     "triton": {"ttir.worker", "pointwise.interpreter", "verify"},
-    "torch": {"verify", "pointwise.language"},
+    "torch": {"verify", "bench", "pointwise.language"},
     "numpy": {"verify", "pointwise.interpreter"},
+    "matplotlib": {"bench.plot"},
     "libcst": {"source.expressions", "rewrite.epilogue"},
     "rich": {"cli"},
     "click": {"cli"},
