@@ -198,18 +198,20 @@ def inspect(
 )
 @click.option("--original", metavar="SRC.py", help="The unfused file; by default the one the header names.")
 @click.option("--seed", type=int, default=0, show_default=True, help="Repeats the drawn inputs.")
-@click.option("--trials", type=int, default=6, show_default=True, help="How many variations of each call to run.")
+@click.option("--trials", type=int, help="How many variations of each call to run. Default: the whole plan.")
 @click.option("--time-limit", type=float, default=300.0, show_default=True, metavar="SECONDS", help="When to give up.")
 @click.option("--judge", type=click.Choice(["auto", "cuda", "interpreter"]), default="auto", show_default=True)
+@click.option("--report", metavar="FILE", help="Write everything that was found as JSON, beside what is printed.")
 @_FORMAT
 def verify(
     fused: str,
     calls: tuple[str, ...],
     original: str | None,
     seed: int,
-    trials: int,
+    trials: int | None,
     time_limit: float,
     judge: str,
+    report: str | None,
     output_format: str,
 ) -> None:
     """Run the original kernel and the torch op against the fused file, and compare what they store.
@@ -219,10 +221,22 @@ def verify(
     with _reporting(fused, output_format):
         from kernel_rewrite.verify import render, to_json
         from kernel_rewrite.verify import verify as verify_file
+        from kernel_rewrite.verify.progress import progress_bar
 
-        verification = verify_file(
-            fused, calls, original=original, seed=seed, trials=trials, judge=judge, time_limit=time_limit
-        )
+        with progress_bar(sys.stderr) as progress:
+            verification = verify_file(
+                fused,
+                calls,
+                original=original,
+                seed=seed,
+                trials=trials,
+                judge=judge,
+                time_limit=time_limit,
+                progress=progress,
+            )
+        if report is not None:
+            with click.open_file(report, "w", encoding="utf-8") as stream:
+                stream.write(_as_json(to_json(verification)) + "\n")
         click.echo(_as_json(to_json(verification)) if output_format == "json" else render(verification))
     if not verification.ok:
         sys.exit(REFUSED)

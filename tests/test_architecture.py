@@ -49,7 +49,7 @@ MAY_IMPORT_HEAVY: dict[str, set[str]] = {
     "numpy": {"verify", "pointwise.interpreter"},
     "matplotlib": {"bench.plot"},
     "libcst": {"source.expressions", "rewrite.epilogue"},
-    "rich": {"cli"},
+    "rich": {"cli", "verify.progress"},
     "click": {"cli"},
 }
 """Third-party package -> the modules (or folders) that may import it. triton: processes of their own, and the interpreter
