@@ -97,6 +97,11 @@ def main() -> None:
 @_FORMAT
 @_NO_CACHE
 @click.option("--force", is_flag=True, help="Overwrite a file that kernel-rewrite did not generate.")
+@click.option(
+    "--check-resources",
+    metavar="TARGET",
+    help="Compile both kernels for TARGET (e.g. sm_90) and warn where the fused one spills more or no longer fits.",
+)
 def fuse(
     source: str,
     kernel: str | None,
@@ -110,6 +115,7 @@ def fuse(
     output_format: str,
     no_cache: bool,
     force: bool,
+    check_resources: str | None,
 ) -> None:
     """Write a copy of SRC.py in which every store to an output stores OP of the value.
 
@@ -151,6 +157,12 @@ def fuse(
             click.echo(f"assumed ({assumption.name}): {assumption.statement}", err=True)
         if written:
             click.echo(f"wrote {written}", err=True)
+        if check_resources is not None:
+            from kernel_rewrite.bench.commands import resource_warnings
+            from kernel_rewrite.diagnostics import render
+
+            for warning in resource_warnings(fused, check_resources, constexprs, dtypes):
+                click.echo(render(warning, _texts(source, [warning])), err=True)
 
 
 @cli.command()
@@ -240,6 +252,40 @@ def verify(
         click.echo(_as_json(to_json(verification)) if output_format == "json" else render(verification))
     if not verification.ok:
         sys.exit(REFUSED)
+
+
+@cli.command()
+@click.argument("fused", metavar="FUSED.py")
+@click.option("--static", is_flag=True, help="Compile both kernels and compare what they need; no GPU is used.")
+@click.option("--target", "targets", default="sm_80,sm_90,sm_100", show_default=True, help="For --static.")
+@click.option("--original", metavar="SRC.py", help="The unfused file; by default the one the header names.")
+@_SET
+@_DTYPE
+@_FORMAT
+def bench(
+    fused: str,
+    static: bool,
+    targets: str,
+    original: str | None,
+    constexprs: tuple[str, ...],
+    dtypes: tuple[str, ...],
+    output_format: str,
+) -> None:
+    """Compare the compiled kernels of FUSED.py and its original: registers, spills, shared memory, occupancy.
+
+    \b
+    Examples:
+      kernel-rewrite bench matmul_relu.py --static --target sm_90 --dtype a_ptr=fp16 --dtype b_ptr=fp16
+      kernel-rewrite bench matmul_relu.py --static --target sm_80,gfx942 --format json
+    """
+    if not static:
+        raise click.UsageError("give `--static`")
+    with _reporting(fused, output_format):
+        from kernel_rewrite.bench.commands import static_report
+        from kernel_rewrite.bench.static import static_json, static_text
+
+        report = static_report(fused, original, [t.strip() for t in targets.split(",")], constexprs, dtypes)
+        click.echo(_as_json(static_json(report)) if output_format == "json" else static_text(report))
 
 
 @cli.command()

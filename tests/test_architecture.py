@@ -34,17 +34,18 @@ MAY_IMPORT: dict[str, set[str]] = {
     | {"source", "ttir", "request", "results", "analysis", "probes", "rewrite", "checks", "selection", "fused"},
     "inspection": NOUNS | {"source", "ttir", "request", "results", "analysis", "checks", "selection"},
     "verify": NOUNS | {"", "pointwise", "rewrite"},
-    "bench": NOUNS | {"", "ttir", "analysis", "pointwise", "rewrite", "verify"},
+    "bench": NOUNS
+    | {"", "source", "ttir", "analysis", "selection", "request", "results", "pointwise", "rewrite", "verify"},
     "project": NOUNS | {"", "results", "rewrite"},
     "cache": NOUNS | {"", "source", "results"},
-    "cli": NOUNS | {"", "ttir", "pointwise", "results", "cache", "fuse", "inspection", "verify", "project"},
+    "cli": NOUNS | {"", "ttir", "pointwise", "results", "cache", "fuse", "inspection", "verify", "bench", "project"},
     "__main__": {"cli"},
     "": set(),
 }
 """The floors of the house: each folder or module of the package, and what it may stand on. "" is the package itself."""
 
 MAY_IMPORT_HEAVY: dict[str, set[str]] = {
-    "triton": {"ttir.worker", "pointwise.interpreter", "verify"},
+    "triton": {"ttir.worker", "ttir.machine_code", "pointwise.interpreter", "verify"},
     "torch": {"verify", "bench", "pointwise.language"},
     "numpy": {"verify", "pointwise.interpreter"},
     "matplotlib": {"bench.plot"},

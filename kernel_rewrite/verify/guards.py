@@ -49,18 +49,19 @@ class Guards:
         """`value` (an argument of a launch) with every tensor in it replaced by its guarded view."""
         import torch
 
+        base = getattr(value, "base", None)
         if isinstance(value, torch.Tensor):
             return self._view(value.detach())
         if isinstance(value, tuple) and hasattr(value, "_fields"):
             return type(value)(*map(self.guarded, value))
         if isinstance(value, list | tuple):
             return type(value)(map(self.guarded, value))
-        if not isinstance(getattr(value, "base", None), torch.Tensor):
+        if not isinstance(base, torch.Tensor):
             return value
         if dataclasses.is_dataclass(value) and not isinstance(value, type):  # a TensorDescriptor
-            return dataclasses.replace(value, base=self.guarded(value.base))
+            return dataclasses.replace(value, base=self.guarded(base))
         if type(value).__name__ == "TensorWrapper":  # triton.reinterpret
-            return type(value)(self.guarded(value.base), value.dtype)
+            return type(value)(self.guarded(base), value.dtype)
         return value
 
     def _view(self, tensor: Any) -> Any:
