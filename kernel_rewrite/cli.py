@@ -256,6 +256,11 @@ def verify(
 
 @cli.command()
 @click.argument("fused", metavar="FUSED.py")
+@click.option(
+    "--call", "calls", multiple=True, metavar="EXPR", help="A call of the module's launcher to time, as for verify."
+)
+@click.option("--seconds", type=float, default=2.0, show_default=True, help="How long each call is measured.")
+@click.option("--plot", metavar="FILE", help="Write a bar chart (.svg, .png); needs matplotlib.")
 @click.option("--static", is_flag=True, help="Compile both kernels and compare what they need; no GPU is used.")
 @click.option("--target", "targets", default="sm_80,sm_90,sm_100", show_default=True, help="For --static.")
 @click.option("--original", metavar="SRC.py", help="The unfused file; by default the one the header names.")
@@ -264,6 +269,9 @@ def verify(
 @_FORMAT
 def bench(
     fused: str,
+    calls: tuple[str, ...],
+    seconds: float,
+    plot: str | None,
     static: bool,
     targets: str,
     original: str | None,
@@ -271,21 +279,28 @@ def bench(
     dtypes: tuple[str, ...],
     output_format: str,
 ) -> None:
-    """Compare the compiled kernels of FUSED.py and its original: registers, spills, shared memory, occupancy.
+    """Time FUSED.py against its original and the op, on a GPU; with --static, compare the compiled kernels without one.
 
     \b
     Examples:
-      kernel-rewrite bench matmul_relu.py --static --target sm_90 --dtype a_ptr=fp16 --dtype b_ptr=fp16
-      kernel-rewrite bench matmul_relu.py --static --target sm_80,gfx942 --format json
+      kernel-rewrite bench add_relu.py --call "add(randn(2**27), randn(2**27))" --plot add.svg
+      kernel-rewrite bench add_relu.py --static --target sm_90,gfx942
     """
-    if not static:
-        raise click.UsageError("give `--static`")
     with _reporting(fused, output_format):
-        from kernel_rewrite.bench.commands import static_report
-        from kernel_rewrite.bench.static import static_json, static_text
+        from kernel_rewrite.bench import commands, measured
+        from kernel_rewrite.bench import static as compiled
 
-        report = static_report(fused, original, [t.strip() for t in targets.split(",")], constexprs, dtypes)
-        click.echo(_as_json(static_json(report)) if output_format == "json" else static_text(report))
+        if static:
+            names = [name.strip() for name in targets.split(",")]
+            report = commands.static_report(fused, original, names, constexprs, dtypes)
+            as_json = output_format == "json"
+            click.echo(_as_json(compiled.static_json(report)) if as_json else compiled.static_text(report))
+            return
+        speed = commands.speed_report(fused, original, calls, seconds)
+        if plot is not None:
+            commands.save_plot(speed, plot)
+        as_json = output_format == "json"
+        click.echo(_as_json(measured.speed_json(speed)) if as_json else measured.speed_text(speed))
 
 
 @cli.command()

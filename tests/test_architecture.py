@@ -45,7 +45,7 @@ MAY_IMPORT: dict[str, set[str]] = {
 """The floors of the house: each folder or module of the package, and what it may stand on. "" is the package itself."""
 
 MAY_IMPORT_HEAVY: dict[str, set[str]] = {
-    "triton": {"ttir.worker", "ttir.machine_code", "pointwise.interpreter", "verify"},
+    "triton": {"ttir.worker", "ttir.machine_code", "pointwise.interpreter", "verify", "bench.runner"},
     "torch": {"verify", "bench", "pointwise.language"},
     "numpy": {"verify", "pointwise.interpreter"},
     "matplotlib": {"bench.plot"},

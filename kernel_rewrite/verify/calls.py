@@ -174,11 +174,11 @@ def evaluate(call: str, module: Any, device: str, inputs: Inputs, seed: int) -> 
     import torch
 
     torch.manual_seed(seed)
-    names = _names(module, device, inputs, seed)
+    names = names_of(module, device, inputs, seed)
     return eval(compile(call.strip(), "<call>", "eval"), names)
 
 
-def _names(module: Any, device: str, inputs: Inputs, seed: int) -> dict[str, Any]:
+def names_of(module: Any, device: str, inputs: Inputs, seed: int) -> dict[str, Any]:
     """The module's own names over the factories and dtypes; what the module merely imports from torch gives way."""
     import torch
 

@@ -68,7 +68,7 @@ def followed(kernel: str, path: str, recorder: Recorder) -> Iterator[None]:
 
     def follow(launch: Callable[..., Any]) -> Callable[..., Any]:
         def followed_launch(self: Any, *arguments: Any, **options: Any) -> Any:
-            if options.get("warmup") or not _is_kernel(self.fn, kernel, path):
+            if options.get("warmup") or not is_kernel(self.fn, kernel, path):
                 return launch(self, *arguments, **options)
             recorder.constants |= _constants(self, arguments, options)
             with guarded_launch(arguments, options) as (guards, guarded, named):
@@ -88,7 +88,7 @@ def followed(kernel: str, path: str, recorder: Recorder) -> Iterator[None]:
             setattr(cls, name, launch)
 
 
-def _is_kernel(function: Any, kernel: str, path: str) -> bool:
+def is_kernel(function: Any, kernel: str, path: str) -> bool:
     code = getattr(function, "__code__", None)
     return code is not None and function.__name__ == kernel and _same_path(code.co_filename, path)
 
@@ -118,7 +118,7 @@ def _follow(
     recorder: Recorder,
 ) -> Any:
     bound = {**dict(zip(names, arguments, strict=False)), **options}
-    outputs = {output: _tensor_of(bound, output) for output in recorder.outputs}
+    outputs = {output: tensor_of(bound, output) for output in recorder.outputs}
     outputs = {name: tensor for name, tensor in outputs.items() if tensor is not None}
     others = _other_tensors(bound, outputs)
     everything = [*outputs.values(), *others]
@@ -208,7 +208,7 @@ def _same_values(regions: dict[str, _Region], others: dict[str, Any], left: dict
     return all(bool((same_elements(region.data, others[name]) | left[name]).all()) for name, region in regions.items())
 
 
-def _tensor_of(bound: dict[str, Any], output: str) -> Any:
+def tensor_of(bound: dict[str, Any], output: str) -> Any:
     """The tensor behind `out`, `outs[1]`, a descriptor or a reinterpreted tensor; None when the launch passes None."""
     parameter, _, index = output.partition("[")
     value = bound.get(parameter)

@@ -66,7 +66,7 @@ def main() -> None:
     os.dup2(2, 1)  # what the user's code prints must not mix with the events
     request = json.loads(sys.stdin.read())
     started = time.monotonic()
-    session = Session(request, out, _choose_judge(request["judge"]), started)
+    session = Session(request, out, choose_judge(request["judge"]), started)
     try:
         _run(session)
     except Refused as refused:
@@ -78,7 +78,7 @@ def main() -> None:
     os._exit(0)  # nothing of the user's may hold the process back
 
 
-def _choose_judge(wanted: str) -> str:
+def choose_judge(wanted: str) -> str:
     try:
         import torch
     except ImportError:
@@ -97,9 +97,9 @@ def _run(session: Session) -> None:
         raise Refused("torch is not installed for this Python", [sys.executable], help)
     if session.judge == "no cuda":
         raise Refused("there is no CUDA device", help="leave `--judge` out to run in Triton's interpreter")
-    session.say("judge", judge=session.judge, device=_device_words(session.judge))
+    session.say("judge", judge=session.judge, device=device_words(session.judge))
     with contextlib.ExitStack() as stack:
-        _prepare(session, stack)
+        prepare(session, stack)
         session.original = _load(session, session.request["original"])
         session.fused = _load(session, session.request["fused"])
         if session.judge == "interpreter":
@@ -110,7 +110,7 @@ def _run(session: Session) -> None:
             _run_call(session, call)
 
 
-def _device_words(judge: str) -> str:
+def device_words(judge: str) -> str:
     import torch
     import triton
 
@@ -120,7 +120,7 @@ def _device_words(judge: str) -> str:
     return f"in Triton's interpreter ({versions}, CPU)"
 
 
-def _prepare(session: Session, stack: contextlib.ExitStack) -> None:
+def prepare(session: Session, stack: contextlib.ExitStack) -> None:
     import torch
 
     from kernel_rewrite.verify.host import cpu_for_cuda, no_benchmarks
