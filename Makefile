@@ -2,6 +2,7 @@
 # make test   the whole test suite, on Triton 3.7.1; lowering, proof and golden tests on 3.5.1 and 3.9.0 too
 # make faults wrong rewrites of every fixture, all of which must be rejected (minutes)
 # make fuzz   random kernels, run with traced memory as a second judge of the proof (an hour)
+# make bench-gpu  the fused kernels against the unfused pairs, on this machine's GPU (minutes)
 # make corpus the Triton kernels of nine public packages, downloaded and fused (minutes; results under benchmarks/results)
 
 PYTHON ?= python3
@@ -9,7 +10,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 OTHER_TRITONS := 3.5.1 3.9.0
 
-.PHONY: demo test test-fast test-other-tritons test-gpu corpus latency faults fuzz lint clean
+.PHONY: demo test test-fast test-other-tritons test-gpu bench-gpu corpus latency faults fuzz lint clean
 
 $(VENV)/.installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
@@ -40,6 +41,9 @@ test-other-tritons: $(OTHER_TRITONS:%=.triton/%/.installed)
 
 test-gpu: $(VENV)/.installed
 	$(BIN)/python -m pytest -q -m gpu
+
+bench-gpu: $(VENV)/.installed
+	$(BIN)/python benchmarks/gpu.py
 
 corpus: $(VENV)/.installed
 	$(BIN)/python benchmarks/corpus.py

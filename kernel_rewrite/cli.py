@@ -105,6 +105,11 @@ def main() -> None:
 @_FORMAT
 @_NO_CACHE
 @click.option("--force", is_flag=True, help="Overwrite a file that kernel-rewrite did not generate.")
+@click.option(
+    "--check-resources",
+    metavar="TARGET",
+    help="Compile both kernels for TARGET (e.g. sm_90) and warn where the fused one spills more or no longer fits.",
+)
 def fuse(
     source: str,
     kernel: str | None,
@@ -120,6 +125,7 @@ def fuse(
     output_format: str,
     no_cache: bool,
     force: bool,
+    check_resources: str | None,
 ) -> None:
     """Write a copy of SRC.py in which every store to an output stores OP of the value.
 
@@ -163,6 +169,12 @@ def fuse(
             click.echo(f"to pass: {sentence}", err=True)
         if written:
             click.echo(f"wrote {written}", err=True)
+        if check_resources is not None:
+            from kernel_rewrite.bench.commands import resource_warnings
+            from kernel_rewrite.diagnostics import render
+
+            for warning in resource_warnings(fused, check_resources, constexprs, dtypes):
+                click.echo(render(warning, _texts(source, [warning])), err=True)
 
 
 @cli.command()
@@ -210,18 +222,20 @@ def inspect(
 )
 @click.option("--original", metavar="SRC.py", help="The unfused file; by default the one the header names.")
 @click.option("--seed", type=int, default=0, show_default=True, help="Repeats the drawn inputs.")
-@click.option("--trials", type=int, default=6, show_default=True, help="How many variations of each call to run.")
+@click.option("--trials", type=int, help="How many variations of each call to run. Default: the whole plan.")
 @click.option("--time-limit", type=float, default=300.0, show_default=True, metavar="SECONDS", help="When to give up.")
 @click.option("--judge", type=click.Choice(["auto", "cuda", "interpreter"]), default="auto", show_default=True)
+@click.option("--report", metavar="FILE", help="Write everything that was found as JSON, beside what is printed.")
 @_FORMAT
 def verify(
     fused: str,
     calls: tuple[str, ...],
     original: str | None,
     seed: int,
-    trials: int,
+    trials: int | None,
     time_limit: float,
     judge: str,
+    report: str | None,
     output_format: str,
 ) -> None:
     """Run the original kernel and the torch op against the fused file, and compare what they store.
@@ -231,13 +245,74 @@ def verify(
     with _reporting(fused, output_format):
         from kernel_rewrite.verify import render, to_json
         from kernel_rewrite.verify import verify as verify_file
+        from kernel_rewrite.verify.progress import progress_bar
 
-        verification = verify_file(
-            fused, calls, original=original, seed=seed, trials=trials, judge=judge, time_limit=time_limit
-        )
+        with progress_bar(sys.stderr) as progress:
+            verification = verify_file(
+                fused,
+                calls,
+                original=original,
+                seed=seed,
+                trials=trials,
+                judge=judge,
+                time_limit=time_limit,
+                progress=progress,
+            )
+        if report is not None:
+            with click.open_file(report, "w", encoding="utf-8") as stream:
+                stream.write(_as_json(to_json(verification)) + "\n")
         click.echo(_as_json(to_json(verification)) if output_format == "json" else render(verification))
     if not verification.ok:
         sys.exit(REFUSED)
+
+
+@cli.command()
+@click.argument("fused", metavar="FUSED.py")
+@click.option(
+    "--call", "calls", multiple=True, metavar="EXPR", help="A call of the module's launcher to time, as for verify."
+)
+@click.option("--seconds", type=float, default=2.0, show_default=True, help="How long each call is measured.")
+@click.option("--plot", metavar="FILE", help="Write a bar chart (.svg, .png); needs matplotlib.")
+@click.option("--static", is_flag=True, help="Compile both kernels and compare what they need; no GPU is used.")
+@click.option("--target", "targets", default="sm_80,sm_90,sm_100", show_default=True, help="For --static.")
+@click.option("--original", metavar="SRC.py", help="The unfused file; by default the one the header names.")
+@_SET
+@_DTYPE
+@_FORMAT
+def bench(
+    fused: str,
+    calls: tuple[str, ...],
+    seconds: float,
+    plot: str | None,
+    static: bool,
+    targets: str,
+    original: str | None,
+    constexprs: tuple[str, ...],
+    dtypes: tuple[str, ...],
+    output_format: str,
+) -> None:
+    """Time FUSED.py against its original and the op, on a GPU; with --static, compare the compiled kernels without one.
+
+    \b
+    Examples:
+      kernel-rewrite bench add_relu.py --call "add(randn(2**27), randn(2**27))" --plot add.svg
+      kernel-rewrite bench add_relu.py --static --target sm_90,gfx942
+    """
+    with _reporting(fused, output_format):
+        from kernel_rewrite.bench import commands, measured
+        from kernel_rewrite.bench import static as compiled
+
+        if static:
+            names = [name.strip() for name in targets.split(",")]
+            report = commands.static_report(fused, original, names, constexprs, dtypes)
+            as_json = output_format == "json"
+            click.echo(_as_json(compiled.static_json(report)) if as_json else compiled.static_text(report))
+            return
+        speed = commands.speed_report(fused, original, calls, seconds)
+        if plot is not None:
+            commands.save_plot(speed, plot)
+        as_json = output_format == "json"
+        click.echo(_as_json(measured.speed_json(speed)) if as_json else measured.speed_text(speed))
 
 
 @cli.command()

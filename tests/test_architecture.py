@@ -35,20 +35,23 @@ MAY_IMPORT: dict[str, set[str]] = {
     | {"fused"},
     "inspection": NOUNS | {"source", "ttir", "request", "results", "analysis", "checks", "selection"},
     "verify": NOUNS | {"", "pointwise", "rewrite"},
+    "bench": NOUNS
+    | {"", "source", "ttir", "analysis", "selection", "request", "results", "pointwise", "rewrite", "verify"},
     "project": NOUNS | {"", "results", "rewrite"},
     "cache": NOUNS | {"", "source", "results"},
-    "cli": NOUNS | {"", "ttir", "pointwise", "results", "cache", "fuse", "inspection", "verify", "project"},
+    "cli": NOUNS | {"", "ttir", "pointwise", "results", "cache", "fuse", "inspection", "verify", "bench", "project"},
     "__main__": {"cli"},
     "": set(),
 }
 """The floors of the house: each folder or module of the package, and what it may stand on. "" is the package itself."""
 
 MAY_IMPORT_HEAVY: dict[str, set[str]] = {
-    "triton": {"ttir.worker", "pointwise.interpreter", "verify"},
-    "torch": {"verify", "pointwise.torch_side", "pointwise.tracing"},
+    "triton": {"ttir.worker", "ttir.machine_code", "pointwise.interpreter", "verify", "bench.runner"},
+    "torch": {"verify", "bench", "pointwise.torch_side", "pointwise.tracing"},
     "numpy": {"verify", "pointwise.interpreter"},
+    "matplotlib": {"bench.plot"},
     "libcst": {"source.expressions", "rewrite.epilogue"},
-    "rich": {"cli"},
+    "rich": {"cli", "verify.progress"},
     "click": {"cli"},
 }
 """Third-party package -> the modules (or folders) that may import it. triton: processes of their own, and the interpreter

@@ -20,7 +20,8 @@ def text_of(path: Path) -> str:
 @pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: path.name)
 def test_links_and_paths_exist(path: Path) -> None:
     text = text_of(path)
-    for target in re.findall(r"\]\(([^)#:]+)\)", text):
+    prose = re.sub(r"^```.*?^```$", "", text, flags=re.MULTILINE | re.DOTALL)
+    for target in re.findall(r"\]\(([^)#:]+)\)", prose):
         assert (path.parent / target).exists(), target
     for name in re.findall(r"`((?:[a-z_]+/)+[a-z_.]*)`", text):
         assert (ROOT / name).exists() or (ROOT / "kernel_rewrite" / name).exists(), name

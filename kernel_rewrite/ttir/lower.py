@@ -36,6 +36,9 @@ from kernel_rewrite.model import (
 TIME_LIMIT = 20.0
 """Seconds one specialization may take before its compiler is killed."""
 
+COMPILE_LIMIT = 120.0
+"""The same for one that is compiled down to machine code."""
+
 _START_LIMIT = 120.0
 
 
@@ -45,6 +48,20 @@ class Lowered:
 
     specialization: Specialization
     text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Compiled:
+    """What the machine code of one specialization needs: registers a thread, bytes a thread that are `spilled` to memory
+    and `reloaded`, bytes of shared memory and warps a program; `instructions` is None where they could not be counted."""
+
+    specialization: Specialization
+    registers: int
+    spilled: int
+    reloaded: int
+    shared: int
+    warps: int
+    instructions: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,16 +144,40 @@ class Compiler:
         """
         payload = json.dumps({"closure": _encode_closure(closure, texts)})
         for specialization in specializations:
-            yield self._lower_one(payload, specialization, target, time_limit)
+            answer = self._ask(payload, specialization, target, time_limit)
+            yield answer if isinstance(answer, LoweringFailure) else Lowered(specialization, answer["ttir"])
 
-    def _lower_one(
-        self, payload: str, specialization: Specialization, target: Target, time_limit: float
-    ) -> Lowered | LoweringFailure:
+    def compile(
+        self,
+        closure: Closure,
+        texts: Mapping[str, str],
+        specialization: Specialization,
+        target: Target,
+        options: Mapping[str, object],
+        time_limit: float = COMPILE_LIMIT,
+    ) -> Compiled | LoweringFailure:
+        """What the kernel needs once it is compiled to machine code for `target` with `options` (num_warps, ...)."""
+        payload = json.dumps({"closure": _encode_closure(closure, texts)})
+        answer = self._ask(payload, specialization, target, time_limit, {"options": dict(options)})
+        if isinstance(answer, LoweringFailure):
+            return answer
+        return Compiled(specialization, **answer["resources"])
+
+    def _ask(
+        self,
+        payload: str,
+        specialization: Specialization,
+        target: Target,
+        time_limit: float,
+        more: Mapping[str, object] | None = None,
+    ) -> Any:
+        """The worker's answer, or the failure."""
         _ = self.triton_version  # wait for the process
         request = {
             "signature": [[name, _jsonable_type(kind)] for name, kind in specialization.signature],
             "constexprs": [[name, encode(value)] for name, value in specialization.constexprs],
             "target": [target.backend, target.arch, target.warp_size],
+            **(more or {}),
         }
         lines = ([payload] if self._loaded != payload else []) + [json.dumps(request)]
         try:
@@ -151,8 +192,8 @@ class Compiler:
             if answer == "timeout":
                 return LoweringFailure(specialization, "timeout", f"no result after {time_limit:g} seconds")
             return LoweringFailure(specialization, "crash", message)
-        if "ttir" in answer:
-            return Lowered(specialization, answer["ttir"])
+        if "failure" not in answer:
+            return answer
         failure = answer["failure"]
         places = tuple(Location(*place) for place in failure["places"])
         return LoweringFailure(specialization, "rejected", failure["message"], failure["error"], places)

@@ -45,7 +45,7 @@ def main() -> None:
                 failure = {"failure": _describe(error, jitted)}
             continue
         try:
-            answer = failure or _lower(kernel, jitted, request)
+            answer = failure or (_compile_whole if "options" in request else _lower)(kernel, jitted, request)
         except Exception as error:  # whatever Triton's front end raises is the answer
             answer = {"failure": _describe(error, jitted)}
         print(json.dumps(answer), file=answers, flush=True)
@@ -345,6 +345,18 @@ def _lower(kernel: Any, jitted: Jitted, request: dict[str, Any]) -> dict[str, An
     backend.load_dialects(context)
     functions = backend.get_codegen_implementation(options)
     return {"ttir": str(source.make_ir(target, options, functions, backend.get_module_map(), context))}
+
+
+def _compile_whole(kernel: Any, jitted: Jitted, request: dict[str, Any]) -> dict[str, Any]:
+    from triton.backends.compiler import GPUTarget
+
+    from kernel_rewrite.ttir.machine_code import resources
+
+    target = GPUTarget(*request["target"])
+    _set_target(target)
+    signature = {name: _signature_type(kind) for name, kind in request["signature"]}
+    constexprs = {(kernel.arg_names.index(name),): decode(value, jitted) for name, value in request["constexprs"]}
+    return {"resources": resources(kernel, signature, constexprs, target, request["options"])}
 
 
 def _set_target(target: Any) -> None:

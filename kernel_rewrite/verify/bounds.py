@@ -1,6 +1,7 @@
 """Keeps the interpreter inside its tensors: a lane that reads or writes outside of every tensor is turned off.
 
 On a GPU such a lane mostly goes unnoticed; in the interpreter it reads another object's memory or corrupts the heap.
+The margins of `guards` are outside.
 """
 
 from __future__ import annotations
@@ -11,6 +12,8 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 
 import numpy as np
+
+from kernel_rewrite.verify.guards import SEEN, WINDOWS
 
 Array = Any  # numpy.ndarray
 
@@ -70,6 +73,9 @@ class _Checked:
         inside = self._known(pointers, size)
         if bool((inside | ~mask.astype(bool)).all()):
             return mask
+        lanes = int((~inside & mask.astype(bool)).sum())
+        SEEN.reads += lanes if verb == "reads" else 0
+        SEEN.writes += lanes if verb == "writes" else 0
         note = f"a kernel {verb} outside of its tensors: those lanes were turned off"
         if note not in self._notes:
             self._notes.append(note)
@@ -92,7 +98,8 @@ class _Checked:
         for tensor in tensors:
             with contextlib.suppress(Exception):  # a tensor without memory of its own (meta, sparse)
                 storage = tensor.untyped_storage()
-                spans.add((storage.data_ptr(), storage.data_ptr() + storage.nbytes()))
+                whole = (storage.data_ptr(), storage.data_ptr() + storage.nbytes())
+                spans.add(WINDOWS.get(whole[0], whole))
         ordered = sorted(spans)
         self._starts = np.array([start for start, _ in ordered], dtype=np.uint64)
         self._ends = np.maximum.accumulate(np.array([end for _, end in ordered], dtype=np.uint64))

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import ast
 import random
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -45,13 +45,18 @@ class Inputs:
     """How one trial draws its inputs: a name for reports, the change of every size, and the special values.
 
     `special` is "" for none, "aligned" for the same special values at the same places of equally shaped tensors
-    (so that -0.0 + -0.0 and inf + inf occur), "scattered" for independent ones.
+    (so that -0.0 + -0.0 and inf + inf occur), "scattered" for independent ones. `beside_tile` puts every size that many
+    elements beside a multiple of a tile. `layout`: "strided" gives the rows of every tensor a gap behind them, "offset"
+    starts it one element into its storage. `dtype` (torch's name) takes the place of the first float type drawn.
     """
 
     name: str
     resize: Callable[[int], int] | None = None
     special: str = ""
     otherwise: Inputs | None = None  # what to try when the original rejects these
+    beside_tile: int = 0
+    layout: str = ""
+    dtype: str = ""
 
 
 def _one(size: int) -> int:
@@ -65,7 +70,14 @@ PLAN: tuple[Inputs, ...] = (
     Inputs("sizes - 1", lambda size: max(1, size - 1)),
     Inputs("sizes of 1", _one),
     Inputs("other special values", special="scattered"),
+    Inputs("a tile and 1", beside_tile=1),
+    Inputs("a tile less 1", beside_tile=-1),
+    Inputs("sizes of 0", lambda size: 0),
+    Inputs("rows apart", layout="strided"),
+    Inputs("one element in", layout="offset"),
+    *(Inputs(f"in {name}", special="scattered", dtype=name) for name in ("float16", "bfloat16", "float32", "float64")),
 )
+TRIALS = len(PLAN)
 
 
 def trial_inputs(count: int, seed: int) -> Iterator[Inputs]:
@@ -78,6 +90,29 @@ def trial_inputs(count: int, seed: int) -> Iterator[Inputs]:
 def _drawn(seed: int) -> Callable[[int], int]:
     # The same size gives the same new size, so shapes that must agree still do.
     return lambda size: random.Random(seed * 1_000_003 + size).randint(1, max(1, size))
+
+
+def applicable(call: str, inputs: Inputs) -> bool:
+    """Whether the call can be drawn so. A call that launches the kernel itself names the output's type: it is kept."""
+    if not inputs.dtype:
+        return True
+    calls = (node for node in ast.walk(ast.parse(call.strip(), mode="eval")) if isinstance(node, ast.Call))
+    return not any(isinstance(node.func, ast.Subscript) for node in calls)
+
+
+def sized_call(call: str, inputs: Inputs, tiles: Collection[int]) -> str | None:
+    """`call` in the sizes of `inputs`; None when they change nothing. `tiles` are integers the kernel is compiled with."""
+    if not inputs.beside_tile:
+        return resized(call, inputs.resize)
+    usable = sorted(tile for tile in tiles if tile > 1)
+    if not usable:
+        return None
+
+    def beside(size: int) -> int:
+        tile = max((t for t in usable if t <= size), default=usable[0])
+        return max(1, size // tile * tile or tile) + inputs.beside_tile
+
+    return resized(call, beside)
 
 
 def resized(call: str, resize: Callable[[int], int] | None) -> str | None:
@@ -139,11 +174,11 @@ def evaluate(call: str, module: Any, device: str, inputs: Inputs, seed: int) -> 
     import torch
 
     torch.manual_seed(seed)
-    names = _names(module, device, inputs, seed)
+    names = names_of(module, device, inputs, seed)
     return eval(compile(call.strip(), "<call>", "eval"), names)
 
 
-def _names(module: Any, device: str, inputs: Inputs, seed: int) -> dict[str, Any]:
+def names_of(module: Any, device: str, inputs: Inputs, seed: int) -> dict[str, Any]:
     """The module's own names over the factories and dtypes; what the module merely imports from torch gives way."""
     import torch
 
@@ -151,7 +186,7 @@ def _names(module: Any, device: str, inputs: Inputs, seed: int) -> dict[str, Any
     offered |= {name: getattr(torch, name) for name in DTYPES if hasattr(torch, name)}
     draws = _Draws(inputs, seed)
     for name in FACTORIES:
-        offered[name] = _on_device(getattr(torch, name), device, draws if name in _RANDOM else None)
+        offered[name] = _on_device(getattr(torch, name), device, draws, sprinkled=name in _RANDOM)
     own = {name: value for name, value in vars(module).items() if name not in offered or not _is_torch(name, value)}
     return {**offered, **own}
 
@@ -162,22 +197,46 @@ def _is_torch(name: str, value: Any) -> bool:
     return value is getattr(torch, name, None) or value is torch
 
 
-def _on_device(factory: Callable[..., Any], device: str, draws: _Draws | None) -> Callable[..., Any]:
+def _on_device(factory: Callable[..., Any], device: str, draws: _Draws, *, sprinkled: bool) -> Callable[..., Any]:
     def drawn(*arguments: Any, **options: Any) -> Any:
         options.setdefault("device", device)
-        value = factory(*arguments, **options)
-        return draws.sprinkled(value) if draws is not None else value
+        value = draws.typed(factory(*arguments, **options))
+        return draws.laid_out(draws.sprinkled(value) if sprinkled else value)
 
     return drawn
 
 
 class _Draws:
-    """Sprinkles special values into the random tensors of one evaluation."""
+    """What becomes of the tensors of one evaluation: their type, special values among them, their layout."""
 
     def __init__(self, inputs: Inputs, seed: int) -> None:
         self.inputs = inputs
         self.seed = seed
         self.count = 0
+        self.first: Any = None  # the first float type drawn
+
+    def typed(self, value: Any) -> Any:
+        import torch
+
+        if not self.inputs.dtype or not value.is_floating_point():
+            return value
+        self.first = self.first or value.dtype
+        return value.to(getattr(torch, self.inputs.dtype)) if value.dtype == self.first else value
+
+    def laid_out(self, value: Any) -> Any:
+        """The same values in another layout, with other ones around them."""
+        import torch
+
+        if not self.inputs.layout or not value.dim() or not value.numel():
+            return value
+        gap = 8 if self.inputs.layout == "strided" and value.dim() > 1 else 0  # rows stay aligned to 8 elements
+        rows = value.numel() // value.shape[-1]
+        first = 0 if self.inputs.layout == "strided" else 1
+        around = torch.ones(first + rows * (value.shape[-1] + gap), dtype=value.dtype, device=value.device)
+        strides = list(value.stride()) if not gap else _strides(value.shape, value.shape[-1] + gap)
+        view = around.as_strided(value.shape, strides, first)
+        view.copy_(value)
+        return view
 
     def sprinkled(self, value: Any) -> Any:
         import torch
@@ -198,6 +257,14 @@ class _Draws:
             torch.tensor(values, dtype=torch.float64).to(value.dtype).to(value.device)
         )
         return flat.reshape(value.shape)
+
+
+def _strides(shape: Sequence[int], row: int) -> list[int]:
+    """The strides of a tensor of `shape` whose rows are `row` elements apart."""
+    strides = [1]
+    for position in range(len(shape) - 1, 0, -1):
+        strides.insert(0, row if len(strides) == 1 else strides[0] * shape[position])
+    return strides
 
 
 def special_values(dtype: Any) -> list[float]:

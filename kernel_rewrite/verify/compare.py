@@ -140,3 +140,32 @@ def largest(left: Any, right: Any) -> tuple[float, int, float]:
 
 def _finite(number: float) -> float:
     return number if math.isfinite(number) else 0.0
+
+
+def units_off(values: Any, truth: Any) -> float | None:
+    """How far `values` are from `truth` (float64) at most, in units in the last place of their type at the true value.
+
+    Where both are finite and the type holds the true value; None without such an element, or when there is no truth.
+    """
+    import torch
+
+    if truth is None or truth.dtype != torch.float64:
+        return None
+    limits = torch.finfo(values.dtype)
+    usable = torch.isfinite(truth) & torch.isfinite(values.double()) & (truth.abs() <= limits.max)
+    if not bool(usable.any()):
+        return None
+    exact, got = truth[usable], values[usable].double()
+    _, exponent = torch.frexp(exact.abs().clamp_min(limits.smallest_normal))
+    unit = torch.ldexp(torch.full_like(exact, limits.eps), exponent - 1)
+    return _finite(float(((got - exact).abs() / unit).max()))
+
+
+def nearer(left: Any, right: Any, truth: Any) -> tuple[int, int]:
+    """At how many elements `left` is nearer to `truth` (float64) than `right`, and the other way round."""
+    import torch
+
+    if truth is None or truth.dtype != torch.float64:
+        return 0, 0
+    ours, theirs = (left.double() - truth).abs(), (right.double() - truth).abs()
+    return int((ours < theirs).sum()), int((theirs < ours).sum())

@@ -2,27 +2,32 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from kernel_rewrite.diagnostics import Diagnostic, FusionRefused, Label
 from kernel_rewrite.model import Span
 from kernel_rewrite.rewrite.header import Header, digest, read_header
+from kernel_rewrite.verify.calls import TRIALS
 from kernel_rewrite.verify.results import Trial, Verification, trial_from_json
 
 JUDGES = ("auto", "interpreter", "cuda")
-TRIALS = 6
 TIME_LIMIT = 300.0
 
+Progress = Callable[[int, int, str], None]
+"""Told (sets of inputs done, of how many, what runs now)."""
+
 _CRASHES = 3  # how often a crash of the kernels may start the runner anew
+_POLL = 0.2  # seconds between looks at the report
 _SHARE_FOR_TRIALS = 0.8  # of the time limit: no trial starts after it
 
 
@@ -32,16 +37,19 @@ def verify(
     *,
     original: str | os.PathLike[str] | None = None,
     seed: int = 0,
-    trials: int = TRIALS,
+    trials: int | None = None,
     judge: str = "auto",
     time_limit: float = TIME_LIMIT,
+    progress: Progress | None = None,
 ) -> Verification:
     """Whether the file `fused` computes what its original followed by the torch op computes, on drawn inputs.
 
     Each of `calls` is an expression over the names of the module (its launchers and kernels) and torch's factories,
-    "add(randn(1000), randn(1000))"; devices are filled in. It is evaluated `trials` times: as given, with NaN,
-    infinities, -0.0 and denormals among the inputs, and with other sizes, for each autotune configuration. `judge`:
-    "cuda", "interpreter", or "auto" for CUDA when there is one. `time_limit` is in seconds, for everything.
+    "add(randn(1000), randn(1000))"; devices are filled in. It is evaluated `trials` times, by default once for each entry
+    of the plan: as given, with NaN, infinities, -0.0 and denormals among the inputs, with other sizes (beside those given,
+    beside a tile, 1, 0), layouts and float types; as given in every autotune configuration, else in the first eight. The
+    tensors lie between poisoned margins. `seed` repeats a run. `judge`: "cuda", "interpreter", or "auto" for CUDA when
+    there is one. `time_limit` is in seconds, for everything; `progress` is told how far it is.
 
     A difference is a result (`ok` is False, with a KR501 diagnostic); a run that cannot be made raises FusionRefused
     (KR502). This executes both files.
@@ -63,10 +71,10 @@ def verify(
         "assumptions": header.assumptions,
         "calls": list(calls),
         "seed": seed,
-        "trials": trials,
+        "trials": TRIALS if trials is None else trials,
         "judge": judge,
     }
-    session = _run(request, time_limit)
+    session = _run(request, time_limit, progress)
     notes = _stale_note(original_path, header) + tuple(dict.fromkeys(session.notes))
     result = Verification(
         fused=str(fused),
@@ -78,7 +86,7 @@ def verify(
         seed=seed,
         trials=tuple(session.trials),
         notes=notes,
-        diagnostics=_differences(session.trials, path, text, header),
+        diagnostics=_differences(session.trials, seed, path, text, header),
     )
     if all(trial.skipped for trial in result.trials):
         reasons = dict.fromkeys(trial.skipped for trial in result.trials)
@@ -131,11 +139,12 @@ class _Session:
     current: dict[str, Any] = field(default_factory=dict)
     refusal: dict[str, Any] = field(default_factory=dict)
     finished: bool = False
+    progress: Progress | None = None
 
 
-def _run(request: dict[str, Any], time_limit: float) -> _Session:
+def _run(request: dict[str, Any], time_limit: float, progress: Progress | None) -> _Session:
     """The runner's report. A crash inside a trial is that trial's own result; the others run in a new process."""
-    session = _Session()
+    session = _Session(progress=progress)
     end = time.monotonic() + time_limit
     for _ in range(_CRASHES + 1):
         left = end - time.monotonic()
@@ -168,22 +177,46 @@ def _attempt(request: dict[str, Any], timeout: float, session: _Session) -> tupl
     if request["judge"] == "interpreter":
         environment["TRITON_INTERPRET"] = "1"
     command = [sys.executable, "-m", "kernel_rewrite.verify.runner"]
-    with tempfile.TemporaryFile() as report, tempfile.TemporaryFile() as printed:
+    with (
+        tempfile.NamedTemporaryFile() as written,
+        open(written.name, "rb") as report,  # a position of its own: the runner moves the other
+        tempfile.TemporaryFile() as printed,
+    ):
         process = subprocess.Popen(
-            command, stdin=subprocess.PIPE, stdout=report, stderr=printed, env=environment, start_new_session=True
+            command, stdin=subprocess.PIPE, stdout=written, stderr=printed, env=environment, start_new_session=True
         )
         status: int | None
         try:
-            process.communicate(json.dumps(request).encode(), timeout=timeout)
-            status = process.returncode
-        except subprocess.TimeoutExpired:
-            status = None
+            status = _followed(process, request, time.monotonic() + timeout, report, session)
         finally:
             _stop(process)
-        report.seek(0)
-        _read_report(report.read().decode(errors="replace"), session)
+        _read_report(_rest(report), session)
         printed.seek(0)
         return status, printed.read().decode(errors="replace").strip()[-1500:]
+
+
+def _followed(
+    process: subprocess.Popen[bytes], request: dict[str, Any], end: float, report: IO[bytes], session: _Session
+) -> int | None:
+    """The exit status of the runner, whose report is read while it grows; None when it is not over at `end`."""
+    assert process.stdin is not None
+    with contextlib.suppress(BrokenPipeError):
+        process.stdin.write(json.dumps(request).encode())
+        process.stdin.close()
+    while time.monotonic() < end:
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            return process.wait(timeout=min(_POLL, max(0.0, end - time.monotonic())))
+        _read_report(_rest(report), session)
+    return None
+
+
+def _rest(report: IO[bytes]) -> str:
+    """The whole lines of the report that were not read yet."""
+    start = report.tell()
+    text = report.read()
+    whole = text[: text.rfind(b"\n") + 1]
+    report.seek(start + len(whole))
+    return whole.decode(errors="replace")
 
 
 def _stop(process: subprocess.Popen[bytes]) -> None:
@@ -203,6 +236,8 @@ def _read_report(text: str, session: _Session) -> None:
         except ValueError:
             continue  # cut off by the crash
         kind = event.pop("event")
+        if kind == "progress" and session.progress is not None:
+            session.progress(event["done"], event["of"], event["inputs"])
         if kind == "judge":
             session.judge, session.device = event["judge"], event["device"]
         elif kind == "note":
@@ -240,12 +275,12 @@ def _too_slow(session: _Session, limit: float) -> FusionRefused:
 # -------------------------------------------------------------------------------------------------------- differences
 
 
-def _differences(trials: Sequence[Trial], fused: Path, text: str, header: Header) -> tuple[Diagnostic, ...]:
+def _differences(trials: Sequence[Trial], seed: int, fused: Path, text: str, header: Header) -> tuple[Diagnostic, ...]:
     """One KR501 for each output that differs, with the first example, and one for each other kind of failure."""
     label = _kernel_line(fused, text, header.kernel)
     found: dict[str, Diagnostic] = {}
     for trial in trials:
-        where = f"in `{trial.call}` ({trial.inputs}, seed {trial.seed})"
+        where = f"in `{trial.call}` ({trial.inputs}, --seed {seed})"
         if trial.autotune:
             where += f", configuration {trial.autotune}"
         for output in trial.outputs:

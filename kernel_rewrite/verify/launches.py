@@ -2,7 +2,7 @@
 
 A buffer is poisoned over its whole storage, with a bit pattern that no computation yields; what the kernel leaves
 unwritten gets back what it held before. Where the pattern survives, the launch is repeated with a second pattern, so
-that a kernel that happens to store the first one is not misread.
+that a kernel that happens to store the first one is not misread. Every tensor lies between margins (see `guards`).
 """
 
 from __future__ import annotations
@@ -13,7 +13,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
-from kernel_rewrite.verify.compare import bits
+from kernel_rewrite.verify.compare import bits, same_elements
+from kernel_rewrite.verify.guards import Guards, Outside, guarded_launch
 
 # By element size; quiet NaNs with a payload for the float types. For 2 bytes by dtype, as float16 and bfloat16 differ.
 _POISONS = {1: (0x5A, 0x25), 4: (0x7FC5A5A5, 0x7FD33333), 8: (0x7FF85A5A5A5A5A5A, 0x7FF9333333333333)}
@@ -47,12 +48,16 @@ class Capture:
 
 @dataclass
 class Recorder:
-    """The captures of one evaluation, in the order of the launches."""
+    """The captures of one evaluation, in the order of the launches; what it did `outside` of its tensors; the integers
+    that its compile-time parameters had. `repeats`: launch once more with other margins, to see whether they are read."""
 
     outputs: Sequence[str]
     ops: dict[str, Callable[[Any], Any]]  # empty for the fused file
+    repeats: bool = False
     captures: list[list[Capture]] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
+    outside: Outside = field(default_factory=Outside)
+    constants: set[int] = field(default_factory=set)
 
 
 @contextmanager
@@ -63,9 +68,12 @@ def followed(kernel: str, path: str, recorder: Recorder) -> Iterator[None]:
 
     def follow(launch: Callable[..., Any]) -> Callable[..., Any]:
         def followed_launch(self: Any, *arguments: Any, **options: Any) -> Any:
-            if options.get("warmup") or not _is_kernel(self.fn, kernel, path):
+            if options.get("warmup") or not is_kernel(self.fn, kernel, path):
                 return launch(self, *arguments, **options)
-            return _follow(self.arg_names, arguments, options, lambda a, o: launch(self, *a, **o), recorder)
+            recorder.constants |= _constants(self, arguments, options)
+            with guarded_launch(arguments, options) as (guards, guarded, named):
+                again = lambda: launch(self, *guarded, **named)  # noqa: E731
+                return _follow(self.arg_names, guarded, named, again, guards, recorder)
 
         return followed_launch
 
@@ -80,9 +88,18 @@ def followed(kernel: str, path: str, recorder: Recorder) -> Iterator[None]:
             setattr(cls, name, launch)
 
 
-def _is_kernel(function: Any, kernel: str, path: str) -> bool:
+def is_kernel(function: Any, kernel: str, path: str) -> bool:
     code = getattr(function, "__code__", None)
     return code is not None and function.__name__ == kernel and _same_path(code.co_filename, path)
+
+
+def _constants(function: Any, arguments: tuple[Any, ...], options: dict[str, Any]) -> set[int]:
+    """The integers that are passed for compile-time parameters: the sizes of tiles are among them."""
+    names = getattr(function, "constexprs", None)  # the interpreter's: names
+    if not names or not isinstance(names[0], str):
+        names = [parameter.name for parameter in getattr(function, "params", ()) if parameter.is_constexpr]
+    bound = {**dict(zip(function.arg_names, arguments, strict=False)), **options}
+    return {value for name, value in bound.items() if name in names and type(value) is int}
 
 
 def _same_path(left: str, right: str) -> bool:
@@ -96,11 +113,12 @@ def _follow(
     names: Sequence[str],
     arguments: tuple[Any, ...],
     options: dict[str, Any],
-    launch: Callable[[tuple[Any, ...], dict[str, Any]], Any],
+    launch: Callable[[], Any],
+    guards: Guards,
     recorder: Recorder,
 ) -> Any:
     bound = {**dict(zip(names, arguments, strict=False)), **options}
-    outputs = {output: _tensor_of(bound, output) for output in recorder.outputs}
+    outputs = {output: tensor_of(bound, output) for output in recorder.outputs}
     outputs = {name: tensor for name, tensor in outputs.items() if tensor is not None}
     others = _other_tensors(bound, outputs)
     everything = [*outputs.values(), *others]
@@ -108,16 +126,18 @@ def _follow(
     regions, shared = {}, False
     for name, tensor in outputs.items():
         rest = [t for t in everything if t is not tensor]
-        regions[name] = _Region(tensor, rest)
+        regions[name] = _Region(tensor, rest, guards.window(tensor))
         if regions[name].overlaps:
             shared = True
             recorder.notes.append(f"`{name}` shares memory with another argument: it was not poisoned")
     prior = {name: region.data.clone() for name, region in regions.items()}
     if shared:
-        result = launch(arguments, options)
+        guards.poison(0)
+        result = launch()
+        recorder.outside.writes += guards.overwritten(0)
         written = {name: _ones(region.data) for name, region in regions.items()}
     else:
-        result, written = _poisoned_launch(regions, saved, prior, lambda: launch(arguments, options))
+        result, written = _poisoned_launch(regions, saved, prior, launch, guards, recorder)
     captures = []
     for name, region in regions.items():
         before = region.data.clone()
@@ -136,7 +156,7 @@ def _follow(
                 written=written[name],
                 prior=prior[name],
                 inside=region.inside(),
-                memory=outputs[name].untyped_storage().data_ptr(),
+                memory=guards.origin(outputs[name]),
                 index_of=region.index_of,
             )
         )
@@ -151,25 +171,44 @@ def _ones(tensor: Any) -> Any:
 
 
 def _poisoned_launch(
-    regions: dict[str, _Region], saved: _Snapshot, prior: dict[str, Any], launch: Callable[[], Any]
+    regions: dict[str, _Region],
+    saved: _Snapshot,
+    prior: dict[str, Any],
+    launch: Callable[[], Any],
+    guards: Guards,
+    recorder: Recorder,
 ) -> tuple[Any, dict[str, Any]]:
     """Launches with poisoned outputs, gives unwritten elements back their prior value; (result, written masks)."""
-    for region in regions.values():
-        region.poison(0)
-    result = launch()
-    left = {name: region.poisoned(0) for name, region in regions.items()}
-    if any(bool(mask.any()) for mask in left.values()):
-        saved.restore()
+
+    def attempt(which: int) -> tuple[Any, dict[str, Any]]:
+        guards.poison(which)
         for region in regions.values():
-            region.poison(1)
+            region.poison(which)
         result = launch()
-        left = {name: mask & regions[name].poisoned(1) for name, mask in left.items()}
+        recorder.outside.writes += guards.overwritten(which)
+        return result, {name: region.poisoned(which) for name, region in regions.items()}
+
+    result, left = attempt(0)
+    if recorder.repeats or any(bool(mask.any()) for mask in left.values()):
+        first = {name: region.data.clone() for name, region in regions.items()}
+        saved.restore()
+        result, left_again = attempt(1)
+        left = {name: mask & left_again[name] for name, mask in left.items()}
+        if recorder.repeats and not _same_values(regions, first, left):
+            saved.restore()
+            result, _ = attempt(0)
+            recorder.outside.reads += _same_values(regions, first, left)  # else no two runs are alike
     for name, region in regions.items():
         region.write(left[name], prior[name])
     return result, {name: ~mask for name, mask in left.items()}
 
 
-def _tensor_of(bound: dict[str, Any], output: str) -> Any:
+def _same_values(regions: dict[str, _Region], others: dict[str, Any], left: dict[str, Any]) -> bool:
+    """Whether the regions hold what `others` do, wherever something was written."""
+    return all(bool((same_elements(region.data, others[name]) | left[name]).all()) for name, region in regions.items())
+
+
+def tensor_of(bound: dict[str, Any], output: str) -> Any:
     """The tensor behind `out`, `outs[1]`, a descriptor or a reinterpreted tensor; None when the launch passes None."""
     parameter, _, index = output.partition("[")
     value = bound.get(parameter)
@@ -228,18 +267,20 @@ class _Snapshot:
 class _Region:
     """The memory of an output: its whole storage when no other argument lives there, else the tensor itself."""
 
-    def __init__(self, tensor: Any, others: Sequence[Any]) -> None:
+    def __init__(self, tensor: Any, others: Sequence[Any], window: tuple[int, int]) -> None:
         import torch
 
+        first, size = window  # bytes of the storage that are the user's
         storage = tensor.untyped_storage()
         sharing = [t for t in others if t.untyped_storage().data_ptr() == storage.data_ptr() and storage.nbytes()]
         start, end = _address(tensor)
         self.overlaps = any(max(start, s) < min(end, e) for s, e in map(_address, sharing))
         self.tensor = tensor
-        self.whole = not sharing and storage.nbytes() % tensor.element_size() == 0
+        self.whole = not sharing and size % tensor.element_size() == 0
         if self.whole:
-            count = storage.nbytes() // tensor.element_size()
-            self.memory = torch.empty(0, dtype=tensor.dtype, device=tensor.device).set_(storage, 0, (count,), (1,))
+            start, count = first // tensor.element_size(), size // tensor.element_size()
+            self.offset = tensor.storage_offset() - start
+            self.memory = torch.empty(0, dtype=tensor.dtype, device=tensor.device).set_(storage, start, (count,), (1,))
         else:
             self.memory = tensor
 
@@ -255,7 +296,7 @@ class _Region:
         if not self.whole:
             return _ones(self.data)
         mask = torch.zeros_like(self.memory, dtype=torch.bool)
-        mask.as_strided(self.tensor.shape, self.tensor.stride(), self.tensor.storage_offset()).fill_(True)
+        mask.as_strided(self.tensor.shape, self.tensor.stride(), self.offset).fill_(True)
         return mask
 
     def write(self, where: Any, values: Any) -> None:
@@ -285,8 +326,6 @@ class _Region:
             places = torch.arange(self.tensor.numel()).reshape(self.tensor.shape)
         else:
             count = self.memory.numel()
-            places = torch.arange(count).as_strided(
-                self.tensor.shape, self.tensor.stride(), self.tensor.storage_offset()
-            )
+            places = torch.arange(count).as_strided(self.tensor.shape, self.tensor.stride(), self.offset)
         found = (places == position).nonzero()
         return tuple(found[0].tolist()) if len(found) else (position,)

@@ -26,7 +26,10 @@ class OutputComparison:
     """One output of one launch: the original's buffer after the op against the fused kernel's.
 
     `differing` counts written elements that are not the same bits (two NaNs are the same), `wrong` those of them that
-    float arithmetic does not explain. `max_*` are over the elements where both are finite. `unwritten` elements kept
+    float arithmetic does not explain. `max_*` are over the elements where both are finite. `pair_error` and `fused_error`
+    say how far the unfused pair and the fused kernel are from the op in float64 on the very values that the original kernel
+    stored, at most, in units in the last place; None for integers. `fused_nearer` and `pair_nearer` count the elements where
+    that one is nearer to it. `unwritten` elements kept
     what the buffer held before the launch; `unwritten_otherwise` counts those that only one of the two kernels wrote;
     `missed` counts unwritten elements that held a value which the op changes: wrong unless `missed_assumed`, when the
     fused file says that such elements are not used.
@@ -48,6 +51,10 @@ class OutputComparison:
     missed: int = 0
     missed_assumed: bool = False
     mismatch: Mismatch | None = None
+    pair_error: float | None = None
+    fused_error: float | None = None
+    fused_nearer: int = 0
+    pair_nearer: int = 0
 
     @property
     def unwritten(self) -> int:
@@ -241,4 +248,14 @@ def _outcome(outputs: list[OutputComparison]) -> str:
     size = _size(max(o.max_difference for o in outputs), max(o.max_ulp for o in outputs))
     if wrong:
         return f"DIFFERS in {wrong:,} of {total:,} elements ({size}){tail}"
-    return f"{differing:,} of {total:,} elements not bit-identical ({size}){tail}"
+    return f"{differing:,} of {total:,} elements not bit-identical ({size}{_nearer(outputs)}){tail}"
+
+
+def _nearer(outputs: list[OutputComparison]) -> str:
+    """Which of the two is nearer to the float64 reference, and where each is at its worst."""
+    pair = max((o.pair_error for o in outputs if o.pair_error is not None), default=None)
+    fused = max((o.fused_error for o in outputs if o.fused_error is not None), default=None)
+    if pair is None or fused is None:
+        return ""
+    ours, theirs = sum(o.fused_nearer for o in outputs), sum(o.pair_nearer for o in outputs)
+    return f"; nearer to float64 in {ours:,}, the unfused pair in {theirs:,}; off by {fused:.3g} and {pair:.3g} ulp"

@@ -13,12 +13,15 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TextIO
 
-from kernel_rewrite.verify.calls import Inputs, evaluate, resized, trial_inputs
+from kernel_rewrite.verify.calls import Inputs, applicable, evaluate, sized_call, trial_inputs
 
 if TYPE_CHECKING:
+    from kernel_rewrite.verify.guards import Outside
     from kernel_rewrite.verify.host import Configurations
 
 MOST_CONFIGURATIONS = 8
+"""Of an autotuner, with each set of inputs but the first, which runs all of them."""
+
 FULLY_WRITTEN = "fully-written"  # the assumption's name in a header
 
 
@@ -42,6 +45,8 @@ class Session:
     fused: Any = None
     notes: list[str] = field(default_factory=list)
     trace: list[str] = field(default_factory=list)  # where in the user's file the last call failed
+    tiles: set[int] = field(default_factory=set)  # integers that the kernel was compiled with
+    tried: int = 0  # sets of inputs
 
     def say(self, event: str, **fields: Any) -> None:
         self.out.write(json.dumps({"event": event, **fields}) + "\n")
@@ -61,7 +66,7 @@ def main() -> None:
     os.dup2(2, 1)  # what the user's code prints must not mix with the events
     request = json.loads(sys.stdin.read())
     started = time.monotonic()
-    session = Session(request, out, _choose_judge(request["judge"]), started)
+    session = Session(request, out, choose_judge(request["judge"]), started)
     try:
         _run(session)
     except Refused as refused:
@@ -73,7 +78,7 @@ def main() -> None:
     os._exit(0)  # nothing of the user's may hold the process back
 
 
-def _choose_judge(wanted: str) -> str:
+def choose_judge(wanted: str) -> str:
     try:
         import torch
     except ImportError:
@@ -92,9 +97,9 @@ def _run(session: Session) -> None:
         raise Refused("torch is not installed for this Python", [sys.executable], help)
     if session.judge == "no cuda":
         raise Refused("there is no CUDA device", help="leave `--judge` out to run in Triton's interpreter")
-    session.say("judge", judge=session.judge, device=_device_words(session.judge))
+    session.say("judge", judge=session.judge, device=device_words(session.judge))
     with contextlib.ExitStack() as stack:
-        _prepare(session, stack)
+        prepare(session, stack)
         session.original = _load(session, session.request["original"])
         session.fused = _load(session, session.request["fused"])
         if session.judge == "interpreter":
@@ -105,7 +110,7 @@ def _run(session: Session) -> None:
             _run_call(session, call)
 
 
-def _device_words(judge: str) -> str:
+def device_words(judge: str) -> str:
     import torch
     import triton
 
@@ -115,7 +120,7 @@ def _device_words(judge: str) -> str:
     return f"in Triton's interpreter ({versions}, CPU)"
 
 
-def _prepare(session: Session, stack: contextlib.ExitStack) -> None:
+def prepare(session: Session, stack: contextlib.ExitStack) -> None:
     import torch
 
     from kernel_rewrite.verify.host import cpu_for_cuda, no_benchmarks
@@ -153,8 +158,11 @@ def _run_call(session: Session, call: str) -> None:
     except (SyntaxError, ValueError) as error:
         raise Refused(f"`{call}` is not an expression: {error}") from None
     count, seed = int(session.request["trials"]), int(session.request["seed"])
+    session.tiles = set()
     for number, inputs in enumerate(trial_inputs(count, seed)):
-        sized = resized(call, inputs.resize)
+        session.say("progress", done=session.tried, of=count * len(session.request["calls"]), inputs=inputs.name)
+        session.tried += 1
+        sized = sized_call(call, inputs, session.tiles) if applicable(call, inputs) else None
         if sized is None or [sized.strip(), inputs.name] in session.request["done"]:
             continue
         if session.late and number:
@@ -163,16 +171,18 @@ def _run_call(session: Session, call: str) -> None:
         ran = _run_configurations(session, sized, inputs, seed + number, required=number == 0)
         other = inputs.otherwise
         if not ran and other is not None:
-            _run_configurations(session, resized(call, other.resize) or call, other, seed + number, required=False)
+            again = sized_call(call, other, session.tiles) or call
+            _run_configurations(session, again, other, seed + number, required=False)
 
 
 def _run_configurations(session: Session, call: str, inputs: Inputs, seed: int, *, required: bool) -> bool:
-    """Whether the call could be compared, with every configuration of the autotuner up to MOST_CONFIGURATIONS."""
+    """Whether the call could be compared: with every configuration of the autotuner when `required`, else with up to
+    MOST_CONFIGURATIONS."""
     from kernel_rewrite.verify.host import Configurations, fixed_configuration
 
     choice = Configurations()
     skipped = []
-    while choice.index < min(choice.most, MOST_CONFIGURATIONS):
+    while choice.index < (choice.most if required else min(choice.most, MOST_CONFIGURATIONS)):
         choice.taken.clear()
         with fixed_configuration(choice):
             trial = _run_trial(session, call, inputs, seed, choice)
@@ -183,8 +193,8 @@ def _run_configurations(session: Session, call: str, inputs: Inputs, seed: int, 
     session.notes += choice.notes
     if required and all(skipped):
         raise Refused(f"`{call.strip()}` {skipped[0]}", session.trace)
-    if choice.most > MOST_CONFIGURATIONS:
-        session.notes.append(f"{MOST_CONFIGURATIONS} of {choice.most} autotune configurations ran")
+    if required and choice.index < choice.most:
+        session.notes.append(f"{choice.index} of {choice.most} autotune configurations ran before the time limit")
     return not all(skipped)
 
 
@@ -212,17 +222,20 @@ class Evaluation:
     error: str = ""
     trace: list[str] = field(default_factory=list)
     cannot: bool = False
+    outside: Outside | None = None
 
 
 def _evaluate(
     session: Session, module: Any, path: str, call: str, inputs: Inputs, seed: int, *, with_op: bool
 ) -> Evaluation:
+    from kernel_rewrite.verify.guards import SEEN
     from kernel_rewrite.verify.launches import CannotFollow, Recorder, followed
 
     epilogues = session.request["epilogues"]
     ops = {output: _op(session, text) for output, text in epilogues} if with_op else {}
-    recorder = Recorder([output for output, _ in epilogues], ops)
+    recorder = Recorder([output for output, _ in epilogues], ops, repeats=session.judge == "cuda")
     result = Evaluation()
+    SEEN.reads = SEEN.writes = 0
     try:
         with followed(session.request["kernel"], path, recorder):
             result.value = evaluate(call, module, session.device, inputs, seed)
@@ -235,6 +248,10 @@ def _evaluate(
     except Exception as error:
         result.error, result.trace = words(error), _where(error, path)
     session.notes += recorder.notes
+    session.tiles |= recorder.constants
+    recorder.outside.reads += SEEN.reads
+    recorder.outside.writes += SEEN.writes
+    result.outside = recorder.outside
     result.launches = recorder.captures
     return result
 
@@ -297,12 +314,29 @@ def _judged(
         return {**base, "failure": f"the fused file launches the kernel {counts}"}
     outputs = _outputs(session, expected, got)
     trial = {**base, "outputs": outputs}
+    strayed = _strayed(session, expected, got)
+    if strayed:
+        return {**trial, "failure": strayed}
     if not all(_is_identical(output) for output in outputs):
         return trial
     trial["returned_compared"] = True
     if not _same_values(expected.value, got.value):
         trial["failure"] = "what the call returns differs, though the kernel's outputs do not"
     return trial
+
+
+def _strayed(session: Session, expected: Evaluation, got: Evaluation) -> str:
+    """How the fused kernel leaves its tensors where the original does not; "" when it does not."""
+    assert expected.outside is not None and got.outside is not None
+    for verb, ours, theirs in (
+        ("writes", expected.outside.writes, got.outside.writes),
+        ("reads", expected.outside.reads, got.outside.reads),
+    ):
+        if theirs and not ours:
+            return f"the fused kernel {verb} outside of its tensors, the original does not"
+        if ours:
+            session.notes.append(f"the original kernel {verb} outside of its tensors")
+    return ""
 
 
 def _is_identical(output: dict[str, Any]) -> bool:
@@ -325,7 +359,7 @@ def _outputs(session: Session, expected: Evaluation, got: Evaluation) -> list[di
 
 def _compared(session: Session, ours: Any, theirs: Any, number: int, op: str) -> dict[str, Any]:
     from kernel_rewrite.pointwise.language import parse_epilogue
-    from kernel_rewrite.verify.compare import explained, largest, same_elements
+    from kernel_rewrite.verify.compare import explained, largest, nearer, same_elements, units_off
 
     if ours.dtype != theirs.dtype or ours.after.shape != theirs.after.shape:
         raise Refused(f"`{ours.output}` is {ours.dtype} in the original and {theirs.dtype} in the fused file")
@@ -339,6 +373,7 @@ def _compared(session: Session, ours: Any, theirs: Any, number: int, op: str) ->
         allowed = explained(*at, parse_epilogue(op), session.request["numerics"], session.judge)
         wrong = different[~allowed]
     difference, ulp, relative = largest(wanted[different], got[different])
+    truth = _in_float64(value, op)
     mismatch = None
     if len(wrong):
         first = int(wrong[0])
@@ -363,9 +398,21 @@ def _compared(session: Session, ours: Any, theirs: Any, number: int, op: str) ->
         "max_difference": difference,
         "max_ulp": ulp,
         "max_relative": relative,
+        "pair_error": units_off(wanted, truth),
+        "fused_error": units_off(got, truth),
+        **dict(zip(("fused_nearer", "pair_nearer"), nearer(got, wanted, truth), strict=True)),
         "unwritten_otherwise": otherwise,
         "mismatch": mismatch,
     }
+
+
+def _in_float64(value: Any, op: str) -> Any:
+    """The op in float64 on the values that the original kernel stored, taken as exact; None for other types than floats."""
+    from kernel_rewrite.pointwise.language import parse_epilogue
+
+    if not value.dtype.is_floating_point:
+        return None
+    return parse_epilogue(op).evaluate(value.double())
 
 
 def _missed(capture: Any, op: str) -> int:

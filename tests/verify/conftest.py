@@ -47,6 +47,7 @@ def check(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, forking_runner: Forki
             assert mutate_header[0] in fused, fused
             fused = fused.replace(*mutate_header)
         (tmp_path / "kernels_fused.py").write_text(fused)
+        arguments.setdefault("trials", 6)  # the whole plan has tests of its own
         return verify(tmp_path / "kernels_fused.py", [call], judge="interpreter", **arguments)
 
     return run

@@ -80,7 +80,7 @@ def test_a_crash_of_the_fused_file_is_a_difference_and_the_other_trials_run(
     fused.write_text(
         fused.read_text().replace("    out = torch.empty_like(x)\n", EXIT + "    out = torch.empty_like(x)\n")
     )
-    result = verify(fused, [ADD_CALL], judge="interpreter")
+    result = verify(fused, [ADD_CALL], judge="interpreter", trials=6)
     assert not result.ok
     assert [trial.ok for trial in result.trials] == [True, True, False, True, True, True], render(result)
     assert "signal 6" in result.trials[2].failure

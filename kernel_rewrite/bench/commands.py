@@ -1,0 +1,92 @@
+"""The `bench` command and `fuse --check-resources`: what `cli` hands over to measure."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from kernel_rewrite.bench.measured import SpeedReport, measured
+from kernel_rewrite.bench.plot import MissingPlotting, save_bars
+from kernel_rewrite.bench.static import StaticReport, analysed, compare, warnings
+from kernel_rewrite.diagnostics import Diagnostic, FusionRefused
+from kernel_rewrite.rewrite.header import Header, read_header
+
+if TYPE_CHECKING:
+    from kernel_rewrite.results import Fused
+
+_FIXED = re.compile(r"""--(set|dtype) (["'])(.*?)\2(?= --|\s*$)""")
+
+
+def static_report(
+    fused: str, original: str | None, targets: Sequence[str], constexprs: Sequence[str], dtypes: Sequence[str]
+) -> StaticReport:
+    """Compare the fused file with the file its header names, compiled for `targets`.
+
+    `constexprs` and `dtypes` stand over those that the file was fused with. Raises FusionRefused (KR505, or the reasons why
+    a kernel cannot be lowered).
+    """
+    text, header, source = _files(fused, original)
+    values, types = (*_fixed(header, "set"), *constexprs), (*_fixed(header, "dtype"), *dtypes)
+    sides = [analysed(t, p, header.kernel, values, types) for t, p in ((_read(source), source), (text, fused))]
+    outputs = [output for output, _ in header.epilogues]
+    try:
+        return compare(sides[0], sides[1], outputs, targets)
+    except ValueError as error:
+        raise _cannot(str(error)) from None
+
+
+def speed_report(fused: str, original: str | None, calls: Sequence[str], seconds: float) -> SpeedReport:
+    """Time the calls of the fused file and of the one its header names, on a GPU. Raises FusionRefused (KR505)."""
+    _, header, source = _files(fused, original)
+    if not calls:
+        raise _cannot("no call to time", 'give one: `--call "add(randn(2**27), randn(2**27))"`, or `--static`')
+    return measured(fused, source, header, calls, seconds=seconds)
+
+
+def save_plot(report: SpeedReport, path: str) -> None:
+    """Write the bar chart. Raises FusionRefused (KR505) without matplotlib."""
+    groups = {row.call: {name: time.median for name, time in row.times.items()} for row in report.rows}
+    try:
+        save_bars(Path(path), groups, title=f"{report.kernel} {report.device}", axis="microseconds")
+    except (MissingPlotting, ValueError) as error:
+        raise _cannot(str(error)) from None
+
+
+def _files(fused: str, original: str | None) -> tuple[str, Header, str]:
+    """(text of the fused file, its header, path of the original)."""
+    text = _read(fused)
+    header = read_header(text)
+    if header is None:
+        raise _cannot(f"{fused} does not say what it was fused from", "give the file that `kernel-rewrite fuse` wrote")
+    source = original or str(Path(fused).parent / header.source)
+    _read(source)
+    return text, header, source
+
+
+def resource_warnings(
+    fused: Fused, target: str, constexprs: Sequence[str], dtypes: Sequence[str]
+) -> tuple[Diagnostic, ...]:
+    """KR503 and KR504 for a file that was just fused, compiled for `target`. Raises FusionRefused (KR505)."""
+    sides = [analysed(t, fused.path, fused.kernel, constexprs, dtypes) for t in (_read(fused.path), fused.source)]
+    try:
+        report = compare(sides[0], sides[1], [output for output, _ in fused.epilogues], [target])
+    except ValueError as error:
+        raise _cannot(str(error)) from None
+    return warnings(report, sides[0])
+
+
+def _fixed(header: Header, kind: str) -> tuple[str, ...]:
+    return tuple(text for name, _, text in _FIXED.findall(header.command) if name == kind)
+
+
+def _read(path: str) -> str:
+    try:
+        return Path(path).read_text(encoding="utf-8", errors="replace")
+    except OSError as error:
+        raise _cannot(f"{path} cannot be read: {error.strerror}", "name the original with `--original PATH`") from None
+
+
+def _cannot(message: str, help: str = "") -> FusionRefused:
+    return FusionRefused((Diagnostic("KR505", message, help=help),))
