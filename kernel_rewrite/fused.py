@@ -3,27 +3,22 @@
 from __future__ import annotations
 
 import os
-import re
-import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from kernel_rewrite import __version__
 from kernel_rewrite.analysis import Analysis
+from kernel_rewrite.arguments import given
 from kernel_rewrite.checks import ASSUMPTIONS, assumptions
 from kernel_rewrite.model import Assumption, Span, WriteOnlyProof
 from kernel_rewrite.request import OutputRequest, element_type_of
 from kernel_rewrite.results import Fused
 from kernel_rewrite.rewrite.edits import unified_diff
-from kernel_rewrite.rewrite.header import digest, with_header
+from kernel_rewrite.rewrite.header import Header, digest, with_header
+from kernel_rewrite.source.fingerprint import fingerprint
 
 EAGER, FUSED = "eager", "fused"
 NUMERICS = (EAGER, FUSED)
-
-
-def quoted(text: str) -> str:
-    """`text` as one word of a shell command."""
-    return shlex.quote(text) if re.search(r"""["\\$`!]""", text) else f'"{text}"'
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,32 +31,15 @@ class Options:
     dtypes: tuple[str, ...] = ()
     assumed: frozenset[str] = frozenset()
 
-    @property
-    def command_line(self) -> list[str]:
-        """The options as `kernel-rewrite fuse` takes them."""
-        numerics = [f"--numerics {self.numerics}"] if self.numerics != EAGER else []
-        fixed = [*(f"--set {quoted(t)}" for t in self.constexprs), *(f"--dtype {quoted(t)}" for t in self.dtypes)]
-        return [*numerics, *fixed, *(f"--assume {name}" for name in sorted(self.assumed))]
-
 
 def fused_file(analysis: Analysis, requests: Sequence[OutputRequest], options: Options, text: str) -> Fused:
     """The confirmed `text` with its header, diff and proofs."""
     file, kernel = analysis.kernel.file, analysis.kernel.name
     proofs = tuple(proof_of(analysis, request) for request in requests)
-    name = os.path.basename(file.path)
-    epilogues = [f"--epilogue {quoted(f'{request.output}={request.text}')}" for request in requests]
     taken = _taken_together(proofs)
-    headed = with_header(
-        text,
-        version=__version__,
-        source=f"{name}::{kernel}",
-        source_digest=digest(file.text),
-        command=" ".join(["kernel-rewrite fuse", name, "--kernel", kernel, *epilogues, *options.command_line]),
-        proved=[statement(proof) for proof in proofs],
-        assumptions=taken,
-    )
+    header = header_of(analysis, requests, options, proofs, taken)
     return Fused(
-        source=headed,
+        source=with_header(text, header),
         diff=unified_diff(file, text),
         kernel=kernel,
         name="_".join(request.pointwise.name for request in requests),
@@ -71,6 +49,39 @@ def fused_file(analysis: Analysis, requests: Sequence[OutputRequest], options: O
         assumptions=taken,
         path=file.path,
         encoding=file.encoding,
+    )
+
+
+def header_of(
+    analysis: Analysis,
+    requests: Sequence[OutputRequest],
+    options: Options,
+    proofs: Sequence[WriteOnlyProof],
+    taken: tuple[Assumption, ...],
+) -> Header:
+    """The header of a fused file that lies beside its source."""
+    file, project, kernel = analysis.kernel.file, analysis.project, analysis.kernel.name
+    known = {other.location: other for other in project.files() if other.location}
+    closure = fingerprint(file, kernel, project, known)
+    folder = os.path.dirname(file.location)
+    arguments = {
+        "kernel": kernel,
+        "epilogues": [f"{request.output}={request.text}" for request in requests],
+        "numerics": options.numerics,
+        "constexprs": options.constexprs,
+        "dtypes": options.dtypes,
+        "assume": sorted(options.assumed),
+    }
+    return Header(
+        __version__,
+        source=os.path.basename(file.path),
+        source_digest=digest(file.text),
+        kernel=kernel,
+        given=given(arguments),
+        proved=tuple(statement(proof) for proof in proofs),
+        assumed=taken,
+        reads=tuple((os.path.relpath(other, folder), digest(known[other].text)) for other in closure.files),
+        closure=closure.digest,
     )
 
 

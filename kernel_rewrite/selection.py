@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import difflib
 import os
-import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 from kernel_rewrite.analysis import Analysis
+from kernel_rewrite.arguments import name_and_text
 from kernel_rewrite.checks import ASSUMPTIONS, run_checks
 from kernel_rewrite.diagnostics import Diagnostic, FusionRefused, Label
 from kernel_rewrite.model import MemoryEffect
@@ -18,8 +18,6 @@ from kernel_rewrite.request import OutputRequest
 from kernel_rewrite.source.closure import KernelDefinition, kernels
 from kernel_rewrite.source.files import Project, SourceFile, source_from_text
 
-_OUTPUT_AND_OP = re.compile(r"\s*([A-Za-z_]\w*(?:\[\d+\])?)\s*=(?!=)(.*)", re.DOTALL)
-
 
 def requested_epilogues(epilogues: str | Mapping[str, str] | Iterable[str]) -> tuple[tuple[str | None, str], ...]:
     """(output or None, text of the epilogue) of each request. Raises FusionRefused (KR107, KR108)."""
@@ -27,9 +25,7 @@ def requested_epilogues(epilogues: str | Mapping[str, str] | Iterable[str]) -> t
     if isinstance(epilogues, Mapping):
         pairs += epilogues.items()
     else:
-        for text in [epilogues] if isinstance(epilogues, str) else epilogues:
-            named = _OUTPUT_AND_OP.fullmatch(text)
-            pairs.append((named[1], named[2].strip()) if named else (None, text.strip()))
+        pairs += map(name_and_text, [epilogues] if isinstance(epilogues, str) else epilogues)
     for _, text in pairs:
         parse_epilogue(text)
     return tuple(pairs)

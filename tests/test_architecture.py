@@ -19,6 +19,7 @@ NOUNS = {"model", "diagnostics"}
 MAY_IMPORT: dict[str, set[str]] = {
     "model": set(),
     "diagnostics": {"model"},
+    "arguments": set(),
     "source": NOUNS,
     "ttir": NOUNS,
     "pointwise": NOUNS,
@@ -27,9 +28,9 @@ MAY_IMPORT: dict[str, set[str]] = {
     "analysis": NOUNS | {"source", "ttir"},
     "probes": NOUNS | {"source", "ttir", "analysis"},
     "checks": NOUNS | {"source", "pointwise", "request", "analysis", "probes"},
-    "rewrite": NOUNS | {"", "source", "ttir", "pointwise", "request", "analysis", "probes"},
-    "selection": NOUNS | {"source", "pointwise", "request", "analysis", "checks"},
-    "fused": NOUNS | {"", "source", "request", "results", "analysis", "checks", "rewrite"},
+    "rewrite": NOUNS | {"", "arguments", "source", "ttir", "pointwise", "request", "analysis", "probes"},
+    "selection": NOUNS | {"arguments", "source", "pointwise", "request", "analysis", "checks"},
+    "fused": NOUNS | {"", "arguments", "source", "request", "results", "analysis", "checks", "rewrite"},
     "fuse": NOUNS
     | {"source", "ttir", "request", "results", "analysis", "probes", "rewrite", "checks", "selection", "fused"},
     "inspection": NOUNS | {"source", "ttir", "request", "results", "analysis", "checks", "selection"},

@@ -167,12 +167,14 @@ class Project:
     def module(self, name: str, importer: SourceFile, level: int = 0) -> SourceFile | None:
         """The file of module `name` as `importer` would import it (`level` dots in front), None when it is not part of
         the project. Raises `FusionRefused` when there is such a file but it cannot be read."""
-        if not importer.location:
-            return None
-        found = self._locate(name, importer.location, level)
+        found = self.place_of(name, importer, level)
         if found is None:
             return None
         return self.read(os.path.relpath(found) if self._relative else found)
+
+    def place_of(self, name: str, importer: SourceFile, level: int = 0) -> str | None:
+        """Where the file is that `module` would read; None when there is none."""
+        return self._locate(name, importer.location, level) if importer.location else None
 
     def _locate(self, name: str, importer: str, level: int) -> str | None:
         folder = os.path.dirname(importer)
