@@ -66,7 +66,7 @@ def fuse_outputs(
     rewrite = epilogue_edits(plans, analysis, options.numerics)
     text = apply_edits(analysis.kernel.file, rewrite.edits)
     confirm(text, rewrite, analysis, requests, options.numerics)
-    return fused_file(analysis, requests, options, text)
+    return fused_file(analysis, requests, options, rewrite.edits, text)
 
 
 def plan_output(analysis: Analysis, request: OutputRequest) -> StorePlan:

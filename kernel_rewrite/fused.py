@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from kernel_rewrite import __version__
 from kernel_rewrite.analysis import Analysis
 from kernel_rewrite.arguments import given
 from kernel_rewrite.checks import ASSUMPTIONS, assumptions
-from kernel_rewrite.model import Assumption, Span, WriteOnlyProof
+from kernel_rewrite.diagnostics import Diagnostic
+from kernel_rewrite.model import Assumption, Edit, Span, WriteOnlyProof
 from kernel_rewrite.request import OutputRequest, element_type_of
-from kernel_rewrite.results import Fused
-from kernel_rewrite.rewrite.edits import unified_diff
+from kernel_rewrite.results import Fused, TextEdit
+from kernel_rewrite.rewrite.edits import in_order, unified_diff
 from kernel_rewrite.rewrite.header import Header, digest, with_header
+from kernel_rewrite.source.files import SourceFile
 from kernel_rewrite.source.fingerprint import fingerprint
 
 EAGER, FUSED = "eager", "fused"
@@ -32,8 +34,15 @@ class Options:
     assumed: frozenset[str] = frozenset()
 
 
-def fused_file(analysis: Analysis, requests: Sequence[OutputRequest], options: Options, text: str) -> Fused:
-    """The confirmed `text` with its header, diff and proofs."""
+def fused_file(
+    analysis: Analysis,
+    requests: Sequence[OutputRequest],
+    options: Options,
+    edits: Iterable[Edit],
+    text: str,
+    warnings: tuple[Diagnostic, ...] = (),
+) -> Fused:
+    """The confirmed `text`, which `edits` have made, with its header, diff and proofs."""
     file, kernel = analysis.kernel.file, analysis.kernel.name
     proofs = tuple(proof_of(analysis, request) for request in requests)
     taken = _taken_together(proofs)
@@ -49,7 +58,15 @@ def fused_file(analysis: Analysis, requests: Sequence[OutputRequest], options: O
         assumptions=taken,
         path=file.path,
         encoding=file.encoding,
+        edits=tuple(_text_edit(file, edit) for edit in in_order(edits)),
+        warnings=warnings,
     )
+
+
+def _text_edit(file: SourceFile, edit: Edit) -> TextEdit:
+    span = edit.span
+    start, end = file.offset(span.line, span.column), file.offset(span.end_line, span.end_column)
+    return TextEdit(start, end, span, edit.replacement, edit.why)
 
 
 def header_of(

@@ -35,9 +35,10 @@ MAY_IMPORT: dict[str, set[str]] = {
     | {"source", "ttir", "request", "results", "analysis", "probes", "rewrite", "checks", "selection", "fused"},
     "inspection": NOUNS | {"source", "ttir", "request", "results", "analysis", "checks", "selection"},
     "verify": NOUNS | {"", "pointwise", "rewrite"},
-    "project": NOUNS | {"", "results", "rewrite"},
+    "project": NOUNS | {"", "arguments", "results", "rewrite", "source", "ttir", "cache", "fuse"},
     "cache": NOUNS | {"", "source", "results"},
-    "cli": NOUNS | {"", "ttir", "pointwise", "results", "cache", "fuse", "inspection", "verify", "project"},
+    "cli": NOUNS
+    | {"", "arguments", "source", "ttir", "pointwise", "results", "cache", "fuse", "inspection", "verify", "project"},
     "__main__": {"cli"},
     "": set(),
 }

@@ -79,13 +79,20 @@ def read_file(path: str | os.PathLike[str]) -> SourceFile:
     try:
         with open(shown, "rb") as stream:
             data = stream.read()
+    except (OSError, ValueError) as error:  # ValueError: a null byte in the path
+        raise _unreadable(shown, (getattr(error, "strerror", None) or str(error)).lower()) from None
+    return source_from_bytes(data, shown)
+
+
+def source_from_bytes(data: bytes, shown: str) -> SourceFile:
+    """`data` as the file at the path `shown`; refuses with KR113 when it cannot be decoded, KR101 when it is not valid
+    Python."""
+    try:
         encoding, _ = tokenize.detect_encoding(io.BytesIO(data).readline)
         text = data.decode(encoding)
-    except OSError as error:
-        raise _unreadable(shown, (error.strerror or str(error)).lower()) from None
     except UnicodeDecodeError as error:
         raise _unreadable(shown, f"byte {error.start} is not valid {error.encoding}") from None
-    except (SyntaxError, LookupError) as error:
+    except (SyntaxError, LookupError, UnicodeError) as error:
         raise _unreadable(shown, str(error)) from None
     return source_from_text(text, shown, encoding=encoding, location=os.path.abspath(shown))
 
@@ -122,6 +129,11 @@ class Project:
         """Takes `file` as it is, in place of what its path holds on disk."""
         self._files[file.location or file.path] = (None, file)
         return file
+
+    def add_bytes(self, data: bytes, path: str) -> SourceFile:
+        """Takes `data` in place of what the file at `path` holds on disk; refuses as `source_from_bytes` does."""
+        self._relative = self._relative and not os.path.isabs(path)
+        return self.add(source_from_bytes(data, path))
 
     def read(self, path: str | os.PathLike[str]) -> SourceFile:
         """The file at `path`, shown by that name; refuses as `read_file` does."""
