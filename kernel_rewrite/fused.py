@@ -96,7 +96,7 @@ def header_of(
         kernel=kernel,
         given=given(arguments),
         proved=tuple(statement(proof) for proof in proofs),
-        assumed=taken,
+        assumed=tuple((assumption.name, assumption.statement) for assumption in taken),
         reads=tuple((os.path.relpath(other, folder), digest(known[other].text)) for other in closure.files),
         closure=closure.digest,
     )

@@ -7,7 +7,6 @@ from dataclasses import replace
 import pytest
 
 from kernel_rewrite.arguments import command, given, parse_command
-from kernel_rewrite.model import Assumption
 from kernel_rewrite.rewrite.header import (
     Header,
     decoded,
@@ -35,7 +34,7 @@ HEADER = Header(
     ),
     output="new file.py",
     proved=("a long statement " * 9 + "to its end", "a short one"),
-    assumed=(Assumption("no-alias", "nothing overlaps " * 9 + "it"), Assumption("fully-written", "all")),
+    assumed=(("no-alias", "nothing overlaps " * 9 + "it"), ("fully-written", "all")),
     reads=(("../helpers (1).py", "89abcdef"), ("b.py", "01234567")),
     closure="fedcba9876543210",
 )
