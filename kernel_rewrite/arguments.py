@@ -56,6 +56,9 @@ Given = tuple[tuple[str, str], ...]
 _NAME_AND_TEXT = re.compile(r"\s*([A-Za-z_]\w*(?:\[\d+\])?)\s*=(?!=)(.*)", re.DOTALL)
 _PROGRAM = "kernel-rewrite fuse"
 
+_WORDS = re.compile(r'''[^\s"'\\$`!]+|"[^"'\\$`!]*"''')
+_EASY = re.compile(rf"(?: (?:{_WORDS.pattern}))+")  # which `shlex` would read alike, a hundred times slower
+
 
 def name_and_text(text: str) -> tuple[str | None, str]:
     """`c_ptr=relu` as ("c_ptr", "relu"), `relu` as (None, "relu")."""
@@ -113,8 +116,9 @@ def parse_command(text: str) -> tuple[str, Given, str] | None:
     """(source, what is given, output or "") of a command that `command` made; None for any other text."""
     if not text.startswith(f"{_PROGRAM} "):
         return None
+    words = text.removeprefix(_PROGRAM)
     try:
-        source, *rest = shlex.split(text.removeprefix(_PROGRAM))
+        source, *rest = [w.strip('"') for w in _WORDS.findall(words)] if _EASY.fullmatch(words) else shlex.split(words)
     except ValueError:
         return None
     pairs = list(zip(rest[::2], rest[1::2], strict=False))

@@ -9,7 +9,6 @@ import difflib
 import os
 import re
 import sys
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -31,13 +30,12 @@ _HEAD = re.compile(r"""^\s*\[\[\s*tool\s*\.\s*["']?kernel-rewrite["']?\s*\.\s*fu
 @dataclass(frozen=True, slots=True)
 class Entry:
     """One fusion: from `source`, to `output` (paths as shown to the user), with the arguments `given`. `calls` are the
-    launcher calls that `verify` runs. `line` is where pyproject.toml lists it, 0 for one that is not listed."""
+    launcher calls that `verify` runs."""
 
     source: str
     output: str
     given: Given
     calls: tuple[str, ...] = ()
-    line: int = 0
 
     @property
     def arguments(self) -> dict[str, str | tuple[str, ...]]:
@@ -84,7 +82,9 @@ def read_configuration(path: str) -> Configuration:
         raise _wrong(_Place(path, ""), f"{path} cannot be read: {(error.strerror or str(error)).lower()}") from None
     except (UnicodeDecodeError, tomllib.TOMLDecodeError, RecursionError) as error:
         line = re.search(r"line (\d+)", str(error))
-        raise _wrong(_Place(path, "", int(line[1]) if line else 1), f"{path} is not valid TOML: {error}") from None
+        raise _wrong(
+            _Place(path, "", known_line=int(line[1]) if line else 1), f"{path} is not valid TOML: {error}"
+        ) from None
     place = _Place(path, text)
     tool = table.get("tool", {}).get("kernel-rewrite", {}) if isinstance(table.get("tool", {}), dict) else {}
     if not isinstance(tool, dict):
@@ -115,7 +115,7 @@ def _entry(place: _Place, fusion: dict[str, Any], root: str) -> Entry:
     source, output = (_shown(os.path.join(root, path)) for path in (paths["source"], paths["output"]))
     if os.path.realpath(source) == os.path.realpath(output):
         raise _wrong(place.at_key("output"), "a fusion does not write its own source")
-    return Entry(source, output, given(values), tuple(_texts(place.at_key("calls"), "calls", fusion)), place.line)
+    return Entry(source, output, given(values), tuple(_texts(place.at_key("calls"), "calls", fusion)))
 
 
 def _value(place: _Place, argument: Argument, value: object) -> str | list[str]:
@@ -164,7 +164,7 @@ def _each_output_once(place: _Place, entries: list[Entry]) -> None:
         first = seen.setdefault(os.path.realpath(entry.output), index)
         if first != index:
             at = place.of_entry(index).at_key("output")
-            raise _wrong(at, f"two fusions write {entry.output}; the other is in line {entries[first].line}")
+            raise _wrong(at, f"two fusions write {entry.output}; the other is in line {place.of_entry(first).line}")
 
 
 def _shown(path: str) -> str:
@@ -178,41 +178,48 @@ def _shown(path: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class _Place:
-    """A line of the file, and the lines among which a key is looked for: those of one entry, or all."""
+    """Something in the file: an entry, a key of it, or a key of the table itself. Its line is looked for only when there
+    is something to say about it."""
 
     path: str
     text: str
-    line: int = 1
-    first: int = 1
-    last: int = 1 << 30
+    entry: int | None = None
+    key: str = ""
+    known_line: int = 0
 
     def of_entry(self, index: int) -> _Place:
-        """The lines of the entry with this index."""
-        heads = [number for number, line in self._lines() if _HEAD.match(line)]
-        if index >= len(heads):  # fusion = [{...}, ...]
-            return self.at_key("fusion")
-        last = heads[index + 1] - 1 if index + 1 < len(heads) else 1 << 30
-        return _Place(self.path, self.text, heads[index], heads[index], last)
+        return _Place(self.path, self.text, index)
 
     def at_key(self, key: str) -> _Place:
-        """The line in which `key` is set, as far as a look at each line can tell."""
+        return _Place(self.path, self.text, self.entry, key)
+
+    @property
+    def line(self) -> int:
+        """As far as a look at each line can tell."""
+        if self.known_line:
+            return self.known_line
+        lines = self.text.split("\n")
+        heads = [number for number, line in enumerate(lines, 1) if _HEAD.match(line)]
+        first, last, key = 1, len(lines), self.key
+        if self.entry is not None and self.entry < len(heads):
+            first, last = [*heads, len(lines) + 1][self.entry : self.entry + 2]
+            last -= 1
+        elif self.entry is not None:  # fusion = [{...}, ...]
+            key = key or "fusion"
         name = re.escape(key)
         setting = re.compile(
             rf"""^\s*["']?{name}["']?\s*[=.]|^\s*\[+[^\]]*\b{name}["']?\s*\]|[{{,]\s*["']?{name}["']?\s*="""
         )
-        found = (number for number, line in self._lines() if self.first <= number <= self.last and setting.search(line))
-        return _Place(self.path, self.text, next(found, self.line), self.first, self.last)
-
-    def _lines(self) -> Iterator[tuple[int, str]]:
-        return enumerate(self.text.split("\n"), 1)
+        places = (number for number in range(first, last + 1) if key and setting.search(lines[number - 1]))
+        return next(places, first)
 
 
 def _wrong(place: _Place, message: str, help: str = "") -> FusionRefused:
     from kernel_rewrite.diagnostics import Diagnostic, FusionRefused, Label
     from kernel_rewrite.model import Span
 
-    lines = place.text.split("\n")
-    line = lines[place.line - 1].rstrip() if place.line <= len(lines) else ""
+    lines, number = place.text.split("\n"), place.line
+    line = lines[number - 1].rstrip() if number <= len(lines) else ""
     start = len(line) - len(line.lstrip())
-    span = Span(place.path, place.line, start, place.line, max(len(line.encode()), start + 1))
+    span = Span(place.path, number, start, number, max(len(line.encode()), start + 1))
     return FusionRefused((Diagnostic("KR603", message, (Label(span),), help=help),))
