@@ -24,6 +24,7 @@ from kernel_rewrite.selection import (
 from kernel_rewrite.source.files import Project
 from kernel_rewrite.source.signatures import parse_overrides
 from kernel_rewrite.ttir.lower import compiler
+from kernel_rewrite.vouched import unused_ignores
 
 
 def fuse(
@@ -66,7 +67,7 @@ def fuse_outputs(
     rewrite = epilogue_edits(plans, analysis, options.numerics)
     text = apply_edits(analysis.kernel.file, rewrite.edits)
     confirm(text, rewrite, analysis, requests, options.numerics)
-    return fused_file(analysis, requests, options, rewrite.edits, text)
+    return fused_file(analysis, requests, options, rewrite.edits, text, unused_ignores(analysis, requests))
 
 
 def plan_output(analysis: Analysis, request: OutputRequest) -> StorePlan:
