@@ -210,14 +210,15 @@ def _read(file: SourceFile) -> _Module:
 def _statement(node: ast.stmt, lines: list[str], members: dict[str, set[str]]) -> _Statement:
     first = min([node.lineno, *(d.lineno for d in getattr(node, "decorator_list", []))])
     reads, attributes, changes, functions = set(), set(), set(), set()
-    whole = {id(inner.value): inner.attr for inner in ast.walk(node) if isinstance(inner, ast.Attribute)}
-    for inner in ast.walk(node):
+    whole: dict[int, str] = {}
+    for inner in ast.walk(node):  # what is around a node comes before it
         match inner:
             case ast.Name(id=name):
                 reads.add(name)
                 members.setdefault(name, set()).add(whole.get(id(inner), ""))
             case ast.Attribute(attr=name):
                 attributes.add(name)
+                whole[id(inner.value)] = name
                 base = inner.value
                 if isinstance(base, ast.Attribute):  # package.module.name: every part may be the one that counts
                     members.setdefault(_root(base), set()).add(name)

@@ -9,6 +9,7 @@ through `fuse`, with the request of its fixture, and through `inspect`.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import io
 import multiprocessing
 import random
@@ -129,10 +130,8 @@ def examine(number: int) -> Outcome:
     kind = chance.choice(list(KINDS))
     data = (seed / "before.py").read_bytes()
     for _ in range(chance.choice((1, 1, 1, 2))):
-        try:
+        with contextlib.suppress(SyntaxError, tokenize.TokenError, UnicodeDecodeError, IndexError):
             data = KINDS[kind](data, chance) or data
-        except (SyntaxError, tokenize.TokenError, UnicodeDecodeError, IndexError):
-            pass
     with tempfile.TemporaryDirectory() as folder:
         for other in seed.glob("*.py"):
             shutil.copy(other, folder)
