@@ -13,6 +13,7 @@ from dataclasses import replace
 from kernel_rewrite.analysis import Analysis
 from kernel_rewrite.checks import FULLY_WRITTEN, NO_ALIAS, run_checks
 from kernel_rewrite.diagnostics import CODES, Diagnostic, Label, Severity
+from kernel_rewrite.model import Span
 from kernel_rewrite.request import OutputRequest
 from kernel_rewrite.source.closure import KernelDefinition, kernels
 from kernel_rewrite.source.comments import IGNORE, Control, controls
@@ -24,19 +25,26 @@ VOUCHABLE: dict[str, str] = {"KR208": NO_ALIAS, "KR209": FULLY_WRITTEN, "KR211":
 def judged(analysis: Analysis, request: OutputRequest) -> tuple[OutputRequest, tuple[Diagnostic, ...]]:
     """The request, with the assumptions that comments make, and every reason not to fuse that is left."""
     problems = run_checks(analysis, request)
+    left, names, used = answered(analysis, problems)
+    if not used:
+        return request, problems
+    return replace(request, assumed=request.assumed | names, ignoring=used), left
+
+
+def answered(
+    analysis: Analysis, problems: tuple[Diagnostic, ...]
+) -> tuple[tuple[Diagnostic, ...], frozenset[str], frozenset[Span]]:
+    """The problems that no comment answers for; the assumptions that the others become; the comments that do it."""
     ignores = [c for c in controls(analysis.kernel.file, analysis.project) if c.directive == IGNORE and not c.wrong]
-    used: set[Control] = set()
-    left, names = [], set()
+    left, names, used = [], set(), set()
     for problem in problems:
         answers = [c for c in ignores if problem.code in c.codes and _is_about(c, problem)]
         if answers and problem.code in VOUCHABLE:
-            used.update(answers)
+            used |= {c.span for c in answers}
             names.add(VOUCHABLE[problem.code])
         else:
             left.append(problem)
-    if not used:
-        return request, problems
-    return replace(request, assumed=request.assumed | names, ignoring=frozenset(c.span for c in used)), tuple(left)
+    return tuple(left), frozenset(names), frozenset(used)
 
 
 def _is_about(control: Control, problem: Diagnostic) -> bool:

@@ -7,6 +7,8 @@ import os
 import re
 import shlex
 import subprocess
+import sys
+import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,7 +25,13 @@ _COMMAND = re.compile(r"^\$ (.*)\n", re.MULTILINE)
 _VERSION = re.compile(r"\b(triton|torch|kernel-rewrite) \d+\.\d+[\w.+]*", re.IGNORECASE)
 
 
-_OTHER_PROGRAMS = ("cat", "sed", "git", "pre-commit", "head", "eval")
+_OTHER_PROGRAMS = ("cat", "cp", "git", "head", "mkdir", "pre-commit", "sed")
+
+_ROOT = Path(__file__).parent.parent
+
+
+# How many bits differ depends on the CPU.
+_BITS = re.compile(r"[\d,]+ (?:of [\d,]+ elements )?not bit-identical \(max difference [^)]*\)")
 
 
 @dataclass(frozen=True)
@@ -80,20 +88,40 @@ def output_of(line: str) -> tuple[int, str]:
     """Exit code of a `kernel-rewrite` command, and what it prints on stdout and stderr, as a terminal shows them."""
     program, *arguments = shlex.split(line)
     if program in _OTHER_PROGRAMS:
-        ran = subprocess.run(
-            ["sh", "-c", line], text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, check=False
-        )
-        return ran.returncode, ran.stdout
+        with tempfile.TemporaryDirectory() as programs:
+            environment = _environment(Path(programs))
+            pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
+            ran = subprocess.run(["sh", "-c", line], text=True, check=False, env=environment, **pipes)
+        return ran.returncode, _as_on_a_terminal(ran.stdout)
     assert program == "kernel-rewrite", line
     result = CliRunner().invoke(cli, arguments, prog_name=program)
     if result.exception is not None and not isinstance(result.exception, SystemExit):
         raise result.exception
-    lines = (text.rstrip() for text in result.output.strip("\n").split("\n"))
-    return result.exit_code, "".join(f"{text}\n" for text in lines) if result.output.strip() else ""
+    return result.exit_code, _as_on_a_terminal(result.output)
+
+
+def _as_on_a_terminal(output: str) -> str:
+    lines = (text.rstrip() for text in output.strip("\n").split("\n"))
+    return "".join(f"{text}\n" for text in lines) if output.strip() else ""
+
+
+def _environment(programs: Path) -> dict[str, str]:
+    """An environment in which `python`, `kernel-rewrite` and `pre-commit` are those under test, and git knows an author."""
+    for name, module in (("python", ""), ("kernel-rewrite", "-m kernel_rewrite"), ("pre-commit", "-m pre_commit")):
+        (programs / name).write_text(f'#!/bin/sh\nexec {sys.executable} {module} "$@"\n')
+        (programs / name).chmod(0o755)
+    author = {f"GIT_{who}_{what}": "a@b.c" for who in ("AUTHOR", "COMMITTER") for what in ("NAME", "EMAIL")}
+    return {
+        **os.environ,
+        **author,
+        "GIT_CONFIG_GLOBAL": os.devnull,
+        "PATH": os.pathsep.join([str(programs), os.environ["PATH"]]),
+        "PYTHONPATH": os.pathsep.join([str(_ROOT), os.environ.get("PYTHONPATH", "")]),
+    }
 
 
 def _without_versions(text: str) -> str:
-    return _VERSION.sub(r"\1", text)
+    return _BITS.sub("not bit-identical", _VERSION.sub(r"\1", text))
 
 
 def check(

@@ -46,7 +46,7 @@ MAY_IMPORT: dict[str, set[str]] = {
         "selection",
         "fused",
     },
-    "inspection": NOUNS | {"source", "ttir", "request", "results", "analysis", "checks", "selection"},
+    "inspection": NOUNS | {"source", "ttir", "request", "results", "analysis", "checks", "vouched", "selection"},
     "verify": NOUNS | {"", "pointwise", "rewrite"},
     "project": NOUNS | {"", "arguments", "results", "rewrite", "source", "ttir", "cache", "fuse"},
     "cache": NOUNS | {"", "source", "results"},

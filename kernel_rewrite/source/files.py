@@ -120,6 +120,7 @@ class Project:
     def __init__(self, files: tuple[SourceFile, ...] = ()) -> None:
         self.memory: dict[Hashable, object] = {}
         self._files: dict[str, tuple[tuple[int, int] | None, SourceFile]] = {}
+        self._tried: set[str] = set()
         self._modules: dict[tuple[str, str], str | None] = {}
         self._relative = not any(os.path.isabs(file.path) for file in files)
         for file in files:
@@ -145,6 +146,7 @@ class Project:
         known = self._files.get(location)
         if known is not None and (known[0] is None or known[0] == stamp):
             return known[1]
+        self._tried.add(location)
         file = read_file(shown)
         self._files[location] = (stamp, file)
         if known is not None:
@@ -155,6 +157,10 @@ class Project:
         """Every file read so far."""
         return tuple(file for _, file in self._files.values())
 
+    def locations(self) -> frozenset[str]:
+        """Where every file is that was read, or could not be: what was found there has decided the answer."""
+        return frozenset({*(file.location for file in self.files() if file.location), *self._tried})
+
     def sources(self) -> dict[str, str]:
         """The text of every file read so far by the name shown to the user, as `diagnostics.render` takes it."""
         return {file.path: file.text for file in self.files()}
@@ -162,11 +168,11 @@ class Project:
     def consulted(self) -> dict[str, bool]:
         """Every place that was looked at to find and read the files so far, and whether a file is there: while neither
         this nor the files' contents change, the project reads as it does now."""
-        places = set(self._files)
+        places = {*self._files, *self._tried}
         for root, name in self._modules:
             base = os.path.join(root, *name.split(".")) if name else root
             places |= {os.path.join(base, "__init__.py"), *([f"{base}.py"] if name else [])}
-        folders = {os.path.dirname(location) for location in self._files}
+        folders = {os.path.dirname(location) for location in {*self._files, *self._tried}}
         while folders:
             places |= {os.path.join(folder, marker) for folder in folders for marker in ("__init__.py", ".git")}
             folders = {os.path.dirname(folder) for folder in folders} - folders
