@@ -54,6 +54,16 @@ CODES: dict[str, str] = {
     "KR212": "one store call writes several buffers",
     "KR213": "the store stands in code that cannot be edited",
     "KR214": "the kernel reads through a pointer that is not an argument",
+    # KR31x: parameters and launchers
+    "KR310": "the kernel's signature cannot grow",
+    "KR311": "the name of an operand is taken",
+    "KR312": "the kernel is launched outside any function",
+    "KR313": "an autograd function launches the kernel",
+    "KR314": "the launcher's signature is fixed",
+    "KR315": "it is not certain what is launched",
+    "KR316": "a function that prunes configurations cannot take the operands",
+    "KR317": "the output's allocation cannot be changed",
+    "KR318": "a caller of the launcher lacks the operands",
     # KR4xx: the meaning of the op
     "KR401": "the op has no meaning for this element type",
     # KR5xx: equivalence

@@ -2,8 +2,9 @@
 
 TTIR shows only what a specialization compiles: decorators, configurations, launchers and branches that were not lowered
 are held here. The two trees are walked side by side; they may part only at the value of a planned store, where the
-user's expression must still stand inside the new one, at the callee of a planned redirection, and where a definition or
-an import under a new name was added. What is added may run no code of its own when the file is imported: its decorators
+user's expression must still stand inside the new one, at the callee of a planned redirection, where a definition or
+an import under a new name was added, and at the planned additions (parameters, arguments, one expression for another),
+where exactly what was planned must stand. What is added may run no code of its own when the file is imported: its decorators
 are ones that the file uses already.
 """
 
@@ -11,10 +12,11 @@ from __future__ import annotations
 
 import ast
 import builtins
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
 
 from kernel_rewrite.model import FunctionRef, InternalError
+from kernel_rewrite.rewrite.additions import Addition
 from kernel_rewrite.rewrite.spelling import bound_names
 from kernel_rewrite.rewrite.stores import StorePlan
 
@@ -31,22 +33,29 @@ class Clone:
 @dataclass(frozen=True, slots=True)
 class _Allowed:
     """Where the trees may part: the identities of stored values and of callees in the original, the names that no
-    addition and no added import may take, and the decorators that an added function may have, as text."""
+    addition and no added import may take, the decorators that an added function may have, as text, and what must be
+    added to which node."""
 
     values: frozenset[int]
     callees: frozenset[int] = frozenset()
     taken: frozenset[str] = frozenset()
     imported: frozenset[str] = frozenset()
     decorators: frozenset[str] = frozenset()
+    additions: Mapping[int, tuple[Addition, ...]] = field(default_factory=dict)
 
 
-def check_unchanged(original: ast.Module, rewritten: ast.Module, plans: Iterable[StorePlan]) -> None:
-    """Raise InternalError (KR902) if `rewritten` differs from `original` outside what `plans` name."""
+def check_unchanged(
+    original: ast.Module, rewritten: ast.Module, plans: Iterable[StorePlan], additions: Iterable[Addition] = ()
+) -> None:
+    """Raise InternalError (KR902) if `rewritten` differs from `original` outside what `plans` name, or lacks one of
+    `additions`."""
     plans = tuple(plans)
     values, callees = _planned_values(plans, in_clones=False), _planned_callees(plans, in_clones=False)
     here = frozenset(bound_names(original.body)) | frozenset(dir(builtins))
     taken = here | {n.name for n in ast.walk(original) if isinstance(n, (ast.FunctionDef, ast.ClassDef))}
-    allowed = _Allowed(frozenset(values), frozenset(callees), taken, here, frozenset(_decorators(original)))
+    allowed = _Allowed(
+        frozenset(values), frozenset(callees), taken, here, frozenset(_decorators(original)), _by_node(additions)
+    )
     difference = _difference(original, rewritten, allowed)
     if difference is not None:
         raise InternalError(f"KR902: {difference} is not what was planned")
@@ -65,6 +74,13 @@ def check_clone(clone: Clone, helper: ast.FunctionDef, rewritten: ast.Module) ->
         difference = _difference(getattr(helper, name), getattr(copies[0], name), allowed)
         if difference is not None:
             raise InternalError(f"KR902: {difference} of `{clone.helper.name}` is not kept in its copy `{clone.name}`")
+
+
+def _by_node(additions: Iterable[Addition]) -> Mapping[int, tuple[Addition, ...]]:
+    found: dict[int, tuple[Addition, ...]] = {}
+    for addition in additions:
+        found[id(addition.node)] = (*found.get(id(addition.node), ()), addition)
+    return found
 
 
 def _planned_values(plans: Iterable[StorePlan], *, in_clones: bool) -> Iterator[int]:
@@ -109,6 +125,12 @@ def _is_addition(node: object, allowed: _Allowed) -> bool:
 def _difference(one: object, other: object, allowed: _Allowed) -> str | None:
     """The first place where the trees part and may not, in words; None when there is none."""
     if isinstance(one, ast.AST):
+        if id(one) in allowed.additions:
+            expected, place = one, _place(one) or "what was added"
+            for addition in allowed.additions[id(one)]:
+                expected = addition.applied(expected)
+            left = {node: planned for node, planned in allowed.additions.items() if node != id(one)}
+            return None if _difference(expected, other, replace(allowed, additions=left)) is None else place
         if id(one) in allowed.callees:
             return None if isinstance(other, (ast.Name, ast.Attribute)) else _place(one)
         if id(one) in allowed.values:

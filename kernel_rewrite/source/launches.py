@@ -70,7 +70,8 @@ class Alias:
 @dataclass(frozen=True, slots=True)
 class Launch:
     """One call that launches the kernel. `arguments` holds the expressions it passes, by parameter; `complete` is False
-    when `*args` or `**kwargs` hide some."""
+    when `*args` or `**kwargs` hide some. `positional` is the number of arguments passed by position, None when unknown.
+    `certain` says that what is launched can be nothing but the kernel."""
 
     span: Span
     launcher: str
@@ -80,6 +81,8 @@ class Launch:
     complete: bool = True
     call: ast.Call | None = field(default=None, hash=False, compare=False)
     body: tuple[ast.stmt, ...] = field(default=(), hash=False, compare=False)
+    positional: int | None = None
+    certain: bool = True
 
     def places(self, parameter: str) -> frozenset[Place]:
         """The memory that the argument of `parameter` may be."""
@@ -140,11 +143,14 @@ def launches(
             if function is kernel:
                 continue
             scope = scope or _Scope(function, body, names)
-            arguments, complete = _bound(call, kernel, scope)
+            arguments, complete, positional = _bound(call, kernel, scope)
             launcher = f"{owner}.{function.name}" if function and owner else function.name if function else ""
             facts = {name: scope.fact(node) for name, node in arguments.items()}
             span = Span.of(file, call)
-            found.append(Launch(span, launcher, function, arguments, facts, complete, call, tuple(body)))
+            certain = _names_only(_launched(call), kernel.name, [*module.body, *body])
+            found.append(
+                Launch(span, launcher, function, arguments, facts, complete, call, tuple(body), positional, certain)
+            )
     return tuple(sorted(found, key=lambda launch: launch.span))
 
 
@@ -255,18 +261,54 @@ def _is_alias(node: ast.expr, names: set[str]) -> bool:
     return _names_kernel(node, names)
 
 
-def _bound(call: ast.Call, kernel: ast.FunctionDef, scope: _Scope) -> tuple[dict[str, ast.expr], bool]:
-    """The argument expressions of a launch by parameter, defaults left out, and whether all are known."""
+def _launched(call: ast.Call) -> ast.expr:
+    """`k` of `k[grid](...)` and `k.run(...)`."""
+    assert isinstance(call.func, (ast.Subscript, ast.Attribute))
+    return call.func.value
+
+
+def _names_only(node: ast.expr, kernel: str, body: Iterable[ast.stmt], depth: int = 4) -> bool:
+    """Whether the expression can mean nothing but `kernel`, by the assignments in `body`."""
+    match node:
+        case ast.Call(args=[inner, *_]):
+            return _names_only(inner, kernel, body, depth)
+        case ast.Attribute(attr=name):
+            return name == kernel
+        case ast.Name(id=name):
+            bound = [n for s in body for n in ast.walk(s) if isinstance(n, ast.Name) and n.id == name and _stores(n)]
+            values = [
+                n.value
+                for s in body
+                for n in ast.walk(s)
+                if isinstance(n, ast.Assign) and any(target in bound for target in n.targets)
+            ]
+            if name != kernel and not values:
+                return False
+            return len(values) >= len(bound) and all(
+                (isinstance(v, ast.Call) and name == kernel) or (depth > 0 and _names_only(v, kernel, body, depth - 1))
+                for v in values
+            )
+    return False
+
+
+def _stores(node: ast.Name) -> bool:
+    return isinstance(node.ctx, (ast.Store, ast.Del))
+
+
+def _bound(call: ast.Call, kernel: ast.FunctionDef, scope: _Scope) -> tuple[dict[str, ast.expr], bool, int | None]:
+    """The argument expressions of a launch by parameter, defaults left out; whether all are known; and how many are
+    passed by position, None when that is unknown."""
     parameters = [a.arg for a in (*kernel.args.posonlyargs, *kernel.args.args)]
     known = {*parameters, *(a.arg for a in kernel.args.kwonlyargs)}
     bound: dict[str, ast.expr] = {}
     complete = True
     position = 0
+    positional: int | None = 0
     for argument in call.args:
         if isinstance(argument, ast.Starred):
             elements = scope.sequence(argument.value)
             if elements is None:
-                complete = False
+                complete, positional = False, None
                 break
         else:
             elements = [argument]
@@ -274,6 +316,7 @@ def _bound(call: ast.Call, kernel: ast.FunctionDef, scope: _Scope) -> tuple[dict
             if position < len(parameters):
                 bound[parameters[position]] = element
             position += 1
+    positional = position if positional is not None else None
     for keyword in call.keywords:
         if keyword.arg is None:
             entries = scope.mapping(keyword.value)
@@ -283,7 +326,7 @@ def _bound(call: ast.Call, kernel: ast.FunctionDef, scope: _Scope) -> tuple[dict
             bound.update({name: node for name, node in entries.items() if name in known})
         elif keyword.arg in known:
             bound[keyword.arg] = keyword.value
-    return bound, complete
+    return bound, complete, positional
 
 
 # ------------------------------------------------------------------------------------------------- reading a launcher

@@ -1,0 +1,89 @@
+"""What is added to the user's functions and calls, as the syntax trees that must then stand there.
+
+Whoever plans an edit beside the stores says so with one of these; `unchanged` holds the rewritten file to it.
+"""
+
+from __future__ import annotations
+
+import ast
+import copy
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class AddedParameters:
+    """`parameters` (texts such as "bias: torch.Tensor" or "bias=None") stand in `arguments` before the positional
+    parameter `index`, or before the keyword-only one when `keyword_only`."""
+
+    arguments: ast.arguments
+    index: int
+    parameters: tuple[str, ...]
+    keyword_only: bool = False
+
+    @property
+    def node(self) -> ast.AST:
+        return self.arguments
+
+    def applied(self, node: ast.AST) -> ast.AST:
+        """`node` (the parameters, perhaps with other additions) with these among them."""
+        assert isinstance(node, ast.arguments)
+        new = _arguments(", ".join(self.parameters))
+        result = copy.copy(node)
+        if self.keyword_only:
+            result.kwonlyargs = _spliced(result.kwonlyargs, self.index, new.args)
+            defaults: list[ast.expr | None] = [None] * (len(new.args) - len(new.defaults)) + list(new.defaults)
+            result.kw_defaults = _spliced(result.kw_defaults, self.index, defaults)
+        else:
+            result.args = _spliced(result.args, self.index - len(result.posonlyargs), new.args)
+            result.defaults = [*result.defaults, *new.defaults]
+        return result
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class AddedKeywords:
+    """`keywords` (name, expression) stand in `call` before its keyword `index`."""
+
+    call: ast.Call
+    index: int
+    keywords: tuple[tuple[str, str], ...]
+
+    @property
+    def node(self) -> ast.AST:
+        return self.call
+
+    def applied(self, node: ast.AST) -> ast.AST:
+        """`node` (the call, perhaps with other additions) with these among its arguments."""
+        assert isinstance(node, ast.Call)
+        result = copy.copy(node)
+        new = [ast.keyword(name, _expression(text)) for name, text in self.keywords]
+        result.keywords = _spliced(result.keywords, self.index, new)
+        return result
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Replaced:
+    """The expression `text` stands in place of the expression `node`."""
+
+    node: ast.expr
+    text: str
+
+    def applied(self, node: ast.AST) -> ast.AST:
+        """The expression that must stand there."""
+        return _expression(self.text)
+
+
+Addition = AddedParameters | AddedKeywords | Replaced
+
+
+def _spliced(items: list, index: int, new: list) -> list:  # type: ignore[type-arg]
+    return [*items[:index], *new, *items[index:]]
+
+
+def _expression(text: str) -> ast.expr:
+    return ast.parse(text, mode="eval").body
+
+
+def _arguments(text: str) -> ast.arguments:
+    function = ast.parse(f"def f({text}): pass").body[0]
+    assert isinstance(function, ast.FunctionDef)
+    return function.args

@@ -1,0 +1,208 @@
+"""The allocation of an output, with the element type or the fill that an epilogue gives it."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from kernel_rewrite.diagnostics import Diagnostic, Label
+from kernel_rewrite.model import Edit, Span
+from kernel_rewrite.rewrite.additions import AddedKeywords, Addition, Replaced
+from kernel_rewrite.rewrite.brackets import call_bracket, inserted
+from kernel_rewrite.rewrite.parameters import LaunchedKernel
+from kernel_rewrite.source.callers import Callers, HostDefinition, last_name
+from kernel_rewrite.source.launches import EMPTY, FILLED, FULL, Launch
+
+_VIEWS = frozenset(("view", "reshape", "flatten", "t", "transpose", "permute", "squeeze", "unsqueeze", "T", "mT"))
+_FACTS = frozenset(("shape", "stride", "size", "numel", "dim", "ndim", "device", "is_contiguous", "is_cuda", "layout"))
+"""What may be asked of a buffer whatever its element type."""
+
+_FILL_NAMES = {"zeros": "full", "ones": "full", "zeros_like": "full_like", "ones_like": "full_like",
+               "new_zeros": "new_full", "new_ones": "new_full"}  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class ChangedBuffer:
+    """An output (a parameter of the kernel) that the epilogue needs allocated otherwise: with the element type `dtype`
+    (torch's name of it, "float16"; "" leaves it), or filled with `fill` where it is filled now (None leaves it)."""
+
+    output: str
+    dtype: str = ""
+    fill: float | int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class AllocationPlan:
+    """The edits of the allocations, what they add, what changes for callers, and what cannot be changed (KR317)."""
+
+    edits: tuple[Edit, ...] = ()
+    contract: tuple[str, ...] = ()
+    diagnostics: tuple[Diagnostic, ...] = ()
+    additions: tuple[Addition, ...] = ()
+
+
+def allocation_edits(kernel: LaunchedKernel, buffers: Sequence[ChangedBuffer]) -> AllocationPlan:
+    """The plan that allocates each of `buffers` anew in every launcher of the file.
+
+    KR317 where a launcher does not allocate the output itself, uses it for something else too, asks for its element type,
+    or fills it in a way that cannot be changed.
+    """
+    edits: dict[Edit, None] = {}
+    additions: list[Addition] = []
+    contract: list[str] = []
+    diagnostics: list[Diagnostic] = []
+    changed: set[tuple[int, str]] = set()
+    for buffer in buffers:
+        for launch in kernel.launches:
+            found = _allocation(kernel, launch, buffer.output)
+            if isinstance(found, Diagnostic):
+                diagnostics.append(found)
+            elif (id(found), buffer.output) not in changed:
+                changed.add((id(found), buffer.output))
+                change = _changed(kernel, found, buffer, launch)
+                edits |= dict.fromkeys(change.edits)
+                additions += change.additions
+                contract += change.contract
+                diagnostics += change.diagnostics
+    return AllocationPlan(tuple(edits), tuple(contract), tuple(diagnostics), tuple(additions))
+
+
+# ------------------------------------------------------------------------------------------------------------- finding
+
+
+def _allocation(kernel: LaunchedKernel, launch: Launch, output: str) -> ast.Call | Diagnostic:
+    """The call that allocates what `launch` passes for `output`, if nothing else depends on its element type."""
+    argument = launch.arguments.get(output)
+    if argument is None:
+        return _refused(launch.span, output, "this launch does not show what it passes for it")
+    while isinstance(argument, (ast.Attribute, ast.Call)) and _is_view(argument):
+        argument = argument.func.value if isinstance(argument, ast.Call) else argument.value  # type: ignore[attr-defined]
+    path = kernel.file.path
+    if isinstance(argument, ast.Call) and _allocates(argument):
+        return argument
+    if not isinstance(argument, ast.Name):
+        return _refused(Span.of(path, argument), output, "it is not allocated in the launcher")
+    if launch.function is None:
+        return _refused(launch.span, output, "it is launched outside any function")
+    return _named_allocation(kernel, launch, launch.function, argument.id, output)
+
+
+def _named_allocation(
+    kernel: LaunchedKernel, launch: Launch, function: HostDefinition, name: str, output: str
+) -> ast.Call | Diagnostic:
+    path = kernel.file.path
+    if name in {node.arg for node in ast.walk(function.args) if isinstance(node, ast.arg)}:
+        return _refused(launch.span, output, f"the caller may give `{name}`")
+    uses = [node for node in ast.walk(function) if isinstance(node, ast.Name) and node.id == name]
+    stores = [node for node in uses if not isinstance(node.ctx, ast.Load)]
+    callers = Callers(kernel.file.tree)
+    made = callers.parents.get(stores[0]) if len(stores) == 1 else None
+    if not (isinstance(made, ast.Assign) and made.targets == stores):
+        where = Span.of(path, stores[-1]) if stores else launch.span
+        return _refused(where, output, f"`{name}` is not bound by one plain assignment of the launcher")
+    if not (isinstance(made.value, ast.Call) and _allocates(made.value)):
+        return _refused(Span.of(path, made.value), output, "this is not an allocation")
+    for use in uses:
+        if use in stores or _bears_any_type(use, kernel, callers, output):
+            continue
+        return _refused(Span.of(path, use), output, f"`{name}` is used here too, with the element type it has now")
+    return made.value
+
+
+def _bears_any_type(use: ast.Name, kernel: LaunchedKernel, callers: Callers, output: str) -> bool:
+    """Whether a use of the buffer means the same whatever its element type is: a launch of the kernel that passes it as
+    the output, a question about its shape, or what the launcher returns."""
+    current: ast.AST = use
+    parent = callers.parents[current]
+    if isinstance(parent, ast.Attribute) and parent.attr in _FACTS:
+        return True
+    while isinstance(parent, ast.expr) and (_is_view(parent) or isinstance(parent, (ast.Attribute, ast.Tuple))):
+        if isinstance(parent, ast.Attribute) and parent.attr not in _VIEWS:
+            return False
+        current, parent = parent, callers.parents[parent]
+    if isinstance(parent, ast.Return):
+        return True
+    return any(launch.arguments.get(output) is current for launch in kernel.launches)
+
+
+def _is_view(node: ast.expr) -> bool:
+    """`x.view(...)`, `x.T`: the same elements, of the same type."""
+    if isinstance(node, ast.Call):
+        named = isinstance(node.func, ast.Attribute) and node.func.attr in _VIEWS
+        return named and not any("dtype" in ast.unparse(a) or "torch." in ast.unparse(a) for a in node.args)
+    return isinstance(node, ast.Attribute) and node.attr in ("T", "mT")
+
+
+def _allocates(node: ast.Call) -> bool:
+    name = last_name(node.func)
+    return isinstance(node.func, ast.Attribute) and (name in EMPTY or name in FILLED or name in FULL)
+
+
+def _refused(span: Span, output: str, why: str) -> Diagnostic:
+    message = f"the allocation of `{output}` cannot be changed to what the epilogue needs"
+    help_text = "allocate it in the launcher, for this launch alone, or use `--no-launcher` and allocate it yourself"
+    return Diagnostic("KR317", message, (Label(span, why),), help=help_text)
+
+
+# ------------------------------------------------------------------------------------------------------------ changing
+
+
+def _changed(kernel: LaunchedKernel, call: ast.Call, buffer: ChangedBuffer, launch: Launch) -> AllocationPlan:
+    keywords = {k.arg: k.value for k in call.keywords}
+    place = Span.of(kernel.file.path, call)
+    if "out" in keywords or None in keywords:
+        return AllocationPlan(diagnostics=(_refused(place, buffer.output, "not all of its options can be read"),))
+    edits: list[Edit] = []
+    additions: list[Addition] = []
+    contract = []
+    if buffer.fill is not None:
+        filled = list(_filled(kernel, call, buffer))
+        if not filled:
+            return AllocationPlan(diagnostics=(_refused(place, buffer.output, "this fill cannot be changed"),))
+        edits += [edit for edit, _ in filled]
+        additions += [addition for _, addition in filled]
+    if buffer.dtype:
+        torch = _torch_name(call, kernel.file.tree)
+        if not torch:
+            return AllocationPlan(diagnostics=(_refused(place, buffer.output, "the file has no name for torch"),))
+        edit, addition = _typed(kernel, call, f"{torch}.{buffer.dtype}")
+        edits += edit
+        additions.append(addition)
+        contract.append(f"`{launch.launcher}` allocates `{buffer.output}` as {buffer.dtype}")
+    return AllocationPlan(tuple(edits), tuple(contract), (), tuple(additions))
+
+
+def _typed(kernel: LaunchedKernel, call: ast.Call, dtype: str) -> tuple[tuple[Edit, ...], Addition]:
+    file, why = kernel.file, "the element type that the epilogue gives"
+    for keyword in call.keywords:
+        if keyword.arg == "dtype":
+            edit = Edit(Span.of(file.path, keyword.value), dtype, why)
+            return (edit,), Replaced(keyword.value, dtype)
+    bracket = call_bracket(file, call)
+    index = len(call.args)
+    edits = inserted(file, bracket, index, [f"dtype={dtype}"], why)
+    return edits, AddedKeywords(call, 0, (("dtype", dtype),))
+
+
+def _filled(kernel: LaunchedKernel, call: ast.Call, buffer: ChangedBuffer) -> Iterator[tuple[Edit, Addition]]:
+    """The value of `torch.full(size, value)` replaced, `torch.zeros_like(x)` made `torch.full_like(x, value)`."""
+    file, why, value = kernel.file, "the fill that the epilogue needs", repr(buffer.fill)
+    name = last_name(call.func)
+    if name in FULL:
+        given = (
+            call.args[1]
+            if len(call.args) > 1
+            else next((k.value for k in call.keywords if k.arg == "fill_value"), None)
+        )
+        if given is not None:
+            yield Edit(Span.of(file.path, given), value, why), Replaced(given, value)
+
+
+def _torch_name(call: ast.Call, tree: ast.Module) -> str:
+    """What the file calls torch."""
+    for node in tree.body:
+        for alias in node.names if isinstance(node, ast.Import) else ():
+            if alias.name == "torch" or (alias.name.startswith("torch.") and alias.asname is None):
+                return alias.asname or "torch"
+    return ""
