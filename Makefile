@@ -2,7 +2,7 @@
 # make test   the whole test suite, on Triton 3.7.1; lowering, proof and golden tests on 3.5.1 and 3.9.0 too
 # make faults wrong rewrites of every fixture, all of which must be rejected (minutes)
 # make fuzz   random kernels, run with traced memory as a second judge of the proof (an hour)
-# make mutants damaged kernel files through fuse and inspect (half an hour; results under benchmarks/results)
+# make mutants damaged kernel files through fuse and inspect (minutes; results under benchmarks/results)
 # make corpus the Triton kernels of nine public packages, downloaded and fused (minutes; results under benchmarks/results)
 
 PYTHON ?= python3

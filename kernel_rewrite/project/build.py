@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import enum
 import os
+import signal
 import traceback
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -177,8 +178,16 @@ def run_tasks(tasks: Sequence[Task], jobs: int) -> Iterator[Built]:
     import multiprocessing
     from concurrent.futures import ProcessPoolExecutor
 
-    with ProcessPoolExecutor(min(jobs, len(tasks)), multiprocessing.get_context("spawn")) as pool:
+    pool = ProcessPoolExecutor(min(jobs, len(tasks)), multiprocessing.get_context("spawn"), _ignore_interrupts)
+    try:
         yield from pool.map(_run, tasks)
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def _ignore_interrupts() -> None:
+    """Ctrl-C is for the process that writes; this one only computes, and is told to stop."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 def _run(task: Task) -> Built:

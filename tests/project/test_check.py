@@ -5,8 +5,10 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -215,3 +217,63 @@ def test_the_fast_path_imports_nothing_heavy(built: Path) -> None:
         [sys.executable, "-c", code], capture_output=True, text=True, env={**os.environ, "PYTHONPATH": str(ROOT)}
     )
     assert ran.returncode == 0 and ran.stdout == "\n", ran.stdout + ran.stderr
+
+
+def on_a_terminal(*arguments: str) -> tuple[int, str]:
+    """Exit code and stderr of the command, whose stderr is a terminal."""
+    import pty
+
+    ours, theirs = pty.openpty()
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])}
+    environment |= {"TERM": "xterm", "COLUMNS": "80"}
+    environment.pop("NO_COLOR", None)
+    process = subprocess.Popen(
+        [sys.executable, "-m", "kernel_rewrite", *arguments], stderr=theirs, stdout=subprocess.DEVNULL, env=environment
+    )
+    os.close(theirs)
+    shown = b""
+    try:
+        while chunk := os.read(ours, 65536):
+            shown += chunk
+    except OSError:  # the other end is closed
+        pass
+    os.close(ours)
+    return process.wait(), shown.decode()
+
+
+def test_progress_and_colour_on_a_terminal(repository: Path) -> None:
+    code, shown = on_a_terminal("fuse", "--jobs", "2")
+    assert code == 0 and "fusing" in shown and "2 written" in shown
+    (repository / "demo" / "double.py").write_text("def broken(:\n")
+    code, shown = on_a_terminal("check")
+    assert code == 1 and "\033[1;31merror[KR101]\033[0m" in shown and "fusing" not in shown
+    code, shown = on_a_terminal("fuse", "--quiet")
+    assert code == 1 and "fusing" not in shown
+
+
+def test_an_interrupt_ends_everything(repository: Path) -> None:
+    """Ctrl-C while several processes work: no traceback, no half file, and no process stays behind."""
+    for number in range(6):
+        text = (repository / "demo" / "double.py").read_text().replace("double", f"other_{number}")
+        (repository / "demo" / f"other_{number}.py").write_text(text)
+        with (repository / "pyproject.toml").open("a") as stream:
+            stream.write(
+                f'\n[[tool.kernel-rewrite.fusion]]\nsource = "demo/other_{number}.py"\n'
+                f'output = "demo/fused/other_{number}.py"\nepilogues = "relu"\n'
+            )
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])}
+    command = [sys.executable, "-m", "kernel_rewrite", "fuse", "--jobs", "2", "--no-cache"]
+    process = subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True, start_new_session=True)
+    assert process.stderr is not None and process.stderr.readline().startswith("wrote ")
+    os.killpg(process.pid, signal.SIGINT)
+    rest = process.stderr.read()  # ends when every process that holds the pipe has ended
+    assert process.wait() == 1 and "Traceback" not in rest and rest.rstrip().endswith("Aborted!"), rest
+    written = {path.name for path in (repository / "demo" / "fused").iterdir()} - {"__init__.py"}
+    assert written and not [name for name in written if name.startswith(".")]
+    assert len(written) < 8, "it was interrupted"
+    for name in written:
+        compile((repository / "demo" / "fused" / name).read_text(), name, "exec")
+    with pytest.raises(ProcessLookupError):
+        for _ in range(100):
+            os.killpg(process.pid, 0)
+            time.sleep(0.1)
