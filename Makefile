@@ -3,6 +3,7 @@
 # make faults wrong rewrites of every fixture, all of which must be rejected (minutes)
 # make fuzz   random kernels, run with traced memory as a second judge of the proof (an hour)
 # make bench-gpu  the fused kernels against the unfused pairs, on this machine's GPU (minutes)
+# make mutants damaged kernel files through fuse and inspect (minutes; results under benchmarks/results)
 # make corpus the Triton kernels of nine public packages, downloaded and fused (minutes; results under benchmarks/results)
 
 PYTHON ?= python3
@@ -10,7 +11,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 OTHER_TRITONS := 3.5.1 3.9.0
 
-.PHONY: demo test test-fast test-other-tritons test-gpu bench-gpu corpus latency faults fuzz lint clean
+.PHONY: demo test test-fast test-other-tritons test-gpu bench-gpu corpus latency faults fuzz mutants lint clean
 
 $(VENV)/.installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
@@ -50,12 +51,16 @@ corpus: $(VENV)/.installed
 
 latency: $(VENV)/.installed
 	$(BIN)/python benchmarks/latency.py
+	$(BIN)/python benchmarks/check_latency.py
 
 faults: $(VENV)/.installed
 	$(BIN)/python tests/faults/run.py --all-ops
 
 fuzz: $(VENV)/.installed
 	$(BIN)/python tests/fuzz/run.py --count 2000 --jobs 2
+
+mutants: $(VENV)/.installed
+	$(BIN)/python tests/mutants/run.py --count 2000 --jobs 2
 
 lint: $(VENV)/.installed
 	$(BIN)/pip install --quiet --disable-pip-version-check mypy ruff

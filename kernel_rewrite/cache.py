@@ -136,7 +136,7 @@ def _store(path: Path, answer: Any, project: Project) -> None:
 
         if any(read_file(file.path).text != file.text for file in project.files()):
             return  # changed on disk meanwhile
-        contents = {file.location: _digest(Path(file.location).read_bytes()) for file in project.files()}
+        contents = {place: _digest(Path(place).read_bytes()) for place in project.locations() if os.path.isfile(place)}
         data = pickle.dumps((contents, project.consulted(), answer))
         _Unpickler(io.BytesIO(data)).load()
         path.parent.mkdir(parents=True, exist_ok=True)

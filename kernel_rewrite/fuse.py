@@ -26,6 +26,7 @@ from kernel_rewrite.selection import (
 from kernel_rewrite.source.files import Project
 from kernel_rewrite.source.signatures import parse_overrides
 from kernel_rewrite.ttir.lower import compiler
+from kernel_rewrite.vouched import unused_ignores
 
 
 def fuse(
@@ -38,7 +39,7 @@ def fuse(
     constexprs: Iterable[str] = (),
     dtypes: Iterable[str] = (),
     assume: Iterable[str] = (),
-    launcher: bool = True,
+    launcher: str = "rewrite",
     path: str | None = None,
     project: Project | None = None,
 ) -> Fused:
@@ -48,8 +49,8 @@ def fuse(
     "gelu(x + bias)", when the kernel has one eligible output), "OUT=EXPRESSION" texts, or {output: expression}.
     `operands` declares what it reads beside x: "NAME=KIND[:TYPE]" texts or {name: "KIND[:TYPE]"}, with a KIND of scalar (a
     number; with a TYPE a tensor of one element), row (one value a column), column (one value a row) or tile (one value an
-    element, in the output's layout). With `launcher`, the functions of the file that launch the kernel take the operands
-    and pass them on. `numerics`: "eager" rounds to the output's type between kernel
+    element, in the output's layout). `launcher`: "rewrite" makes the functions of the file that launch the kernel take the
+    operands and pass them on; "leave" leaves them alone. `numerics`: "eager" rounds to the output's type between kernel
     and op, as the unfused pair does; "fused" keeps the precision of the stored value. `constexprs` ("NAME=VALUE") and
     `dtypes` ("PARAM=fp16") fix what is otherwise inferred; `project` takes note of the files that are read. Raises
     FusionRefused with every reason, or InternalError.
@@ -58,7 +59,7 @@ def fuse(
     declared = declared_operands(operands)
     requested = requested_epilogues(epilogues, declared)
     options = Options(
-        numerics, tuple(constexprs), tuple(dtypes), checked_assumptions(assume), tuple(declared.values()), launcher
+        numerics, tuple(constexprs), tuple(dtypes), checked_assumptions(assume), tuple(declared.values()), launcher != "leave"
     )
     project, file, name = read_source(source, path, kernel, project)
     definition = choose_kernel(file, project, name)
@@ -77,7 +78,10 @@ def fuse_outputs(
     rewrite = epilogue_edits(plans, analysis, options.numerics, launcher=options.launcher)
     text = apply_edits(analysis.kernel.file, rewrite.edits)
     confirm(text, rewrite, analysis, requests, options.numerics)
-    return fused_file(analysis, requests, options, text, rewrite.assumptions, rewrite.contract)
+    warnings = unused_ignores(analysis, requests)
+    return fused_file(
+        analysis, requests, options, rewrite.edits, text, warnings, rewrite.assumptions, rewrite.contract
+    )
 
 
 def plan_output(analysis: Analysis, request: OutputRequest) -> StorePlan:

@@ -3,27 +3,24 @@
 from __future__ import annotations
 
 import os
-import re
-import shlex
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from kernel_rewrite import __version__
 from kernel_rewrite.analysis import Analysis
+from kernel_rewrite.arguments import given
 from kernel_rewrite.checks import ASSUMPTIONS, assumptions
-from kernel_rewrite.model import Assumption, Operand, Span, WriteOnlyProof
+from kernel_rewrite.diagnostics import Diagnostic
+from kernel_rewrite.model import Assumption, Edit, Operand, Span, WriteOnlyProof
 from kernel_rewrite.request import OutputRequest, element_type_of
-from kernel_rewrite.results import Fused
-from kernel_rewrite.rewrite.edits import unified_diff
-from kernel_rewrite.rewrite.header import digest, with_header
+from kernel_rewrite.results import Fused, TextEdit
+from kernel_rewrite.rewrite.edits import in_order, unified_diff
+from kernel_rewrite.rewrite.header import Header, digest, with_header
+from kernel_rewrite.source.files import SourceFile
+from kernel_rewrite.source.fingerprint import fingerprint
 
 EAGER, FUSED = "eager", "fused"
 NUMERICS = (EAGER, FUSED)
-
-
-def quoted(text: str) -> str:
-    """`text` as one word of a shell command."""
-    return shlex.quote(text) if re.search(r"""["\\$`!]""", text) else f'"{text}"'
 
 
 def declaration(operand: Operand) -> str:
@@ -43,42 +40,24 @@ class Options:
     operands: tuple[Operand, ...] = ()
     launcher: bool = True
 
-    @property
-    def command_line(self) -> list[str]:
-        """The options as `kernel-rewrite fuse` takes them."""
-        numerics = [f"--numerics {self.numerics}"] if self.numerics != EAGER else []
-        fixed = [*(f"--set {quoted(t)}" for t in self.constexprs), *(f"--dtype {quoted(t)}" for t in self.dtypes)]
-        read = [f"--operand {quoted(declaration(operand))}" for operand in self.operands]
-        alone = [] if self.launcher else ["--no-launcher"]
-        return [*read, *numerics, *fixed, *(f"--assume {name}" for name in sorted(self.assumed)), *alone]
-
-
 def fused_file(
     analysis: Analysis,
     requests: Sequence[OutputRequest],
     options: Options,
+    edits: Iterable[Edit],
     text: str,
+    warnings: tuple[Diagnostic, ...] = (),
     assumed: Sequence[Assumption] = (),
     contract: Sequence[str] = (),
 ) -> Fused:
-    """The confirmed `text` with its header, diff and proofs; `assumed` is what the operands take from the caller, `contract`
-    what callers must now pass."""
+    """The confirmed `text`, which `edits` have made, with its header, diff and proofs. `assumed` is what the operands take
+    from the caller, `contract` what callers must now pass."""
     file, kernel = analysis.kernel.file, analysis.kernel.name
     proofs = tuple(proof_of(analysis, request) for request in requests)
-    name = os.path.basename(file.path)
-    epilogues = [f"--epilogue {quoted(f'{request.output}={request.text}')}" for request in requests]
     taken = (*_taken_together(proofs), *assumed)
-    headed = with_header(
-        text,
-        version=__version__,
-        source=f"{name}::{kernel}",
-        source_digest=digest(file.text),
-        command=" ".join(["kernel-rewrite fuse", name, "--kernel", kernel, *epilogues, *options.command_line]),
-        proved=[statement(proof) for proof in proofs],
-        assumptions=taken,
-    )
+    header = header_of(analysis, requests, options, proofs, taken)
     return Fused(
-        source=headed,
+        source=with_header(text, header),
         diff=unified_diff(file, text),
         kernel=kernel,
         name="_".join(request.pointwise.name for request in requests),
@@ -89,6 +68,49 @@ def fused_file(
         contract=tuple(contract),
         path=file.path,
         encoding=file.encoding,
+        edits=tuple(_text_edit(file, edit) for edit in in_order(edits)),
+        warnings=warnings,
+    )
+
+
+def _text_edit(file: SourceFile, edit: Edit) -> TextEdit:
+    span = edit.span
+    start, end = file.offset(span.line, span.column), file.offset(span.end_line, span.end_column)
+    return TextEdit(start, end, span, edit.replacement, edit.why)
+
+
+def header_of(
+    analysis: Analysis,
+    requests: Sequence[OutputRequest],
+    options: Options,
+    proofs: Sequence[WriteOnlyProof],
+    taken: tuple[Assumption, ...],
+) -> Header:
+    """The header of a fused file that lies beside its source."""
+    file, project, kernel = analysis.kernel.file, analysis.project, analysis.kernel.name
+    known = {other.location: other for other in project.files() if other.location}
+    closure = fingerprint(file, kernel, project, known)
+    folder = os.path.dirname(file.location)
+    arguments = {
+        "kernel": kernel,
+        "epilogues": [f"{request.output}={request.text}" for request in requests],
+        "operands": [declaration(operand) for operand in options.operands],
+        "launcher": "rewrite" if options.launcher else "leave",
+        "numerics": options.numerics,
+        "constexprs": options.constexprs,
+        "dtypes": options.dtypes,
+        "assume": sorted(options.assumed),
+    }
+    return Header(
+        __version__,
+        source=os.path.basename(file.path),
+        source_digest=digest(file.text),
+        kernel=kernel,
+        given=given(arguments),
+        proved=tuple(statement(proof) for proof in proofs),
+        assumed=tuple((assumption.name, assumption.statement) for assumption in taken),
+        reads=tuple((os.path.relpath(other, folder), digest(known[other].text)) for other in closure.files),
+        closure=closure.digest,
     )
 
 

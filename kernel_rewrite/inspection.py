@@ -16,6 +16,7 @@ from kernel_rewrite.source.closure import KernelDefinition, kernels
 from kernel_rewrite.source.files import Project
 from kernel_rewrite.source.signatures import parse_overrides
 from kernel_rewrite.ttir.lower import compiler
+from kernel_rewrite.vouched import answered
 
 
 def inspect(
@@ -72,7 +73,8 @@ def written_parameters(analysis: Analysis) -> tuple[str, ...]:
 
 def _output(analysis: Analysis, name: str) -> OutputReport:
     request = OutputRequest.without_op(name)
-    reasons = tuple(dict.fromkeys(d for check in CHECKS_WITHOUT_OP for d in check(analysis, request)))
+    found = tuple(dict.fromkeys(d for check in CHECKS_WITHOUT_OP for d in check(analysis, request)))
+    reasons, _, _ = answered(analysis, found)
     touched = [view for view in analysis.views if any(name in access.roots for access in view.accesses)]
     clean = [view for view in touched if analysis.write_only(name, [view]).ok]
     return OutputReport(

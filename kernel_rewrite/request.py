@@ -5,18 +5,20 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-from kernel_rewrite.model import Specialization
+from kernel_rewrite.model import Span, Specialization
 from kernel_rewrite.pointwise.language import Input, Pointwise
 
 
 @dataclass(frozen=True, slots=True)
 class OutputRequest:
-    """One epilogue for one output, as text and parsed; `assumed` are the names given with `--assume`."""
+    """One epilogue for one output, as text and parsed; `assumed` are the names of what is taken from the user, with
+    `--assume` or by the comments at `ignoring`."""
 
     output: str
     text: str
     pointwise: Pointwise
     assumed: frozenset[str] = frozenset()
+    ignoring: frozenset[Span] = frozenset()
 
     @classmethod
     def without_op(cls, output: str) -> OutputRequest:

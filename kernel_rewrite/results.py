@@ -9,12 +9,26 @@ from kernel_rewrite.model import Assumption, ParameterFact, Span, WriteOnlyProof
 
 
 @dataclass(frozen=True, slots=True)
+class TextEdit:
+    """One replacement in the text of the original file: characters `start` to `end` (from 0, end exclusive, as Python
+    counts them), which are `span`, give way to `replacement`; `why` says what for."""
+
+    start: int
+    end: int
+    span: Span
+    replacement: str
+    why: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class Fused:
     """A fused kernel file.
 
     `source` is its whole text, `diff` the unified diff from the original (without the header), `proofs` one write-only
     proof an output, `statements` the same in words, `assumptions` what is taken
-    from the caller, `contract` what callers must now pass, in sentences, `name` the short name of what was fused ("relu"), `encoding` that of the original file.
+    from the caller, `contract` what callers must now pass, in sentences, `name` the short name of what was fused ("relu"),
+    `encoding` that of the original file. `edits` make `source`, but for its header, of the original; they are in order and
+    do not overlap. `warnings` are no reason to refuse.
     """
 
     source: str
@@ -28,6 +42,8 @@ class Fused:
     contract: tuple[str, ...] = ()
     path: str = "<string>"
     encoding: str = "utf-8"
+    edits: tuple[TextEdit, ...] = ()
+    warnings: tuple[Diagnostic, ...] = ()
 
     @property
     def proof(self) -> WriteOnlyProof:

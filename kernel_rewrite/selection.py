@@ -4,22 +4,22 @@ from __future__ import annotations
 
 import difflib
 import os
-import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 from kernel_rewrite.analysis import Analysis
-from kernel_rewrite.checks import ASSUMPTIONS, run_checks
+from kernel_rewrite.arguments import name_and_text
+from kernel_rewrite.checks import ASSUMPTIONS
 from kernel_rewrite.diagnostics import Diagnostic, FusionRefused, Label
 from kernel_rewrite.model import MemoryEffect, Operand
 from kernel_rewrite.pointwise.declarations import used_in
 from kernel_rewrite.pointwise.language import parse_epilogue
 from kernel_rewrite.request import OutputRequest
 from kernel_rewrite.source.closure import KernelDefinition, kernels
+from kernel_rewrite.source.comments import is_skipped, wrong_controls
 from kernel_rewrite.source.files import Project, SourceFile, source_from_text
-
-_OUTPUT_AND_OP = re.compile(r"\s*([A-Za-z_]\w*(?:\[\d+\])?)\s*=(?!=)(.*)", re.DOTALL)
+from kernel_rewrite.vouched import forbidden_ignores, judged
 
 
 def requested_epilogues(
@@ -30,9 +30,7 @@ def requested_epilogues(
     if isinstance(epilogues, Mapping):
         pairs += epilogues.items()
     else:
-        for text in [epilogues] if isinstance(epilogues, str) else epilogues:
-            named = _OUTPUT_AND_OP.fullmatch(text)
-            pairs.append((named[1], named[2].strip()) if named else (None, text.strip()))
+        pairs += map(name_and_text, [epilogues] if isinstance(epilogues, str) else epilogues)
     operands = operands or {}
     used: set[str] = set()
     for _, text in pairs:
@@ -97,8 +95,9 @@ def choose_kernel(file: SourceFile, project: Project, name: str | None) -> Kerne
                     ),
                 )
             )
-        return _defined_once(found)
+        return _not_skipped(_defined_once(found), project)
     entries = [k for k in defined if k.entry] or list(defined)
+    entries = [k for k in entries if not is_skipped(k.node, file, project)] or entries
     if not entries:
         help_text = "kernels are functions decorated with `@triton.jit`, in any spelling"
         raise FusionRefused((Diagnostic("KR102", f"{file.path} defines no Triton kernel", help=help_text),))
@@ -107,7 +106,15 @@ def choose_kernel(file: SourceFile, project: Project, name: str | None) -> Kerne
         raise FusionRefused(
             (Diagnostic("KR103", f"{file.path} defines {len(entries)} kernels", labels, help=_NAME_ONE),)
         )
-    return _defined_once([k for k in defined if k.name == entries[0].name])
+    return _not_skipped(_defined_once([k for k in defined if k.name == entries[0].name]), project)
+
+
+def _not_skipped(kernel: KernelDefinition, project: Project) -> KernelDefinition:
+    if is_skipped(kernel.node, kernel.file, project):
+        message = f"`{kernel.name}` is marked to be skipped"
+        help_text = "remove the comment `# kernel-rewrite: skip`, or work on another kernel"
+        raise FusionRefused((Diagnostic("KR606", message, (Label(kernel.definition_line),), help=help_text),))
+    return kernel
 
 
 def _defined_once(found: list[KernelDefinition]) -> KernelDefinition:
@@ -128,10 +135,18 @@ def choose_outputs(
     operands: Iterable[Operand] = (),
 ) -> tuple[OutputRequest, ...]:
     """One checked request for each (output or None, epilogue). Raises FusionRefused with every reason."""
+    _comments_are_right(analysis)
     declared = {operand.name: operand for operand in operands}
     requests = [choose_output(analysis, output, text, assumed, declared) for output, text in requested]
     _each_output_once(requests)
     return tuple(requests)
+
+
+def _comments_are_right(analysis: Analysis) -> None:
+    file, project = analysis.kernel.file, analysis.project
+    wrong = (*wrong_controls(file, project), *forbidden_ignores(analysis))
+    if wrong:
+        raise FusionRefused(wrong)
 
 
 def choose_output(
@@ -147,14 +162,15 @@ def choose_output(
         if output.split("[")[0] not in analysis.kernel_parameters:
             raise FusionRefused((_no_such_parameter(analysis, output),))
         request = OutputRequest(output, text, pointwise, assumed)
-        problems = run_checks(analysis, request)
+        request, problems = judged(analysis, request)
         if problems:
             raise FusionRefused(problems)
         return request
     changed = analysis.parameters_with(MemoryEffect.WRITE, MemoryEffect.ACCUMULATE)
     written = changed or analysis.parameters_with(MemoryEffect.UNKNOWN)
-    requests = [OutputRequest(name, text, pointwise, assumed) for name in written]
-    problems_of = {request.output: run_checks(analysis, request) for request in requests}
+    verdicts = [judged(analysis, OutputRequest(name, text, pointwise, assumed)) for name in written]
+    requests = [request for request, _ in verdicts]
+    problems_of = {request.output: problems for request, problems in verdicts}
     eligible = [request for request in requests if not problems_of[request.output]]
     if len(eligible) == 1:
         return eligible[0]

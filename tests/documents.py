@@ -1,10 +1,14 @@
-"""Runs the examples of a Markdown document: python blocks become files, console blocks are commands with their output."""
+"""Runs the examples of a Markdown document, from top to bottom: a block that starts with `# name.ext` becomes a file, a
+console block is commands with their output."""
 
 from __future__ import annotations
 
 import os
 import re
 import shlex
+import subprocess
+import sys
+import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,11 +18,20 @@ from click.testing import CliRunner
 from kernel_rewrite.cli import cli
 
 _FENCE = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
-_FILE_NAME = re.compile(r"# (\S+\.py)\n")
+_FILE_NAME = re.compile(r"# (\S+\.(?:py|toml|yaml))\n")
 _COMMAND = re.compile(r"^\$ (.*)\n", re.MULTILINE)
 
 
 _VERSION = re.compile(r"\b(triton|torch|kernel-rewrite) \d+\.\d+[\w.+]*", re.IGNORECASE)
+
+
+_OTHER_PROGRAMS = ("cat", "cp", "git", "head", "mkdir", "pre-commit", "sed")
+
+_ROOT = Path(__file__).parent.parent
+
+
+# How many bits differ depends on the CPU.
+_BITS = re.compile(r"[\d,]+ (?:of [\d,]+ elements )?not bit-identical \(max difference [^)]*\)")
 
 
 @dataclass(frozen=True)
@@ -35,38 +48,80 @@ def blocks_of(text: str, language: str) -> list[str]:
     return [match[2] for match in _FENCE.finditer(text) if match[1] == language]
 
 
-def files_of(text: str) -> dict[str, str]:
-    """The python blocks whose first line is `# name.py`, by name."""
-    return {name[1]: block for block in blocks_of(text, "python") if (name := _FILE_NAME.match(block))}
+@dataclass(frozen=True)
+class File:
+    """A block that becomes a file."""
+
+    path: Path
+    content: str
+
+
+def steps_of(text: str) -> list[Command | File]:
+    """The files and the commands of a document, in order."""
+    found: list[Command | File] = []
+    for block in _FENCE.finditer(text):
+        name = _FILE_NAME.match(block[2])
+        if name and block[1] in ("python", "toml", "yaml"):
+            content = block[2] if block[1] == "python" else block[2][name.end() :]
+            found.append(File(Path(name[1]), content))
+        if block[1] == "console":
+            found += _commands(block)
+    return found
 
 
 def commands_of(text: str) -> list[Command]:
     """The commands of every console block, in order."""
+    return [step for step in steps_of(text) if isinstance(step, Command)]
+
+
+def _commands(block: re.Match[str]) -> list[Command]:
     found = []
-    for block in _FENCE.finditer(text):
-        if block[1] != "console":
-            continue
-        commands = list(_COMMAND.finditer(block[2]))
-        assert commands and commands[0].start() == 0, f"a console block starts with a command: {block[2]!r}"
-        for command, after in zip(commands, [*commands[1:], None], strict=True):
-            start, end = command.end(), after.start() if after else len(block[2])
-            found.append(Command(command[1], block[2][start:end], block.start(2) + start, block.start(2) + end))
+    commands = list(_COMMAND.finditer(block[2]))
+    assert commands and commands[0].start() == 0, f"a console block starts with a command: {block[2]!r}"
+    for command, after in zip(commands, [*commands[1:], None], strict=True):
+        start, end = command.end(), after.start() if after else len(block[2])
+        found.append(Command(command[1], block[2][start:end], block.start(2) + start, block.start(2) + end))
     return found
 
 
 def output_of(line: str) -> tuple[int, str]:
     """Exit code of a `kernel-rewrite` command, and what it prints on stdout and stderr, as a terminal shows them."""
     program, *arguments = shlex.split(line)
+    if program in _OTHER_PROGRAMS:
+        with tempfile.TemporaryDirectory() as programs:
+            environment = _environment(Path(programs))
+            pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
+            ran = subprocess.run(["sh", "-c", line], text=True, check=False, env=environment, **pipes)
+        return ran.returncode, _as_on_a_terminal(ran.stdout)
     assert program == "kernel-rewrite", line
     result = CliRunner().invoke(cli, arguments, prog_name=program)
     if result.exception is not None and not isinstance(result.exception, SystemExit):
         raise result.exception
-    lines = (text.rstrip() for text in result.output.strip("\n").split("\n"))
-    return result.exit_code, "".join(f"{text}\n" for text in lines) if result.output.strip() else ""
+    return result.exit_code, _as_on_a_terminal(result.output)
+
+
+def _as_on_a_terminal(output: str) -> str:
+    lines = (text.rstrip() for text in output.strip("\n").split("\n"))
+    return "".join(f"{text}\n" for text in lines) if output.strip() else ""
+
+
+def _environment(programs: Path) -> dict[str, str]:
+    """An environment in which `python`, `kernel-rewrite` and `pre-commit` are those under test, and git knows an author."""
+    for name, module in (("python", ""), ("kernel-rewrite", "-m kernel_rewrite"), ("pre-commit", "-m pre_commit")):
+        (programs / name).write_text(f'#!/bin/sh\nexec {sys.executable} {module} "$@"\n')
+        (programs / name).chmod(0o755)
+    author = {f"GIT_{who}_{what}": "a@b.c" for who in ("AUTHOR", "COMMITTER") for what in ("NAME", "EMAIL")}
+    return {
+        **os.environ,
+        **author,
+        "GIT_CONFIG_GLOBAL": os.devnull,
+        "PATH": os.pathsep.join([str(programs), os.environ["PATH"]]),
+        "PYTHONPATH": os.pathsep.join([str(_ROOT), os.environ.get("PYTHONPATH", "")]),
+    }
 
 
 def _without_versions(text: str) -> str:
-    return _VERSION.sub(r"\1", text)
+    return _BITS.sub("not bit-identical", _VERSION.sub(r"\1", text))
 
 
 def check(
@@ -82,18 +137,21 @@ def check(
     Without `exact`, outputs may differ. `settled` puts back what the test itself has changed in an output.
     """
     text = document.read_text(encoding="utf-8")
-    for name, content in files_of(text).items():
-        (folder / name).parent.mkdir(parents=True, exist_ok=True)
-        (folder / name).write_text(content, encoding="utf-8")
     before = os.getcwd()
     os.chdir(folder)
+    ran = []
     try:
-        ran = [(command, *output_of(command.line)) for command in commands_of(text)]
+        for step in steps_of(text):
+            if isinstance(step, Command):
+                ran.append((step, *output_of(step.line)))
+            else:
+                step.path.parent.mkdir(parents=True, exist_ok=True)
+                step.path.write_text(step.content, encoding="utf-8")
     finally:
         os.chdir(before)
     results = [(command, exit_code, settled(output)) for command, exit_code, output in ran]
     for command, exit_code, output in results:
-        assert exit_code in (0, 1), f"$ {command.line}\n{output}"
+        assert exit_code in (0, 1) or "error[KR603]" in output, f"$ {command.line}\n{output}"
     if accept:
         for command, _, output in reversed(results):
             text = text[: command.start] + output + text[command.end :]

@@ -19,6 +19,7 @@ NOUNS = {"model", "diagnostics"}
 MAY_IMPORT: dict[str, set[str]] = {
     "model": set(),
     "diagnostics": {"model"},
+    "arguments": set(),
     "source": NOUNS,
     "ttir": NOUNS,
     "pointwise": NOUNS,
@@ -27,19 +28,22 @@ MAY_IMPORT: dict[str, set[str]] = {
     "analysis": NOUNS | {"source", "ttir"},
     "probes": NOUNS | {"source", "ttir", "analysis"},
     "checks": NOUNS | {"source", "pointwise", "request", "analysis", "probes"},
-    "rewrite": NOUNS | {"", "source", "ttir", "pointwise", "request", "analysis", "probes"},
-    "selection": NOUNS | {"source", "pointwise", "request", "analysis", "checks"},
-    "fused": NOUNS | {"", "source", "request", "results", "analysis", "checks", "rewrite"},
+    "rewrite": NOUNS | {"", "arguments", "source", "ttir", "pointwise", "request", "analysis", "probes"},
+    "vouched": NOUNS | {"source", "request", "analysis", "checks"},
+    "selection": NOUNS | {"arguments", "source", "pointwise", "request", "analysis", "checks", "vouched"},
+    "fused": NOUNS | {"", "arguments", "source", "request", "results", "analysis", "checks", "rewrite"},
     "fuse": NOUNS
     | {"source", "ttir", "pointwise", "request", "results", "analysis", "probes", "rewrite", "checks", "selection"}
-    | {"fused"},
-    "inspection": NOUNS | {"source", "ttir", "request", "results", "analysis", "checks", "selection"},
+    | {"vouched", "fused"},
+    "inspection": NOUNS | {"source", "ttir", "request", "results", "analysis", "checks", "vouched", "selection"},
     "verify": NOUNS | {"", "pointwise", "rewrite"},
     "bench": NOUNS
     | {"", "source", "ttir", "analysis", "selection", "request", "results", "pointwise", "rewrite", "verify"},
-    "project": NOUNS | {"", "results", "rewrite"},
+    "project": NOUNS | {"", "arguments", "results", "rewrite", "source", "ttir", "cache", "fuse"},
     "cache": NOUNS | {"", "source", "results"},
-    "cli": NOUNS | {"", "ttir", "pointwise", "results", "cache", "fuse", "inspection", "verify", "bench", "project"},
+    "cli": NOUNS
+    | {"", "arguments", "source", "ttir", "pointwise", "results", "cache", "fuse", "inspection", "verify", "bench"}
+    | {"project"},
     "__main__": {"cli"},
     "": set(),
 }

@@ -191,3 +191,22 @@ def test_a_known_answer_imports_nothing_heavy(files: Path) -> None:
     assert runs[0].stdout == runs[1].stdout and "tl.maximum(" in runs[1].stdout
     assert "libcst" in runs[0].stderr.splitlines()[-1]
     assert runs[1].stderr.splitlines()[-1] == "heavy:"
+
+
+@pytest.mark.parametrize("broken", ["scale.py", "helper.py"])
+@pytest.mark.parametrize("text", [None, "def broken(:\n", "# \udcff\n"])
+def test_a_refusal_ends_when_the_file_that_could_not_be_read_is_mended(
+    files: Path, broken: str, text: str | None
+) -> None:
+    right = (files / broken).read_text()
+    if text is None:
+        (files / broken).unlink()
+    else:
+        (files / broken).write_bytes(text.encode("utf-8", "surrogateescape"))
+    counter = Counter()
+    for _ in range(2):
+        with pytest.raises(FusionRefused):
+            ask(counter)
+    assert counter.calls == 1, "a refusal is an answer"
+    (files / broken).write_text(right)
+    assert "tl.maximum" in ask(counter).diff and counter.calls == 2

@@ -2,15 +2,24 @@
 
 from __future__ import annotations
 
+import os
 import re
+import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
+from documents import blocks_of, check
 
+from kernel_rewrite.arguments import ARGUMENTS
 from kernel_rewrite.diagnostics import CODES
 
 ROOT = Path(__file__).parent.parent
 DOCUMENTS = [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").glob("*.md"))]
+
+
+RUN_ELSEWHERE = {"README.md"}
 
 
 def text_of(path: Path) -> str:
@@ -19,9 +28,8 @@ def text_of(path: Path) -> str:
 
 @pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: path.name)
 def test_links_and_paths_exist(path: Path) -> None:
-    text = text_of(path)
-    prose = re.sub(r"^```.*?^```$", "", text, flags=re.MULTILINE | re.DOTALL)
-    for target in re.findall(r"\]\(([^)#:]+)\)", prose):
+    text = re.sub(r"^```.*?^```$", "", text_of(path), flags=re.MULTILINE | re.DOTALL)
+    for target in re.findall(r"\]\(([^)#:]+)\)", text):
         assert (path.parent / target).exists(), target
     for name in re.findall(r"`((?:[a-z_]+/)+[a-z_.]*)`", text):
         assert (ROOT / name).exists() or (ROOT / "kernel_rewrite" / name).exists(), name
@@ -58,3 +66,33 @@ def test_every_module_of_the_stages_is_in_the_architecture() -> None:
     ]
     missing = [path.name for path in modules if path.name != "__init__.py" and f"{path.name}`" not in text]
     assert not missing
+
+
+@pytest.mark.parametrize(
+    "path",
+    [path for path in DOCUMENTS if "```console" in path.read_text(encoding="utf-8") and path.name not in RUN_ELSEWHERE],
+    ids=lambda path: path.name,
+)
+def test_every_command_of_the_documents(path: Path, tmp_path: Path, accept: bool) -> None:
+    """`pytest tests/test_documents.py --accept` writes what is printed; read the diff before you commit it."""
+    if "pre-commit install" in text_of(path):
+        pytest.importorskip("pre_commit")
+    results = check(path, tmp_path, accept=accept)
+    assert len(results) >= 2
+
+
+def test_the_editor_example(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (example,) = [b for b in blocks_of(text_of(ROOT / "docs" / "formats.md"), "python") if "told[" in b]
+    shutil.copy(ROOT / "fixtures" / "matmul.py", tmp_path)
+    monkeypatch.chdir(tmp_path)
+    code = example.replace('["kernel-rewrite", ', f"[{sys.executable!r}, '-m', 'kernel_rewrite', ")
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    subprocess.run([sys.executable, "-c", code], check=True, env=environment)
+
+
+def test_every_key_is_documented() -> None:
+    text = text_of(ROOT / "docs" / "configuration.md")
+    for argument in ARGUMENTS:
+        row = re.search(rf"^\| `{argument.key}` \|.*`{argument.option}` \|$", text, re.MULTILINE)
+        assert (row is not None) == argument.ready, argument.key
+        assert f"`{argument.key}`" in text

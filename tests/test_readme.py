@@ -21,7 +21,10 @@ def test_commands(tmp_path: Path, accept: bool) -> None:
     shutil.copy(ROOT / "fixtures" / "matmul.py", tmp_path)
     results = check(README, tmp_path, accept=accept)
     refused = [command.line for command, exit_code, _ in results if exit_code != 0]
-    assert refused == ["kernel-rewrite fuse accumulate.py --epilogue relu"]
+    assert refused == [
+        "kernel-rewrite fuse accumulate.py --epilogue relu",
+        "kernel-rewrite check --format concise",
+    ]
 
 
 def test_the_diff_at_the_top_is_a_real_one() -> None:

@@ -15,7 +15,7 @@ def apply_edits(file: SourceFile, edits: Iterable[Edit], within: Span | None = N
     start = file.offset(within.line, within.column) if within else 0
     end = file.offset(within.end_line, within.end_column) if within else len(file.text)
     pieces, position = [], start
-    for edit in sorted(set(edits), key=lambda edit: (edit.span, edit.replacement)):
+    for edit in in_order(edits):
         first = file.offset(edit.span.line, edit.span.column)
         last = file.offset(edit.span.end_line, edit.span.end_column)
         if first < position or last > end:
@@ -23,6 +23,11 @@ def apply_edits(file: SourceFile, edits: Iterable[Edit], within: Span | None = N
         pieces += [file.text[position:first], edit.replacement]
         position = last
     return "".join([*pieces, file.text[position:end]])
+
+
+def in_order(edits: Iterable[Edit]) -> list[Edit]:
+    """Each edit once, as they follow each other in the file."""
+    return sorted(set(edits), key=lambda edit: (edit.span, edit.replacement))
 
 
 def insertion(file: str, line: int, column: int, text: str, why: str = "the epilogue needs it") -> Edit:

@@ -79,13 +79,20 @@ def read_file(path: str | os.PathLike[str]) -> SourceFile:
     try:
         with open(shown, "rb") as stream:
             data = stream.read()
+    except (OSError, ValueError) as error:  # ValueError: a null byte in the path
+        raise _unreadable(shown, (getattr(error, "strerror", None) or str(error)).lower()) from None
+    return source_from_bytes(data, shown)
+
+
+def source_from_bytes(data: bytes, shown: str) -> SourceFile:
+    """`data` as the file at the path `shown`; refuses with KR113 when it cannot be decoded, KR101 when it is not valid
+    Python."""
+    try:
         encoding, _ = tokenize.detect_encoding(io.BytesIO(data).readline)
         text = data.decode(encoding)
-    except OSError as error:
-        raise _unreadable(shown, (error.strerror or str(error)).lower()) from None
     except UnicodeDecodeError as error:
         raise _unreadable(shown, f"byte {error.start} is not valid {error.encoding}") from None
-    except (SyntaxError, LookupError) as error:
+    except (SyntaxError, LookupError, UnicodeError) as error:
         raise _unreadable(shown, str(error)) from None
     return source_from_text(text, shown, encoding=encoding, location=os.path.abspath(shown))
 
@@ -113,6 +120,7 @@ class Project:
     def __init__(self, files: tuple[SourceFile, ...] = ()) -> None:
         self.memory: dict[Hashable, object] = {}
         self._files: dict[str, tuple[tuple[int, int] | None, SourceFile]] = {}
+        self._tried: set[str] = set()
         self._modules: dict[tuple[str, str], str | None] = {}
         self._relative = not any(os.path.isabs(file.path) for file in files)
         for file in files:
@@ -122,6 +130,11 @@ class Project:
         """Takes `file` as it is, in place of what its path holds on disk."""
         self._files[file.location or file.path] = (None, file)
         return file
+
+    def add_bytes(self, data: bytes, path: str) -> SourceFile:
+        """Takes `data` in place of what the file at `path` holds on disk; refuses as `source_from_bytes` does."""
+        self._relative = self._relative and not os.path.isabs(path)
+        return self.add(source_from_bytes(data, path))
 
     def read(self, path: str | os.PathLike[str]) -> SourceFile:
         """The file at `path`, shown by that name; refuses as `read_file` does."""
@@ -133,6 +146,7 @@ class Project:
         known = self._files.get(location)
         if known is not None and (known[0] is None or known[0] == stamp):
             return known[1]
+        self._tried.add(location)
         file = read_file(shown)
         self._files[location] = (stamp, file)
         if known is not None:
@@ -143,6 +157,10 @@ class Project:
         """Every file read so far."""
         return tuple(file for _, file in self._files.values())
 
+    def locations(self) -> frozenset[str]:
+        """Where every file is that was read, or could not be: what was found there has decided the answer."""
+        return frozenset({*(file.location for file in self.files() if file.location), *self._tried})
+
     def sources(self) -> dict[str, str]:
         """The text of every file read so far by the name shown to the user, as `diagnostics.render` takes it."""
         return {file.path: file.text for file in self.files()}
@@ -150,11 +168,11 @@ class Project:
     def consulted(self) -> dict[str, bool]:
         """Every place that was looked at to find and read the files so far, and whether a file is there: while neither
         this nor the files' contents change, the project reads as it does now."""
-        places = set(self._files)
+        places = {*self._files, *self._tried}
         for root, name in self._modules:
             base = os.path.join(root, *name.split(".")) if name else root
             places |= {os.path.join(base, "__init__.py"), *([f"{base}.py"] if name else [])}
-        folders = {os.path.dirname(location) for location in self._files}
+        folders = {os.path.dirname(location) for location in {*self._files, *self._tried}}
         while folders:
             places |= {os.path.join(folder, marker) for folder in folders for marker in ("__init__.py", ".git")}
             folders = {os.path.dirname(folder) for folder in folders} - folders
@@ -167,12 +185,14 @@ class Project:
     def module(self, name: str, importer: SourceFile, level: int = 0) -> SourceFile | None:
         """The file of module `name` as `importer` would import it (`level` dots in front), None when it is not part of
         the project. Raises `FusionRefused` when there is such a file but it cannot be read."""
-        if not importer.location:
-            return None
-        found = self._locate(name, importer.location, level)
+        found = self.place_of(name, importer, level)
         if found is None:
             return None
         return self.read(os.path.relpath(found) if self._relative else found)
+
+    def place_of(self, name: str, importer: SourceFile, level: int = 0) -> str | None:
+        """Where the file is that `module` would read; None when there is none."""
+        return self._locate(name, importer.location, level) if importer.location else None
 
     def _locate(self, name: str, importer: str, level: int) -> str | None:
         folder = os.path.dirname(importer)

@@ -1,0 +1,147 @@
+"""What a fusion is asked for, as plain text: on the command line, in pyproject.toml, in a header, as arguments of `fuse`.
+
+One table, `ARGUMENTS`, holds the four spellings of each argument together; whatever turns one spelling into another
+reads it. Nothing here knows what the texts mean.
+"""
+
+from __future__ import annotations
+
+import enum
+import re
+import shlex
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+
+class Shape(enum.Enum):
+    """What an argument is made of."""
+
+    TEXT = "a text"
+    TEXTS = "a list of texts"
+    NAMED = "a table of texts, or a list of `NAME=TEXT`"
+
+
+@dataclass(frozen=True, slots=True)
+class Argument:
+    """One argument of a fusion: its key in pyproject.toml, its option, and the name of the parameter of `fuse`.
+
+    `choices` are the only texts it takes, where that is so; `default` is what leaving it out means. An argument that is
+    not `ready` is one that is planned: it is known, and refused.
+    """
+
+    key: str
+    option: str
+    parameter: str
+    shape: Shape
+    choices: tuple[str, ...] = ()
+    default: str = ""
+    ready: bool = True
+
+
+ARGUMENTS: tuple[Argument, ...] = (
+    Argument("kernel", "--kernel", "kernel", Shape.TEXT),
+    Argument("epilogues", "--epilogue", "epilogues", Shape.NAMED),
+    Argument("prologues", "--prologue", "prologues", Shape.NAMED, ready=False),
+    Argument("operands", "--operand", "operands", Shape.NAMED),
+    Argument("launcher", "--launcher", "launcher", Shape.TEXT, choices=("rewrite", "leave"), default="rewrite"),
+    Argument("numerics", "--numerics", "numerics", Shape.TEXT, choices=("eager", "fused"), default="eager"),
+    Argument("set", "--set", "constexprs", Shape.NAMED),
+    Argument("dtype", "--dtype", "dtypes", Shape.NAMED),
+    Argument("assume", "--assume", "assume", Shape.TEXTS),
+)
+"""In the order of the command line."""
+
+Given = tuple[tuple[str, str], ...]
+"""Each (option, text) that is given, in the order of `ARGUMENTS`; a default is not given."""
+
+_NAME_AND_TEXT = re.compile(r"\s*([A-Za-z_]\w*(?:\[\d+\])?)\s*=(?!=)(.*)", re.DOTALL)
+_PROGRAM = "kernel-rewrite fuse"
+
+_WORDS = re.compile(r'''[^\s"'\\$`!]+|"[^"'\\$`!]*"''')
+_EASY = re.compile(rf"(?: (?:{_WORDS.pattern}))+")  # which `shlex` would read alike, a hundred times slower
+
+
+def name_and_text(text: str) -> tuple[str | None, str]:
+    """`c_ptr=relu` as ("c_ptr", "relu"), `relu` as (None, "relu")."""
+    named = _NAME_AND_TEXT.fullmatch(text)
+    return (named[1], named[2].strip()) if named else (None, text.strip())
+
+
+def given(values: Mapping[str, str | Iterable[str] | None]) -> Given:
+    """The arguments of `fuse` by parameter, as options."""
+    found = []
+    for argument in ARGUMENTS:
+        value = values.get(argument.parameter)
+        texts = [] if value is None else [value] if isinstance(value, str) else list(value)
+        found += [(argument.option, _one_line(text)) for text in texts if text != argument.default or not text]
+    return tuple(found)
+
+
+def keywords(given: Given) -> dict[str, str | tuple[str, ...]]:
+    """What is given, as keyword arguments of `fuse`."""
+    found: dict[str, str | tuple[str, ...]] = {}
+    for argument in ARGUMENTS:
+        texts = tuple(text for option, text in given if option == argument.option)
+        if texts:
+            found[argument.parameter] = texts[0] if argument.shape is Shape.TEXT else texts
+    return found
+
+
+def says_the_same(asked: Given, settled: Given) -> bool:
+    """Whether `settled`, in which the kernel and each output are named, is what `asked` may have come to."""
+    return all(_agree(argument, asked, settled) for argument in ARGUMENTS)
+
+
+def _agree(argument: Argument, asked: Given, settled: Given) -> bool:
+    left, right = (sorted(text for option, text in side if option == argument.option) for side in (asked, settled))
+    if argument.option == "--kernel":
+        return not left or left == right
+    if argument.option == "--epilogue" and len(left) == 1 and len(right) == 1:
+        (name, text), (settled_name, settled_text) = name_and_text(left[0]), name_and_text(right[0])
+        return text == settled_text and name in (None, settled_name)
+    if argument.shape is Shape.NAMED:
+        return [name_and_text(text) for text in left] == [name_and_text(text) for text in right]
+    return left == right
+
+
+def command(source: str, given: Given, output: str = "") -> str:
+    """The `kernel-rewrite fuse` command, for a shell."""
+    words = [_PROGRAM, _word(source)]
+    words += [f"{option} {_word(text)}" if _is_plain(option) else f"{option} {quoted(text)}" for option, text in given]
+    if output:
+        words.append(f"-o {_word(output)}")
+    return " ".join(words)
+
+
+def parse_command(text: str) -> tuple[str, Given, str] | None:
+    """(source, what is given, output or "") of a command that `command` made; None for any other text."""
+    if not text.startswith(f"{_PROGRAM} "):
+        return None
+    words = text.removeprefix(_PROGRAM)
+    try:
+        source, *rest = [w.strip('"') for w in _WORDS.findall(words)] if _EASY.fullmatch(words) else shlex.split(words)
+    except ValueError:
+        return None
+    pairs = list(zip(rest[::2], rest[1::2], strict=False))
+    if len(rest) % 2 or any(not option.startswith("-") for option, _ in pairs):
+        return None
+    output = next((value for option, value in pairs if option == "-o"), "")
+    return source, tuple(pair for pair in pairs if pair[0] != "-o"), output
+
+
+def quoted(text: str) -> str:
+    """`text` as one word of a shell command, in quotes."""
+    return shlex.quote(text) if re.search(r"""["\\$`!]""", text) else f'"{text}"'
+
+
+def _word(text: str) -> str:
+    return text if re.fullmatch(r"[\w./+-]+", text) else quoted(text)
+
+
+def _is_plain(option: str) -> bool:
+    """Whether the option's texts are words that need no quotes."""
+    return next((a.shape is not Shape.NAMED for a in ARGUMENTS if a.option == option), True)
+
+
+def _one_line(text: str) -> str:
+    return " ".join(text.split("\n"))

@@ -1,0 +1,61 @@
+"""The options that several commands share."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import click
+
+from kernel_rewrite.cli.reporting import Reporter
+
+FORMATS = ("text", "concise", "json", "sarif", "github")
+
+no_cache = click.option("--no-cache", is_flag=True, help="Compute the answer even if it is known for these very files.")
+kernel = click.option("--kernel", metavar="NAME", help="The kernel to work on; needed when the file has several.")
+constexprs = click.option(
+    "--set",
+    "constexprs",
+    multiple=True,
+    metavar="NAME=VALUE",
+    help="Fix a compile-time parameter instead of inferring it.",
+)
+dtypes = click.option(
+    "--dtype",
+    "dtypes",
+    multiple=True,
+    metavar="PARAM=TYPE",
+    help="Fix an element type, e.g. c_ptr=fp16, instead of inferring it.",
+)
+stdin_filename = click.option(
+    "--stdin-filename",
+    metavar="FILE",
+    help="The file whose text comes from stdin; its imports are looked up from there.",
+)
+config = click.option(
+    "--config", metavar="FILE", help="The pyproject.toml to use; by default the nearest with entries."
+)
+jobs = click.option("--jobs", "-j", type=click.IntRange(1), metavar="N", help="How many entries to work on at a time.")
+
+
+def reporting(*formats: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """Adds `--format`, `--color`, `-q` and `-v`, and hands the command a `Reporter` as its first argument."""
+
+    def decorate(command: Callable[..., Any]) -> Callable[..., Any]:
+        def run(output_format: str, color: str, quiet: bool, verbose: bool, **arguments: Any) -> None:
+            command(Reporter(output_format, color, -1 if quiet else int(verbose)), **arguments)
+
+        run.__doc__, run.__name__ = command.__doc__, command.__name__
+        run.__click_params__ = list(getattr(command, "__click_params__", []))  # type: ignore[attr-defined]
+        for option in (
+            click.option("--verbose", "-v", is_flag=True, help="Say more."),
+            click.option("--quiet", "-q", is_flag=True, help="Say nothing but what is wrong."),
+            click.option("--color", type=click.Choice(["auto", "always", "never"]), default="auto", show_default=True),
+            click.option(
+                "--format", "output_format", type=click.Choice(formats or FORMATS), default="text", show_default=True
+            ),
+        ):
+            run = option(run)
+        return run
+
+    return decorate

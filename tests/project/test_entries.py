@@ -1,0 +1,169 @@
+"""pyproject.toml: what an entry says, and what is said about one that is wrong."""
+
+from __future__ import annotations
+
+import inspect as python_inspect
+from pathlib import Path
+
+import pytest
+
+from kernel_rewrite.arguments import ARGUMENTS
+from kernel_rewrite.diagnostics import FusionRefused
+from kernel_rewrite.project.entries import Entry, find_configuration, read_configuration
+
+from .conftest import run
+
+HEAD = '[[tool.kernel-rewrite.fusion]]\nsource = "a.py"\noutput = "b.py"\n'
+
+
+def entries(folder: Path, text: str) -> tuple[Entry, ...]:
+    (folder / "pyproject.toml").write_text(text)
+    return read_configuration("pyproject.toml").entries
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def test_an_entry_is_a_call_of_fuse(repository: Path) -> None:
+    double, triple = read_configuration("pyproject.toml").entries
+    assert (double.source, double.output) == ("demo/double.py", "demo/fused/double_relu.py")
+    assert double.arguments == {"epilogues": ("out_ptr=relu",)}
+    assert triple.arguments == {
+        "kernel": "triple_kernel",
+        "epilogues": ("gelu(approximate='tanh')",),
+        "numerics": "fused",
+        "constexprs": ("BLOCK=128",),
+        "dtypes": ("out_ptr=fp16",),
+        "assume": ("fully-written",),
+    }
+    assert triple.calls == ("triple(randn(100))",)
+
+
+def test_every_argument_that_is_ready_is_one_of_fuse_and_an_option() -> None:
+    from kernel_rewrite import fuse
+    from kernel_rewrite.cli import cli
+
+    options = {name for parameter in cli.commands["fuse"].params for name in parameter.opts}
+    parameters = python_inspect.signature(fuse).parameters
+    for argument in ARGUMENTS:
+        if argument.ready:
+            assert argument.parameter in parameters and argument.option in options, argument
+        else:
+            assert argument.option not in options, f"{argument.key} is there: it is ready"
+
+
+@pytest.mark.parametrize(
+    "epilogues", ['"relu"', '["relu"]', '{ out_ptr = "relu" }', '["out_ptr=relu", "b[0] = gelu"]'], ids=str
+)
+def test_epilogues(folder: Path, epilogues: str) -> None:
+    (entry,) = entries(folder, f"{HEAD}epilogues = {epilogues}\n")
+    assert entry.arguments["epilogues"][0].endswith("relu")
+
+
+def test_a_default_for_all(folder: Path) -> None:
+    text = f'[tool.kernel-rewrite]\nnumerics = "fused"\n{HEAD}epilogues = "relu"\n{HEAD.replace("b.py", "c.py")}epilogues = "relu"\nnumerics = "eager"\n'
+    first, second = entries(folder, text)
+    assert first.arguments["numerics"] == "fused" and "numerics" not in second.arguments
+
+
+WRONG = {
+    "unknown key": (HEAD + 'epilogues = "relu"\n\nkernl = "k"\n', 6, "`kernl`", "did you mean `kernel`?"),
+    "unknown key of the table": ("[tool.kernel-rewrite]\nnumeric = 1\n", 2, "`numeric`", "did you mean `numerics`?"),
+    "key of the second entry": (
+        f'{HEAD}epilogues = "relu"\n{HEAD.replace("b.py", "c.py")}epilogues = "relu"\nkernel = 3\n',
+        9,
+        "`kernel` must be a text",
+        "",
+    ),
+    "no source": ('[[tool.kernel-rewrite.fusion]]\noutput = "b.py"\nepilogues = "relu"\n', 1, "no `source`", ""),
+    "no epilogue": (HEAD, 1, "no `epilogues`", ""),
+    "number for a text": (HEAD.replace('"b.py"', "3") + 'epilogues = "relu"\n', 3, "`output` must be a text", ""),
+    "epilogues of numbers": (HEAD + "epilogues = [1]\n", 4, "must be a table of texts", ""),
+    "assume as a table": (HEAD + 'epilogues = "relu"\nassume = { a = "b" }\n', 5, "must be a list of texts", ""),
+    "unknown numerics": (HEAD + 'epilogues = "relu"\nnumerics = "wild"\n', 5, '"eager" or "fused"', ""),
+    "calls as a text": (HEAD + 'epilogues = "relu"\ncalls = "f()"\n', 5, "`calls` must be a list", ""),
+    "not TOML": (HEAD + "epilogues = \n", 4, "not valid TOML", ""),
+    "a table for the list": ('[tool.kernel-rewrite.fusion]\nsource = "a.py"\n', 1, "must be a list of tables", ""),
+    "one output twice": (f'{HEAD}epilogues = "relu"\n' * 2, 7, "two fusions write b.py", ""),
+    "its own source": (HEAD.replace("b.py", "./a.py") + 'epilogues = "relu"\n', 3, "its own source", ""),
+    "inline": (
+        '[tool.kernel-rewrite]\nfusion = [\n  { source = "a.py", output = "b.py", epilogue = "relu" },\n]\n',
+        3,
+        "unknown key `epilogue`",
+        "did you mean `epilogues`?",
+    ),
+}
+for _argument in ARGUMENTS:
+    if not _argument.ready:
+        WRONG[f"planned: {_argument.key}"] = (
+            HEAD + f'epilogues = "relu"\n{_argument.key} = {{ a = "b" }}\n',
+            5,
+            f"`{_argument.key}` is not supported",
+            "",
+        )
+
+
+@pytest.mark.parametrize("name", WRONG)
+def test_what_is_wrong_is_said_with_its_line(name: str, folder: Path) -> None:
+    text, line, words, help_text = WRONG[name]
+    with pytest.raises(FusionRefused) as refused:
+        entries(folder, text)
+    (diagnostic,) = refused.value.diagnostics
+    assert diagnostic.code == "KR603" and words in diagnostic.message and help_text in diagnostic.help
+    assert diagnostic.labels[0].span.line == line
+    for command in ("check", "fuse"):
+        result = run(command)
+        assert result.exit_code == 2 and f"pyproject.toml:{line}:" in result.stderr
+
+
+def test_the_nearest_file_with_entries_counts(repository: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    inner = repository / "demo" / "fused"
+    (repository / "demo" / "pyproject.toml").write_text("[project]\nname = 'without'\n")
+    monkeypatch.chdir(inner)
+    found = find_configuration()
+    assert found == "../../pyproject.toml"
+    assert read_configuration(found).entries[0].output == "double_relu.py"
+
+
+def test_without_any(folder: Path) -> None:
+    for command in ("check", "fuse"):
+        result = run(command)
+        assert result.exit_code == 2 and "kernel-rewrite init" in result.stderr
+    assert run("check", "--config", "absent.toml").exit_code == 2
+
+
+# ----------------------------------------------------------------------------------------------------------------- init
+
+
+def test_init_adds_an_entry_that_fuse_can_build(repository: Path) -> None:
+    before = (repository / "pyproject.toml").read_text()
+    done = run("init", "demo/double.py", "--epilogue", "out_ptr=gelu(approximate='tanh')", "-o", "demo/fused/new.py")
+    assert done.exit_code == 0, done.output
+    after = (repository / "pyproject.toml").read_text()
+    assert after.startswith(before + "\n[[tool.kernel-rewrite.fusion]]\n")
+    entry = read_configuration("pyproject.toml").entries[-1]
+    assert entry == Entry("demo/double.py", "demo/fused/new.py", (("--epilogue", "out_ptr=gelu(approximate='tanh')"),))
+    assert run("fuse").exit_code == 0 and (repository / "demo/fused/new.py").exists()
+
+
+def test_init_makes_the_file(folder: Path) -> None:
+    (folder / "a.py").write_text("")
+    for text in ("relu", 'clamp(0, "6\\\\")', "out[0]=silu"):
+        (folder / "pyproject.toml").unlink(missing_ok=True)
+        result = run("init", "a.py", "--epilogue", text, "-o", "b.py")
+        if result.exit_code == 0:
+            assert read_configuration("pyproject.toml").entries[0].arguments["epilogues"] == (text,)
+        else:
+            assert not (folder / "pyproject.toml").exists()
+
+
+def test_init_leaves_a_wrong_file_as_it_is(folder: Path) -> None:
+    (folder / "a.py").write_text("")
+    for text, code in (("x = [\n", 2), (HEAD + 'epilogues = "relu"\n', 2)):
+        (folder / "pyproject.toml").write_text(text)
+        assert run("init", "a.py", "--epilogue", "relu", "-o", "b.py").exit_code == code
+        assert (folder / "pyproject.toml").read_text() == text
+    assert run("init", "absent.py", "--epilogue", "relu").exit_code == 1
