@@ -42,8 +42,9 @@ sys.path.insert(0, str(ROOT))
 from kernel_rewrite import __version__  # noqa: E402
 from kernel_rewrite.analysis import Analysis, analyse  # noqa: E402
 from kernel_rewrite.diagnostics import CODES, FusionRefused  # noqa: E402
-from kernel_rewrite.fuse import fuse_outputs  # noqa: E402
+from kernel_rewrite.fuse import fuse_outputs, plan_output  # noqa: E402
 from kernel_rewrite.model import InternalError, MemoryEffect  # noqa: E402
+from kernel_rewrite.selection import choose_outputs  # noqa: E402
 from kernel_rewrite.source.closure import KernelDefinition, kernels, scope_at  # noqa: E402
 from kernel_rewrite.source.files import Project  # noqa: E402
 from kernel_rewrite.source.names import JitDefinition, meaning_of  # noqa: E402
@@ -275,6 +276,8 @@ Record = dict[str, Any]
 def examine(task: Task) -> Record:
     """Analyse the kernel of `task` once, then fuse the epilogue into each of its outputs. Never raises."""
     started = time.perf_counter()
+    reset_peaks()
+    busy = busy_seconds()
     record: Record = {
         "group": task.group,
         "file": task.file,
@@ -287,13 +290,14 @@ def examine(task: Task) -> Record:
     try:
         analysis = _analysis(task)
         record |= _facts(analysis)
-        for output in outputs(analysis):
-            record["outputs"].append(_fused(analysis, output))
+        record["outputs"] = _fused_outputs(analysis)
     except FusionRefused as refused:
         record |= {"status": "refused", **_reasons(refused, task.folder)}
     except Exception as error:  # a bug of the tool is an outcome, and the run goes on
         record |= {"status": "internal", "message": _trace(error)}
     record["seconds"] = round(time.perf_counter() - started, 3)
+    record["cpu_seconds"] = round(busy_seconds() - busy, 3)
+    record["peak_mib"] = peak_of_one_process()
     # messages name files; the folder they lie in here says nothing
     shown: Record = json.loads(json.dumps(record).replace(json.dumps(task.folder + os.sep)[1:-1], ""))
     return shown
@@ -329,19 +333,42 @@ def outputs(analysis: Analysis) -> tuple[str, ...]:
     return analysis.parameters_with(MemoryEffect.WRITE, MemoryEffect.ACCUMULATE)
 
 
-def _fused(analysis: Analysis, output: str) -> Record:
-    started = time.perf_counter()
-    record: Record = {"name": output, "effects": _effects(analysis, output)}
+def _fused_outputs(analysis: Analysis) -> list[Record]:
+    """One record an output. Those that can take the epilogue take it in one file, which is validated once; each in a
+    file of its own when that fails."""
+    found = outputs(analysis)
+    refused = {output: record for output in found if (record := _refused(analysis, output))}
+    eligible = [output for output in found if output not in refused]
+    fused = _fused(analysis, eligible) if eligible else {}
+    if fused.get("status") != "fused" and len(eligible) > 1:
+        each = {output: _fused(analysis, [output]) for output in eligible}
+    else:
+        each = dict.fromkeys(eligible, fused)
+    return [{"name": o, "effects": _effects(analysis, o), **(refused.get(o) or each[o])} for o in found]
+
+
+def _refused(analysis: Analysis, output: str) -> Record | None:
+    """Why `output` cannot take the epilogue; None when it can."""
     try:
-        result = fuse_outputs(analysis, [(output, EPILOGUE)])
-        changed = [line for line in result.diff.splitlines() if line[:1] in "+-" and line[:3] not in ("+++", "---")]
-        record |= {"status": "fused", "changed_lines": len(changed)}
+        for request in choose_outputs(analysis, [(output, EPILOGUE)], frozenset()):
+            plan_output(analysis, request)
     except FusionRefused as refused:
-        record |= {"status": "refused", **_reasons(refused, _folder(analysis))}
+        return {"status": "refused", **_reasons(refused, _folder(analysis))}
     except Exception as error:
-        record |= {"status": "internal", "message": _trace(error)}
-    record["seconds"] = round(time.perf_counter() - started, 3)
-    return record
+        return {"status": "internal", "message": _trace(error)}
+    return None
+
+
+def _fused(analysis: Analysis, outputs: Sequence[str]) -> Record:
+    """What comes of fusing into all of `outputs` in one file: its changed lines, and how many outputs shared it."""
+    try:
+        result = fuse_outputs(analysis, [(output, EPILOGUE) for output in outputs])
+    except FusionRefused as refused:
+        return {"status": "refused", **_reasons(refused, _folder(analysis))}
+    except Exception as error:
+        return {"status": "internal", "message": _trace(error)}
+    changed = [line for line in result.diff.splitlines() if line[:1] in "+-" and line[:3] not in ("+++", "---")]
+    return {"status": "fused", "changed_lines": len(changed), "together": len(outputs)}
 
 
 def _effects(analysis: Analysis, output: str) -> list[str]:
@@ -364,6 +391,40 @@ def _facts(analysis: Analysis) -> Record:
         "store_sites": len(stores),
         "store_sites_seen": sum(call.span in seen for call in stores),
     }
+
+
+def reset_peaks() -> None:
+    """Forget the peak memory of this process and its compiler, where the system can (Linux)."""
+    for process in _processes():
+        with contextlib.suppress(OSError):
+            Path(f"/proc/{process}/clear_refs").write_text("5")
+
+
+def peak_of_one_process() -> int:
+    """MiB that the larger of this process and its compiler has held in memory since `reset_peaks`."""
+    peaks = [resource.getrusage(resource.RUSAGE_SELF).ru_maxrss]  # KiB; of all kernels so far, where /proc cannot tell
+    for process in _processes():
+        with contextlib.suppress(OSError):
+            status = Path(f"/proc/{process}/status").read_text()
+            peaks.append(int(status.partition("VmHWM:")[2].split()[0]))
+    return max(peaks[1:] or peaks) // 1024
+
+
+def busy_seconds() -> float:
+    """Seconds that processors have worked for this process and its compilers, those that ended included."""
+    own, ended = resource.getrusage(resource.RUSAGE_SELF), resource.getrusage(resource.RUSAGE_CHILDREN)
+    seconds = own.ru_utime + own.ru_stime + ended.ru_utime + ended.ru_stime
+    for process in _processes()[1:]:
+        with contextlib.suppress(OSError):
+            # after the name in brackets, which may hold anything: state, parent, ..., 12th and 13th: user, system
+            fields = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()
+            seconds += (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+    return seconds
+
+
+def _processes() -> list[int]:
+    own = compiler().process
+    return [os.getpid(), *([own] if own is not None else [])]
 
 
 def _folder(analysis: Analysis) -> str:

@@ -141,10 +141,12 @@ def analyse(
         tuning(kernel.node, file.tree, file.path, names),
         overrides(closure.kernel),
     )
-    views, failures = _lower(closure, project, compiler, plan.specializations, target)
-    if failures and failures[0].specialization is plan.base:
-        plan = _repaired(closure, project, compiler, plan, failures[0], target) or plan
-        views, failures = _lower(closure, project, compiler, plan.specializations, target)
+    views, failures = _lower(closure, project, compiler, [plan.base], target)
+    if failures and (repaired := _repaired(closure, project, compiler, plan, failures[0], target)):
+        plan = repaired
+        views, failures = _lower(closure, project, compiler, [plan.base], target)
+    others = _lower(closure, project, compiler, plan.specializations[1:], target)
+    views, failures = views + others[0], failures + others[1]
     launched = _lower(closure, project, compiler, _as_launched(plan), target)
     views, failures = views + launched[0], failures + launched[1]
     if not views:
@@ -207,7 +209,8 @@ def _repaired(
     def lower(specialization: Specialization) -> LoweringFailure | None:
         if time.monotonic() > deadline:
             return failure
-        result = next(compiler.lower(closure, project.sources(), [specialization], target))
+        left = max(1.0, deadline - time.monotonic())
+        result = next(compiler.lower(closure, project.sources(), [specialization], target, left))
         return result if isinstance(result, LoweringFailure) else None
 
     return repaired_plan(closure, plan, failure, lower)

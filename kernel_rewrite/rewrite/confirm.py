@@ -72,7 +72,7 @@ def check_source(rewritten: SourceFile, rewrite: Rewrite, analysis: Analysis) ->
 def views_to_confirm(analysis: Analysis, requests: Iterable[OutputRequest]) -> tuple[View, ...]:
     """The analysed views, and those with other float types where types were only inferred and rounding matters."""
     rounding = (request.output for request in requests if not request.pointwise.commutes_with_rounding)
-    return (*analysis.views, *(view for output in rounding for view in probe_stores(analysis, output).views))
+    return (*analysis.views, *(view for output in rounding for view in probe_stores(analysis, output)))
 
 
 def lower_rewritten(
