@@ -463,6 +463,7 @@ def serve() -> None:
     os.dup2(2, 1)
     resource.setrlimit(resource.RLIMIT_AS, (MEMORY_LIMIT, MEMORY_LIMIT))
     sys.setrecursionlimit(max(sys.getrecursionlimit(), 5000))
+    gc.set_threshold(50_000, 20, 100)  # syntax trees of many files stay: going through them often finds nothing
     for line in sys.stdin:
         print(json.dumps(examine(Task(**json.loads(line)))), file=answers, flush=True)
 

@@ -102,8 +102,12 @@ class Analysis:
 
     def write_only(self, output: str, views: Sequence[View] = ()) -> WriteOnlyVerdict:
         """The verdict on `output` over all views, or over those given."""
-        considered = views or self.views
-        return write_only(output, [(view.specialization, view.accesses) for view in considered], self.span_of)
+        if views:
+            return write_only(output, [(view.specialization, view.accesses) for view in views], self.span_of)
+        key = ("write only", output)
+        if key not in self.memory:
+            self.memory[key] = self.write_only(output, self.views)
+        return cast(WriteOnlyVerdict, self.memory[key])
 
     def uncovered(self, output: str) -> Uncovered:
         """What the source may do to `output` (a parameter) that no view shows."""

@@ -592,7 +592,8 @@ class _Inference:
         if roles & {"none"} and not size and not compared:
             return (None, *self._some(name, votes)), Evidence.BRANCH, ""
         if "block" in roles:
-            return _distinct((BLOCK_GUESS, *self._powers(compared))), Evidence.USE, "a block size"
+            first = STATIC_RANGE_GUESS if "static range" in roles else BLOCK_GUESS  # a static loop is unrolled
+            return _distinct((first, *self._powers(compared))), Evidence.USE, "a block size"
         if "static range" in roles:
             return _distinct((STATIC_RANGE_GUESS, *compared)), Evidence.USE, "the length of a static loop"
         ints = [v for v in compared if isinstance(v, int)]
