@@ -7,7 +7,7 @@ from textwrap import dedent
 
 import pytest
 
-from kernel_rewrite.model import Closure, Evidence, Specialization
+from kernel_rewrite.model import Closure, Dtype, Evidence, Specialization
 from kernel_rewrite.source.autotune import tuning
 from kernel_rewrite.source.branches import _DTYPE_QUESTIONS
 from kernel_rewrite.source.closure import close, kernels
@@ -307,6 +307,8 @@ REPAIRS = [
     ("x, y, n", "a = tl.load(y)\na = a & 0xFFFFFFFF0\ntl.store(x, a)", ("y", "*i64")),
     ("x, y, n", "for i in range(4):\n    n = n * tl.load(y).to(tl.int64)\ntl.store(x, n)", ("n", "i64")),
     ("x, y, A: tl.constexpr, B: tl.constexpr", "tl.store(x + tl.arange(A, B), 0.0)", ("B", None)),
+    ("x, y, n", "m = tl.load(y) & (n > 2)\nfor i in range(4):\n    n += m\n    tl.store(x + n, 1.0, mask=m)", ("y", "*i1")),
+    ("x, y, DT: tl.constexpr = tl.float8e4b8", "tl.store(x, tl.load(y).to(DT).to(tl.float32))", ("DT", Dtype("float8e4nv"))),
 ]  # fmt: skip
 
 
