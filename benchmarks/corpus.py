@@ -613,6 +613,8 @@ class Row:
     internal: int = 0
     timeouts: int = 0
     seconds: float = 0.0
+    busy: float = 0.0
+    peak: int = 0
     refused: Counter[str] = field(default_factory=Counter)
     not_lowered: Counter[str] = field(default_factory=Counter)
 
@@ -620,6 +622,8 @@ class Row:
         if record["kernel"]:
             self.kernels += 1
         self.seconds += record["seconds"]
+        self.busy += record.get("cpu_seconds", 0.0)
+        self.peak = max(self.peak, record.get("peak_mib", 0))
         self.internal += record["status"] in ("internal", "crash")
         self.timeouts += record["status"] == "timeout"
         if record["status"] == "refused":
@@ -642,6 +646,8 @@ class Row:
             setattr(self, name, getattr(self, name) + getattr(other, name))
         self.timeouts += other.timeouts
         self.seconds += other.seconds
+        self.busy += other.busy
+        self.peak = max(self.peak, other.peak)
         self.refused.update(other.refused)
         self.not_lowered.update(other.not_lowered)
 
@@ -661,6 +667,10 @@ def _share(part: int, whole: int) -> str:
     return f"{part} ({100 * part / whole:.0f} %)" if whole else "0"
 
 
+def _exactly(part: int, whole: int) -> str:
+    return f"{part:,} of {whole:,} ({100 * part / max(whole, 1):.1f} %)"
+
+
 def _by_code(counts: Counter[str]) -> str:
     return ", ".join(f"{code} {count}" for code, count in sorted(counts.items())) or "none"
 
@@ -678,6 +688,8 @@ _COLUMNS = (
     "internal errors",
     "time-outs",
     "seconds",
+    "CPU seconds",
+    "MiB at most",
 )
 
 
@@ -698,6 +710,8 @@ def table(rows: Iterable[Row]) -> str:
             str(row.internal),
             str(row.timeouts),
             f"{row.seconds:.0f}",
+            f"{row.busy:.0f}",
+            str(row.peak),
         )
         lines.append("| " + " | ".join(cells) + " |")
     return "\n".join(lines) + "\n"
@@ -709,16 +723,26 @@ def report(records: Sequence[Record], titles: Sequence[str], facts: dict[str, An
     used = sorted({code for row in result for code in (*row.refused, *row.not_lowered)})
     slowest = sorted((r["seconds"] for r in records), reverse=True) or [0.0]
     middle = slowest[len(slowest) // 2]
+    busiest = sorted((r.get("cpu_seconds", 0.0) for r in records), reverse=True) or [0.0]
+    usual = [row for row in result[:-1] if row.title not in {package.apart_title for package in PACKAGES}]
+    with_output, lowered = sum(row.kernels_fused for row in usual), sum(row.lowered for row in usual)
     lines = [
         "# Public kernels",
         "",
         f"`relu` fused into every output of every Triton kernel of {len(titles)} groups of public kernels, each kernel "
-        "once (the first of those with the same parameters and body).",
+        "once (the first of those with the same parameters and body). The outputs of a kernel that can take it take it in "
+        "one file, which is validated; in a file each where that fails.",
         "",
         table(result),
         f"kernel-rewrite {facts['version']}, Triton {facts['triton']}, Python {facts['python']}, {facts['cores']} "
         f"cores, {facts['date']}; {facts['wall']} s in all with {facts['jobs']} jobs (finding the kernels included); "
-        f"{middle:.2f} s for the middle kernel, {slowest[0]:.1f} s for the slowest.",
+        f"{middle:.2f} s for the middle kernel, {slowest[0]:.1f} s for the slowest. {sum(busiest):.0f} CPU seconds of the "
+        f"workers and their compilers: {busiest[len(busiest) // 2]:.2f} for the middle kernel, {busiest[0]:.1f} for the "
+        f"slowest, more than 10 for {sum(seconds > 10 for seconds in busiest)} kernels. The largest process held "
+        f"{result[-1].peak} MiB.",
+        "",
+        "Kernels with a fused output, of those lowered, without the backends of other vendors: "
+        f"{_exactly(with_output, lowered)}.",
         "",
         "Packages: " + ", ".join(f"{p.name} {p.version}" for p in PACKAGES if p.name in titles) + ".",
         "",
