@@ -146,6 +146,8 @@ class PointerFlow:
             bound = callee(expression, function, self._closure)
             if isinstance(bound, TritonObject) and bound.dotted in _DATA:
                 return _NOTHING
+            if bound is None and isinstance(expression.func, ast.Attribute) and expression.func.attr == "load":
+                return _NOTHING  # descriptor.load(...)
             items = self._returned(expression, environment, function)
             if items is not None:
                 return frozenset().union(*items)

@@ -32,6 +32,7 @@ NUMBERS = {
     "a negation": "flag = not other\ntl.store(out + flag, 1.0)",
     "what an atomic returns": "tl.store(out + tl.atomic_add(other, 1), 1.0)",
     "what a load returns": "tl.store(out + tl.load(other), 1.0)",
+    "what a descriptor loads": "tl.store(out + tl.make_tensor_descriptor(other, [n], [1], [4]).load([0]), 1.0)",
     "the variable of a loop that counts": "for i in tl.range(0, tl.cdiv(other, B), 2):\n    tl.store(out + i, 1.0)",
     "the variable of Python's range": "for i in range(tl.cdiv(other, B)):\n    tl.store(out + i, 1.0)",
     "a quotient": "tl.store(out + tl.cdiv(other, B) // B, 1.0)",
@@ -52,13 +53,18 @@ ADDRESSES = {
     "the variable of a loop over pointers": "for p in (out, other):\n    tl.store(p, 1.0)",
     "either operand of or": "p = out or other\ntl.store(p, 1.0)",
     "a cast": "tl.store(other.to(tl.pointer_type(tl.float32)), 1.0)",
+    "a descriptor's gather, which may be a tensor's": "tl.store(other.gather(n, 0), 1.0)",
+    "what a helper called load returns": "tl.store(load(other), 1.0)",
     "what a helper returns": "tl.store(pick(out, other), 1.0)",
 }
 
 
+HELPERS = "@triton.jit\ndef pick(p, q):\n    return q\n\n@triton.jit\ndef load(p):\n    return p\n"
+
+
 @pytest.mark.parametrize("body", ADDRESSES.values(), ids=ADDRESSES)
 def test_an_address_is_followed(body: str) -> None:
-    assert "other" in stored_to(body, "@triton.jit\ndef pick(p, q):\n    return q\n")
+    assert "other" in stored_to(body, HELPERS)
 
 
 def test_a_range_of_the_users_own_may_give_pointers() -> None:
