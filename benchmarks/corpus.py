@@ -42,8 +42,9 @@ sys.path.insert(0, str(ROOT))
 from kernel_rewrite import __version__  # noqa: E402
 from kernel_rewrite.analysis import Analysis, analyse  # noqa: E402
 from kernel_rewrite.diagnostics import CODES, FusionRefused  # noqa: E402
-from kernel_rewrite.fuse import fuse_outputs  # noqa: E402
+from kernel_rewrite.fuse import fuse_outputs, plan_output  # noqa: E402
 from kernel_rewrite.model import InternalError, MemoryEffect  # noqa: E402
+from kernel_rewrite.selection import choose_outputs  # noqa: E402
 from kernel_rewrite.source.closure import KernelDefinition, kernels, scope_at  # noqa: E402
 from kernel_rewrite.source.files import Project  # noqa: E402
 from kernel_rewrite.source.names import JitDefinition, meaning_of  # noqa: E402
@@ -275,6 +276,8 @@ Record = dict[str, Any]
 def examine(task: Task) -> Record:
     """Analyse the kernel of `task` once, then fuse the epilogue into each of its outputs. Never raises."""
     started = time.perf_counter()
+    reset_peaks()
+    busy = busy_seconds()
     record: Record = {
         "group": task.group,
         "file": task.file,
@@ -287,13 +290,14 @@ def examine(task: Task) -> Record:
     try:
         analysis = _analysis(task)
         record |= _facts(analysis)
-        for output in outputs(analysis):
-            record["outputs"].append(_fused(analysis, output))
+        record["outputs"] = _fused_outputs(analysis)
     except FusionRefused as refused:
         record |= {"status": "refused", **_reasons(refused, task.folder)}
     except Exception as error:  # a bug of the tool is an outcome, and the run goes on
         record |= {"status": "internal", "message": _trace(error)}
     record["seconds"] = round(time.perf_counter() - started, 3)
+    record["cpu_seconds"] = round(busy_seconds() - busy, 3)
+    record["peak_mib"] = peak_of_one_process()
     # messages name files; the folder they lie in here says nothing
     shown: Record = json.loads(json.dumps(record).replace(json.dumps(task.folder + os.sep)[1:-1], ""))
     return shown
@@ -329,19 +333,42 @@ def outputs(analysis: Analysis) -> tuple[str, ...]:
     return analysis.parameters_with(MemoryEffect.WRITE, MemoryEffect.ACCUMULATE)
 
 
-def _fused(analysis: Analysis, output: str) -> Record:
-    started = time.perf_counter()
-    record: Record = {"name": output, "effects": _effects(analysis, output)}
+def _fused_outputs(analysis: Analysis) -> list[Record]:
+    """One record an output. Those that can take the epilogue take it in one file, which is validated once; each in a
+    file of its own when that fails."""
+    found = outputs(analysis)
+    refused = {output: record for output in found if (record := _refused(analysis, output))}
+    eligible = [output for output in found if output not in refused]
+    fused = _fused(analysis, eligible) if eligible else {}
+    if fused.get("status") != "fused" and len(eligible) > 1:
+        each = {output: _fused(analysis, [output]) for output in eligible}
+    else:
+        each = dict.fromkeys(eligible, fused)
+    return [{"name": o, "effects": _effects(analysis, o), **(refused.get(o) or each[o])} for o in found]
+
+
+def _refused(analysis: Analysis, output: str) -> Record | None:
+    """Why `output` cannot take the epilogue; None when it can."""
     try:
-        result = fuse_outputs(analysis, [(output, EPILOGUE)])
-        changed = [line for line in result.diff.splitlines() if line[:1] in "+-" and line[:3] not in ("+++", "---")]
-        record |= {"status": "fused", "changed_lines": len(changed)}
+        for request in choose_outputs(analysis, [(output, EPILOGUE)], frozenset()):
+            plan_output(analysis, request)
     except FusionRefused as refused:
-        record |= {"status": "refused", **_reasons(refused, _folder(analysis))}
+        return {"status": "refused", **_reasons(refused, _folder(analysis))}
     except Exception as error:
-        record |= {"status": "internal", "message": _trace(error)}
-    record["seconds"] = round(time.perf_counter() - started, 3)
-    return record
+        return {"status": "internal", "message": _trace(error)}
+    return None
+
+
+def _fused(analysis: Analysis, outputs: Sequence[str]) -> Record:
+    """What comes of fusing into all of `outputs` in one file: its changed lines, and how many outputs shared it."""
+    try:
+        result = fuse_outputs(analysis, [(output, EPILOGUE) for output in outputs])
+    except FusionRefused as refused:
+        return {"status": "refused", **_reasons(refused, _folder(analysis))}
+    except Exception as error:
+        return {"status": "internal", "message": _trace(error)}
+    changed = [line for line in result.diff.splitlines() if line[:1] in "+-" and line[:3] not in ("+++", "---")]
+    return {"status": "fused", "changed_lines": len(changed), "together": len(outputs)}
 
 
 def _effects(analysis: Analysis, output: str) -> list[str]:
@@ -364,6 +391,40 @@ def _facts(analysis: Analysis) -> Record:
         "store_sites": len(stores),
         "store_sites_seen": sum(call.span in seen for call in stores),
     }
+
+
+def reset_peaks() -> None:
+    """Forget the peak memory of this process and its compiler, where the system can (Linux)."""
+    for process in _processes():
+        with contextlib.suppress(OSError):
+            Path(f"/proc/{process}/clear_refs").write_text("5")
+
+
+def peak_of_one_process() -> int:
+    """MiB that the larger of this process and its compiler has held in memory since `reset_peaks`."""
+    peaks = [resource.getrusage(resource.RUSAGE_SELF).ru_maxrss]  # KiB; of all kernels so far, where /proc cannot tell
+    for process in _processes():
+        with contextlib.suppress(OSError):
+            status = Path(f"/proc/{process}/status").read_text()
+            peaks.append(int(status.partition("VmHWM:")[2].split()[0]))
+    return max(peaks[1:] or peaks) // 1024
+
+
+def busy_seconds() -> float:
+    """Seconds that processors have worked for this process and its compilers, those that ended included."""
+    own, ended = resource.getrusage(resource.RUSAGE_SELF), resource.getrusage(resource.RUSAGE_CHILDREN)
+    seconds = own.ru_utime + own.ru_stime + ended.ru_utime + ended.ru_stime
+    for process in _processes()[1:]:
+        with contextlib.suppress(OSError):
+            # after the name in brackets, which may hold anything: state, parent, ..., 12th and 13th: user, system
+            fields = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()
+            seconds += (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+    return seconds
+
+
+def _processes() -> list[int]:
+    own = compiler().process
+    return [os.getpid(), *([own] if own is not None else [])]
 
 
 def _folder(analysis: Analysis) -> str:
@@ -402,6 +463,7 @@ def serve() -> None:
     os.dup2(2, 1)
     resource.setrlimit(resource.RLIMIT_AS, (MEMORY_LIMIT, MEMORY_LIMIT))
     sys.setrecursionlimit(max(sys.getrecursionlimit(), 5000))
+    gc.set_threshold(50_000, 20, 100)  # syntax trees of many files stay: going through them often finds nothing
     for line in sys.stdin:
         print(json.dumps(examine(Task(**json.loads(line)))), file=answers, flush=True)
 
@@ -551,6 +613,8 @@ class Row:
     internal: int = 0
     timeouts: int = 0
     seconds: float = 0.0
+    busy: float = 0.0
+    peak: int = 0
     refused: Counter[str] = field(default_factory=Counter)
     not_lowered: Counter[str] = field(default_factory=Counter)
 
@@ -558,6 +622,8 @@ class Row:
         if record["kernel"]:
             self.kernels += 1
         self.seconds += record["seconds"]
+        self.busy += record.get("cpu_seconds", 0.0)
+        self.peak = max(self.peak, record.get("peak_mib", 0))
         self.internal += record["status"] in ("internal", "crash")
         self.timeouts += record["status"] == "timeout"
         if record["status"] == "refused":
@@ -580,6 +646,8 @@ class Row:
             setattr(self, name, getattr(self, name) + getattr(other, name))
         self.timeouts += other.timeouts
         self.seconds += other.seconds
+        self.busy += other.busy
+        self.peak = max(self.peak, other.peak)
         self.refused.update(other.refused)
         self.not_lowered.update(other.not_lowered)
 
@@ -599,6 +667,10 @@ def _share(part: int, whole: int) -> str:
     return f"{part} ({100 * part / whole:.0f} %)" if whole else "0"
 
 
+def _exactly(part: int, whole: int) -> str:
+    return f"{part:,} of {whole:,} ({100 * part / max(whole, 1):.1f} %)"
+
+
 def _by_code(counts: Counter[str]) -> str:
     return ", ".join(f"{code} {count}" for code, count in sorted(counts.items())) or "none"
 
@@ -616,6 +688,8 @@ _COLUMNS = (
     "internal errors",
     "time-outs",
     "seconds",
+    "CPU seconds",
+    "MiB at most",
 )
 
 
@@ -636,6 +710,8 @@ def table(rows: Iterable[Row]) -> str:
             str(row.internal),
             str(row.timeouts),
             f"{row.seconds:.0f}",
+            f"{row.busy:.0f}",
+            str(row.peak),
         )
         lines.append("| " + " | ".join(cells) + " |")
     return "\n".join(lines) + "\n"
@@ -647,16 +723,26 @@ def report(records: Sequence[Record], titles: Sequence[str], facts: dict[str, An
     used = sorted({code for row in result for code in (*row.refused, *row.not_lowered)})
     slowest = sorted((r["seconds"] for r in records), reverse=True) or [0.0]
     middle = slowest[len(slowest) // 2]
+    busiest = sorted((r.get("cpu_seconds", 0.0) for r in records), reverse=True) or [0.0]
+    usual = [row for row in result[:-1] if row.title not in {package.apart_title for package in PACKAGES}]
+    with_output, lowered = sum(row.kernels_fused for row in usual), sum(row.lowered for row in usual)
     lines = [
         "# Public kernels",
         "",
         f"`relu` fused into every output of every Triton kernel of {len(titles)} groups of public kernels, each kernel "
-        "once (the first of those with the same parameters and body).",
+        "once (the first of those with the same parameters and body). The outputs of a kernel that can take it take it in "
+        "one file, which is validated; in a file each where that fails.",
         "",
         table(result),
         f"kernel-rewrite {facts['version']}, Triton {facts['triton']}, Python {facts['python']}, {facts['cores']} "
         f"cores, {facts['date']}; {facts['wall']} s in all with {facts['jobs']} jobs (finding the kernels included); "
-        f"{middle:.2f} s for the middle kernel, {slowest[0]:.1f} s for the slowest.",
+        f"{middle:.2f} s for the middle kernel, {slowest[0]:.1f} s for the slowest. {sum(busiest):.0f} CPU seconds of the "
+        f"workers and their compilers: {busiest[len(busiest) // 2]:.2f} for the middle kernel, {busiest[0]:.1f} for the "
+        f"slowest, more than 10 for {sum(seconds > 10 for seconds in busiest)} kernels. The largest process held "
+        f"{result[-1].peak} MiB.",
+        "",
+        "Kernels with a fused output, of those lowered, without the backends of other vendors: "
+        f"{_exactly(with_output, lowered)}.",
         "",
         "Packages: " + ", ".join(f"{p.name} {p.version}" for p in PACKAGES if p.name in titles) + ".",
         "",

@@ -102,8 +102,12 @@ class Analysis:
 
     def write_only(self, output: str, views: Sequence[View] = ()) -> WriteOnlyVerdict:
         """The verdict on `output` over all views, or over those given."""
-        considered = views or self.views
-        return write_only(output, [(view.specialization, view.accesses) for view in considered], self.span_of)
+        if views:
+            return write_only(output, [(view.specialization, view.accesses) for view in views], self.span_of)
+        key = ("write only", output)
+        if key not in self.memory:
+            self.memory[key] = self.write_only(output, self.views)
+        return cast(WriteOnlyVerdict, self.memory[key])
 
     def uncovered(self, output: str) -> Uncovered:
         """What the source may do to `output` (a parameter) that no view shows."""
@@ -141,10 +145,12 @@ def analyse(
         tuning(kernel.node, file.tree, file.path, names),
         overrides(closure.kernel),
     )
-    views, failures = _lower(closure, project, compiler, plan.specializations, target)
-    if failures and failures[0].specialization is plan.base:
-        plan = _repaired(closure, project, compiler, plan, failures[0], target) or plan
-        views, failures = _lower(closure, project, compiler, plan.specializations, target)
+    views, failures = _lower(closure, project, compiler, [plan.base], target)
+    if failures and (repaired := _repaired(closure, project, compiler, plan, failures[0], target)):
+        plan = repaired
+        views, failures = _lower(closure, project, compiler, [plan.base], target)
+    others = _lower(closure, project, compiler, plan.specializations[1:], target)
+    views, failures = views + others[0], failures + others[1]
     launched = _lower(closure, project, compiler, _as_launched(plan), target)
     views, failures = views + launched[0], failures + launched[1]
     if not views:
@@ -207,7 +213,8 @@ def _repaired(
     def lower(specialization: Specialization) -> LoweringFailure | None:
         if time.monotonic() > deadline:
             return failure
-        result = next(compiler.lower(closure, project.sources(), [specialization], target))
+        left = max(1.0, deadline - time.monotonic())
+        result = next(compiler.lower(closure, project.sources(), [specialization], target, left))
         return result if isinstance(result, LoweringFailure) else None
 
     return repaired_plan(closure, plan, failure, lower)

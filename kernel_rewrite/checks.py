@@ -13,7 +13,7 @@ from kernel_rewrite.analysis import Analysis, View
 from kernel_rewrite.diagnostics import Diagnostic, Label
 from kernel_rewrite.model import ANYWHERE, Assumption, Evidence, FunctionRef, MemoryEffect, Span
 from kernel_rewrite.pointwise.language import Pointwise
-from kernel_rewrite.probes import is_certain, probe_stores
+from kernel_rewrite.probes import is_certain, may_store_integers
 from kernel_rewrite.request import OutputRequest, element_type_of
 from kernel_rewrite.source.aliasing import Conditions
 from kernel_rewrite.source.freshness import is_fresh
@@ -231,7 +231,7 @@ def assumptions(analysis: Analysis, request: OutputRequest) -> tuple[Assumption,
     )
     if not settled or analysis.tuning.hooked:
         names.append(FULLY_WRITTEN)
-    if request.pointwise.commutes_with_rounding and probe_stores(analysis, request.output).may_store_integers:
+    if request.pointwise.commutes_with_rounding and may_store_integers(analysis, request.output):
         names.append(FLOAT_ELEMENTS)
     given = tuple(_values_given(analysis))
     return given + tuple(Assumption(name, ASSUMPTIONS[name].format(output=request.output)) for name in names)

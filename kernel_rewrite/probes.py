@@ -6,26 +6,16 @@ inferred. Lowering with other types tells which: a fused kernel must round as th
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator
+from typing import cast
 
 from kernel_rewrite.analysis import Analysis, View, view_of
-from kernel_rewrite.model import Evidence, MemoryAccess, ParameterFact, Specialization
+from kernel_rewrite.model import Evidence, ParameterFact, Specialization
 from kernel_rewrite.source.freshness import allocated_dtype
 from kernel_rewrite.source.signatures import DTYPE_NAMES, FLOAT_TYPES
 from kernel_rewrite.ttir.lower import Lowered
 
 _CERTAIN = (Evidence.OVERRIDE, Evidence.ALLOCATION, Evidence.ANNOTATION, Evidence.LAUNCH)
-
-
-@dataclass(frozen=True, slots=True)
-class Probed:
-    """The stores to one output under other types, whether an integer may be stored to it, and the views under other
-    float types."""
-
-    accesses: tuple[MemoryAccess, ...] = ()
-    may_store_integers: bool = False
-    views: tuple[View, ...] = ()
 
 
 def is_certain(fact: ParameterFact) -> bool:
@@ -44,34 +34,38 @@ def certain_element_type(analysis: Analysis, output: str) -> str:
     return element if fact.evidence is Evidence.OVERRIDE or made == {element} else ""
 
 
-def probe_stores(analysis: Analysis, output: str) -> Probed:
-    """Lower one view for each store of `output` under other types. Combinations that Triton rejects cannot be launched
-    and say nothing; one that crashes it counts as a conversion."""
+def probe_stores(analysis: Analysis, output: str) -> tuple[View, ...]:
+    """Views with other float types, where types were only inferred, that have every store of `output` between them.
+
+    Combinations that Triton rejects cannot be launched and say nothing."""
     key = ("probed", output)
     if key not in analysis.memory:
-        analysis.memory[key] = _probe(analysis, output)
-    found = analysis.memory[key]
-    assert isinstance(found, Probed)
-    return found
+        analysis.memory[key] = tuple(_lowered(analysis, output, _other_floats))
+    return cast(tuple[View, ...], analysis.memory[key])
 
 
-def _probe(analysis: Analysis, output: str) -> Probed:
-    found: list[MemoryAccess] = []
-    views: list[View] = []
-    integers = False
+def may_store_integers(analysis: Analysis, output: str) -> bool:
+    """Whether the kernel also compiles with integers where nothing says what the elements are, and then stores some to
+    `output`."""
+    key = ("integers", output)
+    if key not in analysis.memory:
+        probed = _lowered(analysis, output, _integers)
+        stores = (access for view in probed for access in view.accesses if access.roots == {output})
+        analysis.memory[key] = any(access.value_type.startswith("i") for access in stores)
+    return bool(analysis.memory[key])
+
+
+OtherTypes = Callable[[Specialization, dict[str, str], str], Iterator[Specialization]]
+
+
+def _lowered(analysis: Analysis, output: str, other_types: OtherTypes) -> Iterator[View]:
+    """Few views with every store to `output` between them, under each of their other types."""
+    texts = analysis.project.sources()
     for view in _covering(analysis, output):
-        for specialization, is_integer in _other_types(analysis, view, output.split("[")[0]):
-            texts = analysis.project.sources()
-            result = next(analysis.compiler.lower(analysis.closure, texts, [specialization], analysis.target))
+        types = other_types(view.specialization, _uncertain(analysis, view), output.split("[")[0])
+        for result in analysis.compiler.lower(analysis.closure, texts, types, analysis.target):
             if isinstance(result, Lowered):
-                probed = view_of(result)
-                stores = [a for a in probed.accesses if a.roots == {output}]
-                found += stores
-                views += [] if is_integer else [probed]
-                integers |= is_integer and any(a.value_type.startswith("i") for a in stores)
-            elif result.kind != "rejected":
-                found += [replace(a, implicit_cast="unknown") for a in view.accesses if a.roots == {output}]
-    return Probed(tuple(found), integers, tuple(views))
+                yield view_of(result)
 
 
 def _covering(analysis: Analysis, output: str) -> Iterator[View]:
@@ -84,19 +78,26 @@ def _covering(analysis: Analysis, output: str) -> Iterator[View]:
             yield view
 
 
-def _other_types(analysis: Analysis, view: View, output: str) -> Iterator[tuple[Specialization, bool]]:
-    """Specializations with other types where they were inferred: of the output, of everything else, and integers."""
-    uncertain = {}
-    for fact in analysis.facts:
-        kind = view.specialization.type_of(fact.name)
-        if isinstance(kind, str) and kind.startswith("*") and kind[1:] in FLOAT_TYPES and not is_certain(fact):
-            uncertain[fact.name] = kind
+def _uncertain(analysis: Analysis, view: View) -> dict[str, str]:
+    """The parameters of float elements whose type was only inferred, with that type."""
+    kinds = {fact.name: view.specialization.type_of(fact.name) for fact in analysis.facts if not is_certain(fact)}
+    return {n: k for n, k in kinds.items() if isinstance(k, str) and k.startswith("*") and k[1:] in FLOAT_TYPES}
+
+
+def _other_floats(specialization: Specialization, uncertain: dict[str, str], output: str) -> Iterator[Specialization]:
+    """Another type for the output, then for everything else."""
     others = {name: _other_float(kind) for name, kind in uncertain.items() if name != output}
     if output in uncertain:
-        yield view.specialization.with_types(**{output: _other_float(uncertain[output])}), False
+        yield specialization.with_types(**{output: _other_float(uncertain[output])})
     if others:
-        yield view.specialization.with_types(**others), False
-        yield view.specialization.with_types(**dict.fromkeys(others, "*i32")), True
+        yield specialization.with_types(**others)
+
+
+def _integers(specialization: Specialization, uncertain: dict[str, str], output: str) -> Iterator[Specialization]:
+    """Integers everywhere but in the output."""
+    others = [name for name in uncertain if name != output]
+    if others:
+        yield specialization.with_types(**dict.fromkeys(others, "*i32"))
 
 
 def _other_float(kind: str) -> str:

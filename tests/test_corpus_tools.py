@@ -133,6 +133,37 @@ def test_an_exception_of_the_tool_is_an_internal_error(tasks: list, monkeypatch:
     assert "no such thing in fake/kernels.py" in record["outputs"][0]["message"]  # not where it lies on this machine
 
 
+def test_the_work_of_a_kernel_is_measured(tasks: list) -> None:
+    record = corpus.examine(next(t for t in tasks if t.kernel == "scale"))
+    assert 0 < record["cpu_seconds"] < 60
+    assert 20 < record["peak_mib"] < corpus.MEMORY_LIMIT >> 20
+
+
+def test_outputs_that_cannot_be_fused_together_are_fused_alone(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    text = KERNELS.replace("def scale(x_ptr, out_ptr, n", "def scale(x_ptr, out_ptr, twin_ptr, n").replace(
+        '"""Doubles."""', "tl.store(twin_ptr + tl.arange(0, BLOCK), 1.0)"
+    )
+    (folder / "fake" / "kernels.py").write_text(text)
+    task = next(t for t in corpus.tasks_of(corpus.Package("fake", "1"), folder)[0] if t.kernel == "scale")
+    together = corpus.examine(task)["outputs"]
+    assert [(o["name"], o["status"], o["together"]) for o in together] == [
+        ("out_ptr", "fused", 2),
+        ("twin_ptr", "fused", 2),
+    ]
+    fuse, asked = corpus.fuse_outputs, []
+
+    def only_one(analysis: object, requested: list) -> object:
+        asked.append(len(requested))
+        if len(requested) > 1:
+            raise corpus.InternalError("KR902: not together")
+        return fuse(analysis, requested)
+
+    monkeypatch.setattr(corpus, "fuse_outputs", only_one)
+    alone = corpus.examine(task)["outputs"]
+    assert [(o["status"], o["together"]) for o in alone] == [("fused", 1), ("fused", 1)]
+    assert asked == [2, 1, 1]
+
+
 FAKE_WORKER = """
 import json, os, sys, time
 for line in sys.stdin:
@@ -174,13 +205,14 @@ def test_an_interrupted_run_goes_on_where_it_stopped(tmp_path: Path) -> None:
 
 
 RECORDS = [
-    {"group": "a", "file": "f.py", "kernel": "k", "line": 1, "status": "lowered", "seconds": 1.5, "specializations": 2,
+    {"group": "a", "file": "f.py", "kernel": "k", "line": 1, "status": "lowered", "seconds": 1.5, "cpu_seconds": 1.0,
+     "peak_mib": 120, "specializations": 2,
      "store_sites": 3, "store_sites_seen": 2, "outputs": [
          {"name": "x", "status": "fused"},
          {"name": "y", "status": "refused", "codes": ["KR201", "KR202"]},
          {"name": "z", "status": "internal", "message": "KR902: broken"}]},
     {"group": "a", "file": "f.py", "kernel": "l", "line": 9, "status": "refused", "codes": ["KR110"], "seconds": 0.5,
-     "outputs": []},
+     "cpu_seconds": 0.25, "peak_mib": 90, "outputs": []},
     {"group": "b", "file": "g.py", "kernel": "m", "line": 1, "status": "timeout", "message": "late", "seconds": 2.0,
      "outputs": []},
 ]  # fmt: skip
@@ -191,12 +223,12 @@ def test_the_table_has_a_row_for_each_package_and_their_sum() -> None:
     lines = corpus.table(result).splitlines()
     cells = {line.split(" | ")[0].removeprefix("| "): line.removesuffix(" |").split(" | ")[1:] for line in lines}
     assert cells["a"] == [
-        "2", "1 (50 %)", "2 of 3", "3", "1 (33 %)", "1 (50 %)", "KR201 1, KR202 1", "KR110 1", "1", "0", "2"
+        "2", "1 (50 %)", "2 of 3", "3", "1 (33 %)", "1 (50 %)", "KR201 1, KR202 1", "KR110 1", "1", "0", "2", "1", "120"
     ]  # fmt: skip
-    assert cells["b"] == ["1", "0 (0 %)", "0 of 0", "0", "0", "0 (0 %)", "none", "none", "0", "1", "2"]
+    assert cells["b"] == ["1", "0 (0 %)", "0 of 0", "0", "0", "0 (0 %)", "none", "none", "0", "1", "2", "0", "0"]
     assert cells["all"][:4] == ["3", "1 (33 %)", "2 of 3", "3"]
-    assert cells["all"][-3:] == ["1", "1", "4"]
-    assert {len(line.split(" | ")) for line in lines if not line.startswith("|---")} == {12}
+    assert cells["all"][-5:] == ["1", "1", "4", "1", "120"]
+    assert {len(line.split(" | ")) for line in lines if not line.startswith("|---")} == {14}
 
 
 def test_the_report_lists_every_internal_error_and_explains_the_codes_in_use() -> None:

@@ -164,6 +164,7 @@ class SourceCalls:
         self.closure = closure
         self._memory: dict[FunctionRef, list[MemoryCall]] = {}
         self._helpers: dict[FunctionRef, list[HelperCall]] = {}
+        self._found: dict[tuple[Location, str], MemoryCall | None] = {}
         for function in closure.functions:
             self._memory[function.ref] = list(_memory_calls(function, closure))
             self._helpers[function.ref] = list(_helper_calls(function, closure))
@@ -201,6 +202,12 @@ class SourceCalls:
         Triton up to 3.8 locates an operation at the last argument it visited, so the location may lie in a nested call;
         the operation tells which of the calls around it is meant.
         """
+        key = location, operation
+        if key not in self._found:
+            self._found[key] = self._memory_call(location, operation)
+        return self._found[key]
+
+    def _memory_call(self, location: Location, operation: str) -> MemoryCall | None:
         function = self.function_at(location)
         if function is None:
             return None

@@ -39,13 +39,36 @@ class Place:
         return self.base == other.base and its[: len(mine)] == mine
 
     def overlaps(self, other: Place) -> bool:
-        """Whether the two may share memory, conditions aside. Different items of one container do not."""
+        """Whether the two may share memory, conditions aside. Different items of one container do not, and neither do
+        slices of one tensor of which one ends where the other begins."""
         if self.base != other.base:
             return False
         for mine, its in zip(self.steps, other.steps, strict=False):
             if mine != its:
-                return not (mine[0] == its[0] == "item")
+                apart = mine[0] == its[0] == "item" or (
+                    isinstance(mine[1], Slice) and isinstance(its[1], Slice) and mine[1].is_apart_from(its[1])
+                )
+                return not apart
         return True
+
+
+@dataclass(frozen=True, slots=True)
+class Slice:
+    """`x[..., low:high]`: `dimension` tells along which one; the bounds are texts, "" where there is none."""
+
+    dimension: str
+    low: str
+    high: str
+
+    def is_apart_from(self, other: Slice) -> bool:
+        return self.dimension == other.dimension and (self._ends_before(other) or other._ends_before(self))
+
+    def _ends_before(self, other: Slice) -> bool:
+        # x[:n] and x[n:] share nothing, whatever n is; x[:2] and x[4:] neither
+        if not self.high or not other.low:
+            return False
+        numbers = self.high.isdecimal() and other.low.isdecimal()
+        return self.high == other.low or (numbers and int(self.high) <= int(other.low))
 
 
 class Given(enum.Enum):
@@ -374,6 +397,20 @@ class Flow:
         assert isinstance(copied, ast.expr)
         return copied
 
+    def _slice(self, index: ast.expr) -> Slice | None:
+        """An index that takes a stretch of one dimension and all of the others; None for any other."""
+        parts = index.elts if isinstance(index, ast.Tuple) else [index]
+        cuts = [part for part in parts if isinstance(part, ast.Slice) and (part.lower or part.upper)]
+        whole = [part for part in parts if ast.unparse(part) in (":", "...")]
+        if len(cuts) != 1 or len(whole) != len(parts) - 1 or cuts[0].step is not None:
+            return None
+        bounds = [bound for bound in (cuts[0].lower, cuts[0].upper) if bound is not None]
+        if not all(_is_repeatable(bound) for bound in bounds):
+            return None
+        low, high = (self._text(bound) if bound is not None else "" for bound in (cuts[0].lower, cuts[0].upper))
+        dimension = ", ".join("|" if part is cuts[0] else ast.unparse(part) for part in parts)
+        return Slice(dimension, low, high)
+
     def _places(self, node: ast.expr, depth: int) -> frozenset[Place]:
         if depth > MAXIMUM_DEPTH:
             return frozenset((_made_at(node),))
@@ -398,7 +435,9 @@ class Flow:
                 key = index.value if isinstance(index, ast.Constant) else None
                 fixed = isinstance(key, str) or (type(key) is int and key >= 0)
                 inner = self.places(value, deeper)
-                return _stepped(inner, "item", key) if fixed else _stepped(inner, "part", _position(node))
+                if fixed:
+                    return _stepped(inner, "item", key)
+                return _stepped(inner, "part", self._slice(index) or _position(node))
             case ast.IfExp(test=test, body=body, orelse=orelse):
                 then, other = self._conditions_of([(test, True)]), self._conditions_of([(test, False)])
                 return frozenset(

@@ -96,14 +96,36 @@ class KernelDefinition:
     def calls_as_helper(self) -> tuple[Span, ...]:
         """Where the file calls this kernel as a function: `kernel(x, y)` inside another one, which is no launch."""
         names = {self.name, *self.aliases}
+        visible = {id(node) for node in ast.walk(self._visible_in)}
         return tuple(
             Span.of(self.file.path, node)
             for node in ast.walk(self.file.tree)
             if isinstance(node, ast.Call)
             and isinstance(node.func, ast.Name)
             and node.func.id in names
+            and (id(node) in visible or node.func.id in self.aliases)
             and not (self.node.lineno <= node.lineno <= (self.node.end_lineno or node.lineno))
         )
+
+    @property
+    def _visible_in(self) -> ast.AST:
+        """Where the kernel's own name may be the kernel: in the function that defines it, when another function has that
+        name elsewhere and nothing else is ever bound to it (`kernel = make_kernel()`)."""
+        around = [
+            function
+            for function in ast.walk(self.file.tree)  # outer functions come first
+            if isinstance(function, (ast.FunctionDef, ast.AsyncFunctionDef))
+            and function is not self.node
+            and any(node is self.node for node in ast.walk(function))
+        ]
+        if not around:
+            return self.file.tree
+        inside = {id(node) for node in ast.walk(around[-1])}
+        names = {self.name, "*"}  # `from module import *` binds what it likes
+        elsewhere = [node for node in ast.walk(self.file.tree) if id(node) not in inside and names & {*_bound(node)}]
+        named_by_def = bool(elsewhere) and all(isinstance(node, ast.FunctionDef) for node in elsewhere)
+        exported = any(isinstance(node, ast.Global) and self.name in node.names for node in ast.walk(around[-1]))
+        return around[-1] if named_by_def and not exported else self.file.tree
 
     @property
     def jit_spelling(self) -> str:
@@ -111,6 +133,22 @@ class KernelDefinition:
         functions = [d.func if isinstance(d, ast.Call) else d for d in self.decorators]
         jits = [ast.unparse(f) for f in functions if ast.unparse(f).split(".")[-1] == "jit"]
         return jits[-1] if jits else "triton.jit"
+
+
+def _bound(node: ast.AST) -> tuple[str, ...]:
+    """The names that a node itself binds."""
+    match node:
+        case ast.FunctionDef(name=name) | ast.AsyncFunctionDef(name=name) | ast.ClassDef(name=name):
+            return (name,)
+        case ast.Name(id=name, ctx=ast.Store() | ast.Del()):
+            return (name,)
+        case ast.alias(name=name, asname=asname):
+            return (asname or name.partition(".")[0],)
+        case ast.arg(arg=name) | ast.ExceptHandler(name=str() as name) | ast.MatchAs(name=str() as name):
+            return (name,)
+        case ast.Global(names=names):
+            return tuple(names)
+    return ()
 
 
 def kernels(file: SourceFile, project: Project) -> tuple[KernelDefinition, ...]:

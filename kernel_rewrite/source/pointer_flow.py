@@ -22,9 +22,17 @@ _NOTHING: Roots = frozenset()
 
 # `p.dtype`, `p.shape`: a fact about a pointer, not a pointer.
 _FACTS = {"dtype", "type", "shape", "numel", "rank", "block_type", "element_ty"}
-_READS = {
-    form.callee for form in POINTER_STYLES if form.effect is MemoryEffect.READ and not form.callee.startswith(".")
+_DATA = {
+    form.callee
+    for form in POINTER_STYLES
+    if form.effect in (MemoryEffect.READ, MemoryEffect.ACCUMULATE) and not form.callee.startswith(".")
 }
+"""Functions that return what is (or was) in memory."""
+
+_MAY_GIVE_POINTERS = (ast.Add, ast.Sub, ast.Mult)
+"""Operators that may give an address: pointer + offset, and (p, q) * 2. Triton rejects an address in any other."""
+
+_RANGES = {"triton.language.range", "triton.language.static_range"}
 
 MAXIMUM_PATHS = 20000
 """How many ways through helper calls are followed before they are called too many."""
@@ -128,12 +136,18 @@ class PointerFlow:
     def _roots(self, expression: ast.AST, environment: Environment, function: Function) -> Roots:
         if isinstance(expression, ast.Name):
             return environment.get(expression.id, _NOTHING)
-        if isinstance(expression, ast.Attribute) and expression.attr in _FACTS:
+        if _is_no_pointer(expression):
             return _NOTHING
+        if isinstance(expression, ast.IfExp):  # what the test asks is not what it gives
+            return self._roots(expression.body, environment, function) | self._roots(
+                expression.orelse, environment, function
+            )
         if isinstance(expression, ast.Call):
             bound = callee(expression, function, self._closure)
-            if isinstance(bound, TritonObject) and bound.dotted in _READS:
-                return _NOTHING  # what tl.load returns is data
+            if isinstance(bound, TritonObject) and bound.dotted in _DATA:
+                return _NOTHING
+            if bound is None and isinstance(expression.func, ast.Attribute) and expression.func.attr == "load":
+                return _NOTHING  # descriptor.load(...)
             items = self._returned(expression, environment, function)
             if items is not None:
                 return frozenset().union(*items)
@@ -141,6 +155,15 @@ class PointerFlow:
         for child in ast.iter_child_nodes(expression):
             found |= self._roots(child, environment, function)
         return found
+
+    def _is_range(self, iterator: ast.expr, function: Function) -> bool:
+        """Whether a loop counts: then its variable is a number, whatever the bounds were computed from."""
+        if not isinstance(iterator, ast.Call):
+            return False
+        if isinstance(iterator.func, ast.Name) and iterator.func.id == "range":
+            return "range" not in self._closure.bindings.get(function.ref.file, {})
+        bound = callee(iterator, function, self._closure)
+        return isinstance(bound, TritonObject) and bound.dotted in _RANGES
 
     def _returned(self, call: ast.Call, environment: Environment, function: Function) -> tuple[Roots, ...] | None:
         """What a helper call may return, item by item for a tuple of one length; None for any other call."""
@@ -168,7 +191,8 @@ class PointerFlow:
                 return _join(then, self._block(orelse, dict(environment), function))
             case ast.For(target=target, iter=iterator, body=body, orelse=orelse):
                 self._expression(iterator, environment, function)
-                roots = self._roots(iterator, environment, function)
+                counts = self._is_range(iterator, function)
+                roots = _NOTHING if counts else self._roots(iterator, environment, function)
                 return self._loop([*body, *orelse], environment, function, [(target, roots)])
             case ast.While(test=test, body=body, orelse=orelse):
                 return self._loop([ast.Expr(test), *body, *orelse], environment, function, [])
@@ -240,6 +264,18 @@ class PointerFlow:
                 continue
             at_call = self._current.at_call
             at_call[id(node)] = _join(at_call.get(id(node), {}), environment)
+
+
+def _is_no_pointer(expression: ast.AST) -> bool:
+    """Whether an expression gives a number or a fact about a pointer, whatever its parts are."""
+    match expression:
+        case ast.Attribute(attr=attribute):
+            return attribute in _FACTS
+        case ast.Compare() | ast.UnaryOp():  # p == q, p is None, not p
+            return True
+        case ast.BinOp(op=operator):
+            return not isinstance(operator, _MAY_GIVE_POINTERS)
+    return False
 
 
 def _join(one: Environment, other: Environment) -> Environment:

@@ -202,7 +202,13 @@ _TYPE_WORDS: Mapping[str, str] = {
     "int64": "i64", "uint8": "u8", "uint16": "u16", "uint32": "u32", "uint64": "u64", "int1": "i1",
     "fp8e4nv": "fp8e4nv", "fp8e5": "fp8e5", "fp8e4b8": "fp8e4b8",
 }  # fmt: skip
-_BY_WIDTH = {8: ("fp8e4nv", "u8", "i8"), 16: ("fp16", "bf16", "i16"), 32: ("i32", "fp32", "u32"), 64: ("i64", "fp64")}
+_BY_WIDTH = {
+    1: ("i1",),
+    8: ("fp8e4nv", "u8", "i8"),
+    16: ("fp16", "bf16", "i16"),
+    32: ("i32", "fp32", "u32"),
+    64: ("i64", "fp64"),
+}
 _STRINGS = ("ieee", "tf32", "relu", "none", "sum", "mean")
 _SIZES = (64, 32, 16, 128, 8, 4, 2, 1, 256, 512)
 
@@ -267,6 +273,13 @@ class _Repairer:
         if found := re.search(r"Cannot bitcast data-type of size (\d+) to data-type of size (\d+)", message):
             for element in _BY_WIDTH.get(int(found[2]), ()):
                 yield from self.elements(element)
+        if "Mask must have boolean" in message:
+            yield from self.elements("i1")
+        if found := re.search(r"type (fp8\w+) not supported in this architecture.*\(([^)]*)\)", message):
+            supported = re.findall(r"fp8\w+", found[2])
+            for element in ("fp8e4nv", "fp8e5"):
+                if element in supported:
+                    yield self.instead_of(found[1], element)
         if found := re.search(r"Scalar (-?\d+) is out of range for type (u?)int(\d+)", message):
             value = int(found[1])
             for element in ("i32", "u32", "i64", "u64", "i16", "u16"):
@@ -370,6 +383,14 @@ class _Repairer:
         for parameter in self.movable("constexpr"):
             if isinstance(self.values.get(parameter.name), Dtype) and element in DTYPE_NAMES:
                 yield (self.valued(parameter, Dtype(DTYPE_NAMES[element])),)
+
+    def instead_of(self, old: str, element: str) -> tuple[_Change, ...]:
+        """`element` for every pointer of type `old`, and for every constexpr dtype that is it."""
+        dtypes = (p for p in self.movable("constexpr") if self.values.get(p.name) == Dtype(DTYPE_NAMES.get(old, "")))
+        return (
+            *(self.typed(p, element) for p in self.movable("pointer", "descriptor") if self._element(p) == old),
+            *(self.valued(p, Dtype(DTYPE_NAMES[element])) for p in dtypes),
+        )
 
     def integers(self, element: str) -> Iterator[tuple[_Change, ...]]:
         for parameter in self.movable("pointer", "scalar"):

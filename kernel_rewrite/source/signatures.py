@@ -580,7 +580,7 @@ class _Inference:
         if options:
             return (OPTIONS[options[0]],), Evidence.USE, f"an {options[0]}"
         number = roles & {"block", "range"} or ("int", 2) in votes.classes
-        if "length" in roles or ("tuple" in roles and not number):
+        if "length" in roles or ("tuple" in roles and (votes.tuple_length > 1 or not number)):  # no number has a [1]
             return ((1,) * max(2, votes.tuple_length),), Evidence.USE, "a tuple"
         if dtypes or "dtype" in roles or "dtype" in kinds:
             return _distinct((*dtypes, Dtype("float32"))), Evidence.USE if roles else Evidence.GUESS, ""
@@ -592,7 +592,8 @@ class _Inference:
         if roles & {"none"} and not size and not compared:
             return (None, *self._some(name, votes)), Evidence.BRANCH, ""
         if "block" in roles:
-            return _distinct((BLOCK_GUESS, *self._powers(compared))), Evidence.USE, "a block size"
+            short = STATIC_RANGE_GUESS if "static range" in roles else BLOCK_GUESS  # a static loop is unrolled
+            return _distinct((short, *self._powers(compared))), Evidence.USE, "a block size"
         if "static range" in roles:
             return _distinct((STATIC_RANGE_GUESS, *compared)), Evidence.USE, "the length of a static loop"
         ints = [v for v in compared if isinstance(v, int)]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections import deque
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Protocol
 
 from kernel_rewrite.model import Closure, Dtype, Evidence, FunctionRef, Location, ParameterFact, Specialization
@@ -15,7 +15,6 @@ from kernel_rewrite.source.launches import Launch
 from kernel_rewrite.source.names import locals_of
 from kernel_rewrite.source.signatures import (
     DTYPE_NAMES,
-    FLOAT_TYPES,
     NO_OVERRIDES,
     Overrides,
     Signature,
@@ -151,24 +150,6 @@ def _settled(site: Site, found: list[tuple[Assignment, Trace]], axes: _Axes, exh
 
 def _identity(specialization: Specialization) -> str:
     return repr((specialization.signature, specialization.constexprs))
-
-
-def dtype_probe(
-    specialization: Specialization, output: str, signature: Signature | None = None
-) -> Specialization | None:
-    """`specialization` with another float type for `output`'s elements; None when that is no float, or sure."""
-    kind = specialization.type_of(output)
-    if not isinstance(kind, str):
-        return None
-    prefix, element = ("*", kind[1:]) if kind.startswith("*") else ("", "")
-    if element not in FLOAT_TYPES:
-        return None
-    sure = (Evidence.OVERRIDE, Evidence.ALLOCATION)
-    if signature is not None and signature[output].evidence in sure and signature[output].detail == "":
-        return None
-    other = "fp32" if element in ("fp16", "bf16") else "fp16"
-    origin = ", ".join(filter(None, [specialization.origin, f"{output}: {other}"]))
-    return replace(specialization.with_types(**{output: f"{prefix}{other}"}), origin=origin)
 
 
 # ----------------------------------------------------------------------------------------- choices and what they mean
@@ -389,9 +370,6 @@ def _chosen(found: list[tuple[Assignment, Trace]], limit: int) -> tuple[list[Ass
         chosen.append(best[0])
         covered |= best[1].sides
         rest.remove(best)
-    # single changes and the shortest assignments fill what is left
-    for assignment, _ in sorted(rest, key=lambda item: len(item[0])):
-        if len(chosen) >= limit:
-            break
-        chosen.append(assignment)
-    return chosen, False
+    # single changes beside them; what more combinations do, the source is searched for
+    singles = [assignment for assignment, _ in rest if len(assignment) <= 1]
+    return [*chosen, *singles][:limit], False

@@ -108,6 +108,9 @@ class _Summary:
 
 _Context = tuple[_Roots, ...]
 
+_RESHAPED = frozenset({"tt.splat", "tt.broadcast", "tt.expand_dims", "tt.reshape"})
+"""Operations that lay a number out over a block."""
+
 # A helper that calls a helper twice, and so on, has exponentially many call paths: beyond this many accesses in one
 # function only one call path is kept for each.
 _MAX_CALL_PATHS = 2000
@@ -167,6 +170,7 @@ class _Frame:
     context: _Context
     roots: dict[Value, _Roots] = field(default_factory=dict)
     origin: dict[tuple[Value, _Token], _Origin] = field(default_factory=dict)
+    users: dict[Value, list[Operation]] = field(default_factory=dict)
     changed: bool = False
 
     def summary(self) -> _Summary:
@@ -360,12 +364,32 @@ class _Frame:
                 yield self._anything(operation, here, reason)
         elif not is_known(name):
             yield self._anything(operation, here, f"the effect of `{name}` is not known")
+        if name == "tt.ptr_to_int" and self._only_compared(operation.results[0]):
+            return  # `if ptr:`, `ptr % 16 == 0`: addresses are the same in the fused kernel
         followed = _followed(operation, touch)
         for index, value in enumerate(operation.operands):
             if index not in followed and (tokens := self._pointing(value)):
                 yield _Access(
                     MemoryEffect.UNKNOWN, name, self._ways(value, tokens), here, reason=escape_reason(operation)
                 )
+
+    def _only_compared(self, number: Value) -> bool:
+        """Whether nothing comes of an address but the outcome of comparisons."""
+        if not self.users:
+            for operation in self.function.walk():
+                for operand in operation.operands:
+                    self.users.setdefault(operand, []).append(operation)
+        pending, seen = [number], {number}
+        while pending:
+            for user in self.users.get(pending.pop(), ()):
+                if user.name in ("arith.cmpi", "arith.cmpf"):
+                    continue
+                if not user.name.startswith("arith.") and user.name not in _RESHAPED:
+                    return False
+                fresh = [result for result in user.results if result not in seen]
+                seen.update(fresh)
+                pending += fresh
+        return True
 
     def _ways(self, value: Value, tokens: Iterable[_Token]) -> tuple[tuple[_Token, _Way], ...]:
         return tuple((token, self._way(value, token)) for token in sorted(tokens))

@@ -121,6 +121,11 @@ class Compiler:
             self._errors = None
 
     @property
+    def process(self) -> int | None:
+        """The id of the running compiler process."""
+        return self._process.pid if self._process is not None else None
+
+    @property
     def triton_version(self) -> str:
         self.start()
         if self._version is None:

@@ -8,8 +8,9 @@ Nothing is skipped: a line that fits no rule raises `TtirSyntaxError`, and a typ
 
 from __future__ import annotations
 
+import functools
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 from kernel_rewrite.model import InternalError, Location
@@ -354,9 +355,8 @@ class _Locations:
             return self.resolve(self._definitions[text])
         if text == "unknown":
             return _NOWHERE
-        if match := _FILE_LOCATION.fullmatch(text):
-            column = int(match[3]) - self._column_base
-            return _Place(Location(unescaped(match[1]), int(match[2]), max(column, 0)))
+        if text.startswith('"'):
+            return self._named(text)
         if text.startswith("callsite(") and text.endswith(")"):
             # loc(callsite(#callee at #caller))
             return self.resolve(_top_level_at(text[len("callsite(") : -1]))
@@ -364,10 +364,26 @@ class _Locations:
             inside = text[text.index("[") + 1 : text.rindex("]")] if "[" in text else ""
             places = [self.resolve(_without_loc(part)) for part in _top_level(inside)]
             return next((place for place in places if place.location is not None), _NOWHERE)
-        if match := _NAME_LOCATION.fullmatch(text):
-            child = self.resolve(_without_loc(match[2])) if match[2] else _NOWHERE
-            return _Place(child.location, (unescaped(match[1]), *child.names))
         raise ValueError(f"unknown form of location {text!r}")
+
+    def _named(self, text: str) -> _Place:
+        """`"file.py":3:4`, or `"variable"(#loc7)`."""
+        place = _file_location(text, self._column_base)
+        if place is not None:
+            return place
+        match = _NAME_LOCATION.fullmatch(text)
+        if match is None:
+            raise ValueError(f"unknown form of location {text!r}")
+        child = self.resolve(_without_loc(match[2])) if match[2] else _NOWHERE
+        return _Place(child.location, (unescaped(match[1]), *child.names))
+
+
+@functools.lru_cache(maxsize=1 << 13)
+def _file_location(text: str, column_base: int) -> _Place | None:
+    match = _FILE_LOCATION.fullmatch(text)
+    if match is None:
+        return None
+    return _Place(Location(unescaped(match[1]), int(match[2]), max(int(match[3]) - column_base, 0)))
 
 
 def _without_loc(text: str) -> str:
@@ -401,24 +417,33 @@ class _RawBlock:
     operations: list[_RawOperation] = field(default_factory=list)
 
 
-@dataclass(slots=True)
-class _RawOperation:
+@dataclass(frozen=True, slots=True)
+class _Line:
+    """What the text of one operation says, apart from its regions and its location: the same wherever it stands."""
+
     name: str
-    results: list[tuple[str, int]]
+    results: tuple[tuple[str, str], ...]  # name, type
+    operands: tuple[str, ...]
     body: str
     types: str
-    operands: list[str]
-    successors: list[tuple[str, int, int]]  # label, first operand, end operand
+    successors: tuple[tuple[str, int, int], ...] = ()  # label, first operand, end operand
+
+
+@dataclass(slots=True)
+class _RawOperation:
+    said: _Line
     text: str
     line: int
-    regions: list[list[_RawBlock]] = field(default_factory=list)
-    place: _Place = _NOWHERE
+    place: _Place
+    regions: Sequence[list[_RawBlock]] = ()
 
 
 _NAME = r"%[\w.$-]+"
 _USE = re.compile(r"%[\w.$-]+(?:#\d+)?")
-_RESULTS = re.compile(rf"({_NAME}(?::\d+)?(?:, {_NAME}(?::\d+)?)*) = ")
-_OPERATION_NAME = re.compile(r'"([\w.]+)"|([A-Za-z_]\w*(?:\.\w+)+)')
+_OPERATION_HEAD = re.compile(
+    rf"(?:(?P<results>{_NAME}(?::\d+)?(?:, {_NAME}(?::\d+)?)*) = )?"
+    r'(?:"(?P<generic>[\w.]+)"|(?P<name>[A-Za-z_]\w*(?:\.\w+)+))'
+)
 _LOCATION_END = re.compile(r" loc\((#loc\d*|unknown)\)$")
 _LABEL = re.compile(r"(\^\w+)(?:\((.*)\))?:(?:\s*//.*)?", re.DOTALL)
 _TARGET = re.compile(r"(\^\w+)(\()?")
@@ -509,7 +534,7 @@ class _Reader:
         if match is None:
             raise self.error("expected a function")
         name = match[3] if match[2] is None else unescaped(match[2])
-        end = self._closing(line, match.end() - 1)
+        end = self.closing(line, match.end() - 1)
         parameters = [self.parameter(part) for part in _top_level(line[match.end() : end])]
         rest = line[end + 1 :].strip()
         has_body = rest.endswith("{")
@@ -547,17 +572,11 @@ class _Reader:
         name = place.names[-1] if place.names else match[1][1:]
         return Parameter(name, match[2], Value(match[1], match[2]), match[3] or "")
 
-    def _closing(self, text: str, start: int) -> int:
-        """The index of the bracket that closes the one at `start`."""
-        depth = 0
-        for match in _BRACKET.finditer(_masked(text), start):
-            if match[0] in "([{<":
-                depth += 1
-            elif match[0] in ")]}>":
-                depth -= 1
-                if depth == 0:
-                    return match.start()
-        raise self.error("unbalanced brackets")
+    def closing(self, text: str, start: int) -> int:
+        try:
+            return _closing(text, start)
+        except ValueError as error:
+            raise self.error(str(error)) from None
 
     # -- regions, blocks, operations
 
@@ -585,153 +604,113 @@ class _Reader:
         return match[1], [(p.value.name, p.type) for p in parameters]
 
     def operation(self) -> _RawOperation:
-        number, line = self.lines[self.position]
-        text = line
-        results: list[tuple[str, int]] = []
-        match = _RESULTS.match(line)
-        if match is not None:
-            for part in match[1].split(", "):
-                name, _, count = part.partition(":")
-                results.append((name, int(count or 1)))
-            line = line[match.end() :]
-        match = _OPERATION_NAME.match(line)
-        if match is None:
-            raise self.error("expected an operation")
-        generic = match[1] is not None
-        name = match[1] or match[2]
-        rest = line[match.end() :]
-        raw = _RawOperation(name, results, "", "", [], [], text, number)
-        if generic:
-            return self.generic(raw, rest)
-        if name in _REGION_OPERATIONS:
-            return _REGION_OPERATIONS[name](self, raw, rest)
-        if rest.endswith("{"):
-            raise self.error(f"a region of {name}, which is not known")
-        body, raw.place = self.cut_location(rest)
+        number, text = self.lines[self.position]
+        if text.endswith("{"):
+            return self.with_regions(number, text)
+        line, place = self.cut_location(text)
+        said = self.said(line)
         self.position += 1
-        self.simple(raw, body)
-        return raw
+        return _RawOperation(said, text, number, place)
 
-    def simple(self, raw: _RawOperation, body: str) -> None:
-        """Operands, successors, attributes and types of an operation without regions."""
-        masked = _masked(body)
-        if masked.count("{") != masked.count("}") or masked.count("(") != masked.count(")"):
-            raise TtirSyntaxError("unbalanced brackets", raw.line, raw.text)
-        before, raw.types = _split_types(body, masked)
-        masked = masked[: len(before)]
-        if "%" in raw.types:
-            raise TtirSyntaxError("operands after the types", raw.line, raw.text)
-        if "^" in masked:
-            self.successors(raw, masked)
-        pieces, last = [], 0
-        for use in _USE.finditer(masked):
-            raw.operands.append(use[0])
-            pieces.append(before[last : use.start()])
-            last = use.end()
-        pieces.append(before[last:])
-        raw.body = "%".join(pieces).strip()
+    def said(self, line: str) -> _Line:
+        try:
+            return _said(line)
+        except ValueError as error:
+            raise self.error(str(error)) from None
 
-    def successors(self, raw: _RawOperation, masked: str) -> None:
-        # cf.cond_br %0, ^bb1(%x, %o : f32, !tt.ptr<f16>), ^bb2
-        for target in _TARGET.finditer(masked):
-            first = len(_USE.findall(masked, 0, target.start()))
-            end = first
-            if target[2]:
-                close = self._closing(masked, target.end() - 1)
-                end = first + len(_USE.findall(masked, target.end(), close))
-            raw.successors.append((target[1], first, end))
+    def with_regions(self, number: int, text: str) -> _RawOperation:
+        head = _OPERATION_HEAD.match(text)
+        if head is None:
+            raise self.error("expected an operation")
+        regions: list[list[_RawBlock]] = []
+        if head["generic"] is not None:
+            said, place = self.generic(text, regions)
+        elif head["name"] in _REGION_OPERATIONS:
+            results, name, rest = _results_of(head["results"]), head["name"], text[head.end() :]
+            types, operands, unsigned = _REGION_OPERATIONS[name](self, rest, regions)
+            attributes, place = self.close(name)
+            said = _line(name, results, operands, f"{unsigned} {attributes}".strip(), types)
+        else:
+            raise self.error(f"a region of {head['name']}, which is not known")
+        return _RawOperation(said, text, number, place, regions)
 
-    def generic(self, raw: _RawOperation, rest: str) -> _RawOperation:
+    def generic(self, text: str, regions: list[list[_RawBlock]]) -> tuple[_Line, _Place]:
         """`"tt.reduce"(%x) <{axis = 0 : i32}> ({ ... }) : (T) -> U loc(...)`"""
-        if not rest.endswith("({"):
-            body, raw.place = self.cut_location(rest)
-            self.position += 1
-            self.simple(raw, body)
-            return raw
-        head = rest[:-2]
+        if not text.endswith("({"):
+            raise self.error("unreadable start of a region")
         self.position += 1
         while True:
-            raw.regions.append(self.region([]))
+            regions.append(self.region([]))
             line = self.peek()
             self.position += 1
             if line != "}, {":
                 break
+        self.position -= 1
         if not line.startswith("})"):
-            self.position -= 1
-            raise self.error(f"unreadable end of {raw.name}")
-        tail, raw.place = self.cut_location(line)
-        self.simple(raw, head + " " + tail[2:])
-        return raw
+            raise self.error("unreadable end of a region")
+        tail, place = self.cut_location(line)
+        said = self.said(f"{text[:-2]} {tail[2:]}")
+        self.position += 1
+        return said, place
 
-    def close(self, raw: _RawOperation) -> None:
-        """`} {tt.num_stages = 3 : i32} loc(#loc1)`: attributes printed after the regions join the others."""
-        rest, raw.place = self.cut_location(self.peek())
+    def close(self, name: str) -> tuple[str, _Place]:
+        """`} {tt.num_stages = 3 : i32} loc(#loc1)`: the attributes printed after the regions, and the location."""
+        rest, place = self.cut_location(self.peek())
         attributes = rest[1:].strip()
         if attributes and not re.fullmatch(r"(?:attributes )?\{.*\}", attributes):
-            raise self.error(f"unreadable end of {raw.name}")
+            raise self.error(f"unreadable end of {name}")
         self.position += 1
-        if attributes:
-            raw.body = f"{raw.body} {attributes}".strip()
+        return attributes, place
 
-    def head(self, raw: _RawOperation, rest: str) -> str:
-        if not rest.endswith("{"):
-            raise self.error(f"expected the region of {raw.name}")
+    def head(self, rest: str) -> str:
         self.position += 1
         return rest[:-1].strip()
 
-    def scf_for(self, raw: _RawOperation, rest: str) -> _RawOperation:
+    def scf_for(self, rest: str, regions: list[list[_RawBlock]]) -> _RegionHead:
         # scf.for %j = %1 to %2 step %3 iter_args(%x_9 = %x_7, %q_10 = %o) -> (tensor<64xf32>, !tt.ptr<f16>)  : i32 {
-        match = _FOR.fullmatch(self.head(raw, rest))
+        match = _FOR.fullmatch(self.head(rest))
         if match is None:
             self.position -= 1
             raise self.error("unreadable loop head")
-        raw.operands = _USE.findall(match["bounds"])
+        bounds = _USE.findall(match["bounds"])
         induction = match["type"] or _DEFAULT_INDUCTION_TYPE
         carried = self.carried(match["carried"])
         types = _top_level(match["results"] or "")
-        if len(raw.operands) != 3 or len(carried) != len(types):
+        if len(bounds) != 3 or len(carried) != len(types):
             self.position -= 1
             raise self.error("unreadable loop head")
-        raw.operands += [init for _, init in carried]
-        raw.types = f"{induction} -> ({', '.join(types)})"
-        raw.body = (match["unsigned"] or "").strip()
         arguments = [(match["variable"], induction), *((name, t) for (name, _), t in zip(carried, types, strict=True))]
-        raw.regions.append(self.region(arguments))
-        self.close(raw)
-        return raw
+        regions.append(self.region(arguments))
+        operands = (*bounds, *(init for _, init in carried))
+        return f"{induction} -> ({', '.join(types)})", operands, (match["unsigned"] or "").strip()
 
-    def scf_while(self, raw: _RawOperation, rest: str) -> _RawOperation:
+    def scf_while(self, rest: str, regions: list[list[_RawBlock]]) -> _RegionHead:
         # scf.while (%i_16 = %i) : (i32) -> i32 {   ...   } do {   ^bb0(%i_16: i32 loc("i")):   ...   }
-        match = _WHILE.fullmatch(self.head(raw, rest))
+        match = _WHILE.fullmatch(self.head(rest))
         carried = self.carried(match["carried"]) if match else []
         types = _top_level(match["operands"]) if match else []
         if match is None or len(carried) != len(types):
             self.position -= 1
             raise self.error("unreadable loop head")
-        raw.operands = [init for _, init in carried]
-        raw.types = f"({match['operands']}) -> {match['results']}"
-        raw.regions.append(self.region([(name, t) for (name, _), t in zip(carried, types, strict=True)]))
+        regions.append(self.region([(name, t) for (name, _), t in zip(carried, types, strict=True)]))
         if self.peek() != "} do {":
             raise self.error("expected the body of the loop")
         self.position += 1
-        raw.regions.append(self.region([]))
-        self.close(raw)
-        return raw
+        regions.append(self.region([]))
+        return f"({match['operands']}) -> {match['results']}", tuple(init for _, init in carried), ""
 
-    def scf_if(self, raw: _RawOperation, rest: str) -> _RawOperation:
+    def scf_if(self, rest: str, regions: list[list[_RawBlock]]) -> _RegionHead:
         # scf.if %0 -> (!tt.ptr<f32>, i32) {   ...   } else {   ...   }
-        condition, arrow, types = self.head(raw, rest).partition(" -> ")
-        raw.operands = _USE.findall(condition)
-        if len(raw.operands) != 1 or raw.operands[0] != condition.strip():
+        condition, arrow, types = self.head(rest).partition(" -> ")
+        operands = tuple(_USE.findall(condition))
+        if len(operands) != 1 or operands[0] != condition.strip():
             self.position -= 1
             raise self.error("unreadable branch head")
-        raw.types = f"-> {types}" if arrow else ""
-        raw.regions.append(self.region([]))
+        regions.append(self.region([]))
         if self.peek() == "} else {":
             self.position += 1
-            raw.regions.append(self.region([]))
-        self.close(raw)
-        return raw
+            regions.append(self.region([]))
+        return f"-> {types}" if arrow else "", operands, ""
 
     def carried(self, text: str | None) -> list[tuple[str, str]]:
         pairs = []
@@ -743,11 +722,87 @@ class _Reader:
         return pairs
 
 
-_REGION_OPERATIONS: dict[str, Callable[[_Reader, _RawOperation, str], _RawOperation]] = {
+_RegionHead = tuple[str, tuple[str, ...], str]
+"""What the head of an operation with regions says: its types, its operands, its flags."""
+
+_REGION_OPERATIONS: dict[str, Callable[[_Reader, str, list[list[_RawBlock]]], _RegionHead]] = {
     "scf.for": _Reader.scf_for,
     "scf.while": _Reader.scf_while,
     "scf.if": _Reader.scf_if,
 }
+
+
+# ------------------------------------------------------------------------------------------- one line, without context
+
+
+@functools.lru_cache(maxsize=1 << 15)
+def _said(line: str) -> _Line:
+    """What an operation's line says, location cut off. Kept, because the ways to compile one kernel share most lines.
+
+    Raises ValueError.
+    """
+    head = _OPERATION_HEAD.match(line)
+    if head is None:
+        raise ValueError("expected an operation")
+    body = line[head.end() :]
+    masked = _masked(body)
+    if masked.count("{") != masked.count("}") or masked.count("(") != masked.count(")"):
+        raise ValueError("unbalanced brackets")
+    before, types = _split_types(body, masked)
+    masked = masked[: len(before)]
+    if "%" in types:
+        raise ValueError("operands after the types")
+    successors = tuple(_successors(masked)) if "^" in masked else ()
+    operands, pieces, last = [], [], 0
+    for use in _USE.finditer(masked):
+        operands.append(use[0])
+        pieces.append(before[last : use.start()])
+        last = use.end()
+    pieces.append(before[last:])
+    name = head["generic"] or head["name"]
+    return _line(name, _results_of(head["results"]), operands, "%".join(pieces).strip(), types, successors)
+
+
+def _line(
+    name: str,
+    results: Sequence[tuple[str, int]],
+    operands: Sequence[str],
+    body: str,
+    types: str,
+    successors: tuple[tuple[str, int, int], ...] = (),
+) -> _Line:
+    names = [full for result, n in results for full in ([result] if n == 1 else [f"{result}#{k}" for k in range(n)])]
+    found = result_types(name, body, types, len(names)) if names else []
+    return _Line(name, tuple(zip(names, found, strict=True)), tuple(operands), body, types, successors)
+
+
+def _results_of(text: str | None) -> list[tuple[str, int]]:
+    """`%x, %y:2` -> the names, and how many values each stands for."""
+    parts = (part.partition(":") for part in text.split(", ")) if text else ()
+    return [(name, int(count or 1)) for name, _, count in parts]
+
+
+def _successors(masked: str) -> Iterator[tuple[str, int, int]]:
+    # cf.cond_br %0, ^bb1(%x, %o : f32, !tt.ptr<f16>), ^bb2
+    for target in _TARGET.finditer(masked):
+        first = len(_USE.findall(masked, 0, target.start()))
+        end = first
+        if target[2]:
+            end = first + len(_USE.findall(masked, target.end(), _closing(masked, target.end() - 1)))
+        yield target[1], first, end
+
+
+def _closing(text: str, start: int) -> int:
+    """The index of the bracket that closes the one at `start`. Raises ValueError."""
+    depth = 0
+    for match in _BRACKET.finditer(_masked(text), start):
+        if match[0] in "([{<":
+            depth += 1
+        elif match[0] in ")]}>":
+            depth -= 1
+            if depth == 0:
+                return match.start()
+    raise ValueError("unbalanced brackets")
 
 
 # ------------------------------------------------------------------------------------------ the second pass: SSA values
@@ -766,72 +821,58 @@ class _Resolver:
     def region(self, raw_blocks: list[_RawBlock], entry_arguments: list[Value] | None = None) -> Region:
         defined: list[str] = []
         arguments: list[tuple[Value, ...]] = []
-        results: dict[int, tuple[Value, ...]] = {}
         for index, block in enumerate(raw_blocks):
             if index == 0 and entry_arguments is not None:
                 values = tuple(entry_arguments)
             else:
                 values = tuple(Value(name, type_) for name, type_ in block.arguments)
             for value in values:
-                self._define(value.name, value, defined, raw_blocks)
+                self._define(value.name, value, defined, next((raw for b in raw_blocks for raw in b.operations), None))
             arguments.append(values)
         # a block may use what a block printed later defines, so every name of the region comes before its operations
         pending = [raw for block in raw_blocks for raw in block.operations]
-        for raw in pending:
-            results[id(raw)] = self._results(raw, defined)
+        results = iter([self._results(raw, defined) for raw in pending])
         blocks = []
         for block, values in zip(raw_blocks, arguments, strict=True):
-            operations = tuple(self._operation(raw, results[id(raw)]) for raw in block.operations)
+            operations = tuple([self._operation(raw, next(results)) for raw in block.operations])
             blocks.append(Block(block.label, values, operations))
         labels = {block.label for block in blocks}
         for raw in pending:
-            for label, _, _ in raw.successors:
+            for label, _, _ in raw.said.successors:
                 if label not in labels:
                     raise TtirSyntaxError(f"a branch to {label}, which is not here", raw.line, raw.text)
         for name in defined:
             del self.scope[name]
         return Region(tuple(blocks))
 
-    def _define(self, name: str, value: Value, defined: list[str], blocks: list[_RawBlock]) -> None:
+    def _define(self, name: str, value: Value, defined: list[str], at: _RawOperation | None) -> None:
         if name in self.scope:
-            line = next((raw for block in blocks for raw in block.operations), None)
-            raise TtirSyntaxError(f"{name} is defined twice", line.line if line else 0, line.text if line else name)
+            raise TtirSyntaxError(f"{name} is defined twice", at.line if at else 0, at.text if at else name)
         self.scope[name] = value
         defined.append(name)
 
     def _results(self, raw: _RawOperation, defined: list[str]) -> tuple[Value, ...]:
-        count = sum(n for _, n in raw.results)
-        if count == 0:
-            return ()
-        types = result_types(raw.name, raw.body, raw.types, count)
-        values: list[Value] = []
-        for name, n in raw.results:
-            names = [name] if n == 1 else [f"{name}#{k}" for k in range(n)]
-            for full in names:
-                value = Value(full, types[len(values)])
-                self._define(full, value, defined, [_RawBlock("", [], [raw])])
-                values.append(value)
-        return tuple(values)
+        values = tuple([Value(name, type_) for name, type_ in raw.said.results])
+        for value in values:
+            self._define(value.name, value, defined, raw)
+        return values
 
     def _operation(self, raw: _RawOperation, results: tuple[Value, ...]) -> Operation:
-        operands = []
-        for name in raw.operands:
-            value = self.scope.get(name)
-            if value is None:
-                raise TtirSyntaxError(f"{name} is not defined", raw.line, raw.text)
-            operands.append(value)
-        successors = tuple(Successor(label, tuple(operands[a:b])) for label, a, b in raw.successors)
-        regions = tuple(self.region(blocks) for blocks in raw.regions)
+        said, place = raw.said, raw.place
+        try:
+            operands = tuple([self.scope[name] for name in said.operands])
+        except KeyError as error:
+            raise TtirSyntaxError(f"{error.args[0]} is not defined", raw.line, raw.text) from None
         return Operation(
-            raw.name,
+            said.name,
             results,
-            tuple(operands),
-            raw.body,
-            raw.types,
-            regions,
-            successors,
-            raw.place.location,
-            raw.place.names,
+            operands,
+            said.body,
+            said.types,
+            tuple([self.region(blocks) for blocks in raw.regions]),
+            tuple([Successor(label, operands[a:b]) for label, a, b in said.successors]),
+            place.location,
+            place.names,
             raw.text,
         )
 

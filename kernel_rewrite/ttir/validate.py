@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from kernel_rewrite.model import InternalError, Location
 from kernel_rewrite.ttir.parse import (
@@ -30,28 +30,15 @@ from kernel_rewrite.ttir.parse import (
 )
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Expression:
-    """A value as a term. Equal terms are one object, so they are compared by identity (see `Terms`)."""
+    """A value as a term. Equal terms are one object (see `Terms`), so they are compared by identity."""
 
     operation: str
     attributes: str = ""
     type: str = ""
     operands: tuple[Expression, ...] = ()
-    identity: int = field(default=0, compare=False)
-
-    def __hash__(self) -> int:
-        return hash((self.operation, self.attributes, self.type, tuple(id(operand) for operand in self.operands)))
-
-    def __eq__(self, other: object) -> bool:
-        return (
-            isinstance(other, Expression)
-            and self.operation == other.operation
-            and self.attributes == other.attributes
-            and self.type == other.type
-            and len(self.operands) == len(other.operands)
-            and all(mine is theirs for mine, theirs in zip(self.operands, other.operands, strict=True))
-        )
+    identity: int = 0
 
 
 COMMUTATIVE = frozenset(
@@ -105,7 +92,7 @@ class Terms:
     """
 
     def __init__(self) -> None:
-        self._known: dict[Expression, Expression] = {}
+        self._known: dict[tuple[object, ...], Expression] = {}
         self._names: dict[int, str] = {}
 
     def call_it(self, term: Expression, operation: Operation) -> None:
@@ -179,8 +166,11 @@ class Terms:
     def _term(self, operation: str, attributes: str, type_: str, operands: tuple[Expression, ...]) -> Expression:
         if operation in COMMUTATIVE:
             operands = tuple(sorted(operands, key=lambda operand: operand.identity))
-        fresh = Expression(operation, attributes, type_, operands, len(self._known))
-        return self._known.setdefault(fresh, fresh)
+        key = (operation, attributes, type_, *[operand.identity for operand in operands])
+        known = self._known.get(key)
+        if known is None:
+            known = self._known[key] = Expression(operation, attributes, type_, operands, len(self._known))
+        return known
 
 
 def _bare(term: Expression) -> str:

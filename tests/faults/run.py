@@ -20,6 +20,7 @@ sys.path.insert(0, str(ROOT))
 
 from kernel_rewrite.diagnostics import FusionRefused  # noqa: E402
 from kernel_rewrite.model import InternalError  # noqa: E402
+from kernel_rewrite.ttir.lower import compiler  # noqa: E402
 from tests.faults.cases import FIXTURES, Case, fixture_cases, standing_in  # noqa: E402
 from tests.faults.generator import Scene, faults  # noqa: E402
 from tests.faults.judges import Compiled, Verdict, judged  # noqa: E402
@@ -50,16 +51,18 @@ def main() -> int:
     parser.add_argument("--per-kind", type=int, default=4, help="at most this many faults of a kind a fusion")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--seconds", type=float, default=1e9, help="stop after this long")
+    parser.add_argument("--markdown", type=Path, help="where to write the table")
     parser.add_argument("--keep", type=Path, help="where to write what was wrongly accepted")
     options = parser.parse_args()
     started = time.monotonic()
     table: dict[str, Counter[str]] = defaultdict(Counter)
     wrong: list[str] = []
-    fusions = 0
+    fusions = published = 0
     for case in cases(options):
         if time.monotonic() - started > options.seconds:
             break
         fusions += 1
+        published += "::" in case.name
         try:
             case.accept()
         except InternalError as error:
@@ -83,8 +86,11 @@ def main() -> int:
             file=sys.stderr,
             flush=True,
         )
+    summary = f"{fusions} fusions ({published} of them of public kernels), {len(wrong)} wrongly judged"
     print(shown(table))
-    print(f"{fusions} fusions, {time.monotonic() - started:.0f} s, {len(wrong)} wrongly judged")
+    print(f"{summary}, {time.monotonic() - started:.0f} s")
+    if options.markdown:
+        options.markdown.write_text(page(table, summary, wrong), encoding="utf-8")
     return 1 if wrong else 0
 
 
@@ -94,6 +100,29 @@ def count(row: Counter[str], verdict: Verdict) -> None:
     row["rejected"] += verdict.differs and verdict.rejected
     row["source"] += verdict.differs and bool(verdict.source)
     row[verdict.compiled.value] += 1
+
+
+def page(table: dict[str, Counter[str]], summary: str, wrong: list[str]) -> str:
+    """The results as a Markdown page."""
+    lines = [
+        "# Wrong rewrites",
+        "",
+        f"Made by `tests/faults/run.py` with Triton {compiler().triton_version}: small faults put into right fusions, and what",
+        "the two judges of `rewrite/confirm.py` say of each (the guard of the syntax tree, and translation validation).",
+        "",
+        f"{summary}.",
+        "",
+        shown(table),
+        "",
+        "`differ`: the mutant is another program. It is none when it compiles to the text of the right rewrite, equals it",
+        "after Triton's own optimisation (names of values apart), or has the same terms in the same order of effects.",
+        "`rejected`: of those that differ, stopped by either judge; `source`: by the guard of the syntax tree. The other",
+        "columns say what validation says, asked alone.",
+        "",
+    ]
+    if wrong:
+        lines += ["## Wrongly judged", "", *(f"- {line}" for line in wrong), ""]
+    return "\n".join(lines)
 
 
 COLUMNS = ("mutants", "differ", "rejected", "source", *(c.value for c in Compiled))

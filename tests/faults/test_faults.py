@@ -14,7 +14,7 @@ from kernel_rewrite.model import InternalError
 from kernel_rewrite.rewrite.confirm import confirm
 from tests.faults.cases import FIXTURES, Case, Request, analysed_text, fixture_cases, fused_case, standing_in
 from tests.faults.generator import FAULTS, Scene, faults
-from tests.faults.judges import Compiled, judged
+from tests.faults.judges import Compiled, judged, optimised
 from tests.test_fixtures import skip_unless_supported
 
 OPS = ("relu", "gelu", "sigmoid", "clamp(-1, 1)")
@@ -75,6 +75,24 @@ def test_every_fault_of_a_small_kernel_is_rejected(two_stores: Case) -> None:
     expected = {"epilogue dropped at a site", "epilogue applied twice", "mask", "offset", "pointer", "loop bound"}
     assert kinds >= expected | {"store moved out of its block", "wrong op at a site", "cache modifier"}
     assert any(kind.startswith("extra") for kind in kinds)
+
+
+RENAMED = """\
+module {
+  tt.func public @k(%%a: !tt.ptr<f32> loc("a"(#loc))) attributes {noinline = false} {
+    %%%s = arith.constant %s : f32 loc("%s"(#loc1))
+    tt.store %%a, %%%s : !tt.ptr<f32> loc(#loc1)
+    tt.return loc(#loc1)
+  } loc(#loc)
+} loc(#loc)
+#loc = loc("k.py":1:0)
+#loc1 = loc("k.py":2:4)
+"""
+
+
+def test_names_of_values_take_no_part_in_equality_and_values_do() -> None:
+    x, y, other = (RENAMED % (n, v, n, n) for n, v in (("x", "1.0"), ("y", "1.0"), ("x", "2.0")))
+    assert optimised(x) == optimised(y) != optimised(other)
 
 
 def test_confirm_rejects_and_keeps_what_is_needed_to_report_it(

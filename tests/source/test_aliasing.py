@@ -57,6 +57,9 @@ APART = {
     "parts by number": """
         first, second = x[0], x[1]
         kernel[(1,)](first, second, n, True)""",
+    "slices that meet": "kernel[(1,)](x[n:], x[:n], n, True)",
+    "slices of the last dimension that meet": "kernel[(1,)](x[..., :n], x[..., n : 2 * n], n, True)",
+    "slices with a gap": "kernel[(1,)](x[:2], x[4:], n, True)",
     "chunks": """
         a, b = x.chunk(2)
         kernel[(1,)](a, b, n, True)""",
@@ -86,6 +89,15 @@ TOGETHER = {
     "the same part": "a = x[0]\nb = x[0]\nkernel[(1,)](a, b, n, True)",
     "a part and the whole": "a = x[0]\nkernel[(1,)](a, x, n, True)",
     "a part of another shape": "a = x[1]\nb = x.view(4, -1)[0]\nkernel[(1,)](a, b, n, True)",
+    "slices that overlap": "kernel[(1,)](x[:4], x[2:], n, True)",
+    "slices of different dimensions": "kernel[(1,)](x[:n], x[:, n:], n, True)",
+    "slices of another shape": "kernel[(1,)](x[:n], x.view(-1)[n:], n, True)",
+    "slices with a step": "kernel[(1,)](x[:n:2], x[n::2], n, True)",
+    "slices far apart if a size is not negative": "kernel[(1,)](x[:n], x[2 * n :], n, True)",
+    "slices from the end": "kernel[(1,)](x[:-1], x[-2:], n, True)",
+    "a bound that changed": "a = x[:n]\nn = n - 1\nkernel[(1,)](a, x[n:], n, True)",
+    "a bound that is computed twice": "kernel[(1,)](x[:g()], x[g():], n, True)",
+    "a slice and a part in it": "kernel[(1,)](x[:2], x[1], n, True)",
     "a chunk and the whole": "a, b = x.chunk(2)\nkernel[(1,)](x, b, n, True)",
     "two names of one allocation": "a = torch.empty(n)\nb = a\nkernel[(1,)](a, b, n, True)",
     "in place": "out = x.add_(1)\nkernel[(1,)](x, out, n, True)",
@@ -123,7 +135,7 @@ def test_arguments_that_may_share_memory(body: str) -> None:
         ("out = x\nkernel[(1,)](x, out, n, True)", True),
         ("if flag:\n    kernel[(1,)](x, x, n, True)", True),
         ("kernel[(1,)](x[1:], x, n, True)", True),
-        ("kernel[(1,)](x[n:], x[:n], n, True)", False),
+        ("kernel[(1,)](x[n:], x[:w], n, True)", False),
         ("out = x if flag else y\nkernel[(1,)](x, out, n, True)", False),
         ("out = y\nif flag:\n    out = x\nkernel[(1,)](x, out, n, True)", False),
     ],

@@ -890,3 +890,35 @@ def test_names_that_no_supported_triton_has_are_not_taken(tmp_path: Path) -> Non
     )
     bindings = Tree(tmp_path, {"main.py": HEAD + head + kernel_storing("f(n)")}).bindings()
     assert bindings["f"] == TritonObject("triton.language", "make_tensor_descriptor")
+
+
+NESTED = """
+import triton
+import triton.language as tl
+
+def make():
+    @triton.jit
+    def scale(x):
+        tl.store(x, 1.0)
+    return scale
+
+{elsewhere}
+"""
+
+ELSEWHERE = {
+    "a function of the same name": ("def scale(x):\n    return x\n\ndef host(x):\n    return scale(x)", 0),
+    "the kernel handed out": ("scale = make()\n\n@triton.jit\ndef outer(x):\n    scale(x)", 1),
+    "a function that another binding replaces": (
+        "def scale(x):\n    return x\n\nscale = make()\n\n@triton.jit\ndef outer(x):\n    scale(x)",
+        1,
+    ),
+    "all names of a module": ("def scale(x):\n    return x\n\nfrom m import *\n\ndef host(x):\n    scale(x)", 1),
+    "nothing of the name": ("@triton.jit\ndef outer(x):\n    scale(x)", 1),
+}
+
+
+@pytest.mark.parametrize(("elsewhere", "calls"), ELSEWHERE.values(), ids=ELSEWHERE)
+def test_a_call_of_another_function_of_the_same_name_is_no_call_of_the_kernel(elsewhere: str, calls: int) -> None:
+    project = Project((source_from_text(NESTED.format(elsewhere=elsewhere), "f.py"),))
+    (kernel,) = (k for k in kernels(project.files()[0], project) if k.name == "scale")
+    assert len(kernel.calls_as_helper) == calls

@@ -380,3 +380,13 @@ def test_a_list_of_block_sizes_is_one_of_them() -> None:
     found = closed(text)[1]["B"]
     assert found.values[:2] == (64, 128)
     assert found.evidence is not Evidence.AUTOTUNE
+
+
+def test_a_block_that_is_also_unrolled_is_taken_for_a_short_one() -> None:
+    body = "for w in tl.static_range(0, W):\n    tl.store(out + w * W + tl.arange(0, W), 1.0)"
+    assert inferred("out, W: tl.constexpr", body)["W"].values[0] == 4
+
+
+def test_a_constexpr_with_a_second_item_is_a_tuple_whatever_its_items_are_used_for() -> None:
+    body = "tl.store(out + tl.arange(0, 4) * STRIDES[0] + 3 // STRIDES[1], 1.0)"
+    assert inferred("out, STRIDES: tl.constexpr", body)["STRIDES"].values[0] == (1, 1)

@@ -95,7 +95,19 @@ STORE = f"    tt.store %o, %f : !tt.ptr<f32> {at(90)}\n    tt.return {at(91)}"
         # tt.atomic_poll (3.9) waits on a value
         (f"    tt.atomic_poll acquire, gpu, %o, %n : !tt.ptr<f32>, i32 {at(2)}", "KR201"),
         (f"    %x = tt.load %a : !tt.ptr<f32> {at(2)}\n    %y = tt.load %o : !tt.ptr<f32> {at(3)}\n"
-         f"    %z = tt.ptr_to_int %o : !tt.ptr<f32> -> i64 {at(4)}", "KR201 KR203"),
+         f"    %z = tt.ptr_to_int %o : !tt.ptr<f32> -> i64 {at(4)}\n    tt.print {at(5)} : %z : i64", "KR201 KR203"),
+        # `if out:` and `out % 16 == 0` ask about an address, and nothing else is made of it
+        (f"    %z = tt.ptr_to_int %o : !tt.ptr<f32> -> i64 {at(2)}\n    %y = arith.remsi %z, %z : i64 {at(3)}\n"
+         f"    %w = arith.cmpi eq, %y, %z : i64 {at(4)}", ""),
+        # ... but a number that becomes an address again, leaves the function or is kept is one that something is made of
+        (f"    %z = tt.ptr_to_int %o : !tt.ptr<f32> -> i64 {at(2)}\n    %y = arith.addi %z, %z : i64 {at(3)}\n"
+         f"    %p = tt.int_to_ptr %y : i64 -> !tt.ptr<f32> {at(4)}\n    %x = tt.load %p : !tt.ptr<f32> {at(5)}",
+         "KR203 KR214"),
+        (f"    %z = tt.ptr_to_int %o : !tt.ptr<f32> -> i64 {at(2)}\n    tt.call @taking(%z) : (i64) -> () {at(3)}",
+         "KR203"),
+        (f"    %z = tt.ptr_to_int %o : !tt.ptr<f32> -> i64 {at(2)}\n    %r = scf.if %c -> (i64) {{\n"
+         f"      scf.yield %z : i64 {at(3)}\n    }} else {{\n      scf.yield %z : i64 {at(3)}\n    }} {at(2)}",
+         "KR203"),
     ],
 )  # fmt: skip
 def test_hand_written(body: str, expected: str) -> None:
@@ -104,6 +116,7 @@ def test_hand_written(body: str, expected: str) -> None:
         f"    tt.call @loop(%p, %m) : (!tt.ptr<f32>, i32) -> () {at(40)}\n    tt.return {at(41)}\n  }} {at(39)}\n"
         f'  tt.func private @declared(%p: !tt.ptr<f32> loc("p"(#loc))) {at(50)}\n'
         f"  tt.func private @declared_empty() {at(51)}\n"
+        f'  tt.func private @taking(%i: i64 loc("i"(#loc))) {{\n    tt.return {at(53)}\n  }} {at(52)}\n'
     )
     assert codes(verdict(f"{body}\n{STORE}" if body else STORE, functions)) == expected
 
