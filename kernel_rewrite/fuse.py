@@ -59,7 +59,12 @@ def fuse(
     declared = declared_operands(operands)
     requested = requested_epilogues(epilogues, declared)
     options = Options(
-        numerics, tuple(constexprs), tuple(dtypes), checked_assumptions(assume), tuple(declared.values()), launcher != "leave"
+        numerics,
+        tuple(constexprs),
+        tuple(dtypes),
+        checked_assumptions(assume),
+        tuple(declared.values()),
+        launcher != "leave",
     )
     project, file, name = read_source(source, path, kernel, project)
     definition = choose_kernel(file, project, name)
@@ -79,9 +84,7 @@ def fuse_outputs(
     text = apply_edits(analysis.kernel.file, rewrite.edits)
     confirm(text, rewrite, analysis, requests, options.numerics)
     warnings = unused_ignores(analysis, requests)
-    return fused_file(
-        analysis, requests, options, rewrite.edits, text, warnings, rewrite.assumptions, rewrite.contract
-    )
+    return fused_file(analysis, requests, options, rewrite.edits, text, warnings, rewrite.assumptions, rewrite.contract)
 
 
 def plan_output(analysis: Analysis, request: OutputRequest) -> StorePlan:

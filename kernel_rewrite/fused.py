@@ -40,6 +40,7 @@ class Options:
     operands: tuple[Operand, ...] = ()
     launcher: bool = True
 
+
 def fused_file(
     analysis: Analysis,
     requests: Sequence[OutputRequest],

@@ -32,7 +32,14 @@ from kernel_rewrite.project.entries import find_configuration
 @click.option("--judge", type=click.Choice(["auto", "cuda", "interpreter"]), default="auto", show_default=True)
 @options.config
 @options.reporting("text", "json")
-def verify(reporter: Reporter, fused: str | None, calls: tuple[str, ...], config: str | None, report: str | None, **arguments: Any) -> None:
+def verify(
+    reporter: Reporter,
+    fused: str | None,
+    calls: tuple[str, ...],
+    config: str | None,
+    report: str | None,
+    **arguments: Any,
+) -> None:
     """Run the original kernel and the torch op against the fused file, and compare what they store.
 
     Runs on CUDA if there is a device, else in Triton's interpreter. This is the one command that runs your code.
