@@ -79,7 +79,7 @@ def _assembler(target: Any) -> str:
     """The path of the ptxas that Triton itself takes for the target."""
     from triton.backends.nvidia.compiler import get_ptxas
 
-    asks_for_the_target = inspect.signature(get_ptxas).parameters  # from Triton 3.6 on there are two
+    asks_for_the_target = inspect.signature(get_ptxas).parameters  # Triton 3.5 has one for all
     return str((get_ptxas(int(target.arch)) if asks_for_the_target else get_ptxas()).path)
 
 
