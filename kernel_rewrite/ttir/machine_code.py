@@ -6,6 +6,7 @@ Triton. For AMD GPUs the assembly says it all.
 
 from __future__ import annotations
 
+import inspect
 import os
 import re
 import subprocess
@@ -50,35 +51,42 @@ def _of_cuda(asm: Mapping[str, Any], target: Any, folder: str) -> dict[str, Any]
         stream.write(asm["ptx"])
     arch = _PTX_TARGET.search(asm["ptx"])
     assert arch is not None, asm["ptx"][:200]
-    command = [_tool("ptxas", target), "-v", f"--gpu-name={arch[1]}", ptx, "-o", cubin]
-    said = subprocess.run(command, capture_output=True, text=True, check=True).stderr
+    command = [_assembler(target), "-v", f"--gpu-name={arch[1]}", ptx, "-o", cubin]
+    run = subprocess.run(command, capture_output=True, text=True)
+    said = run.stderr
+    if run.returncode:
+        raise RuntimeError(f"ptxas: {said.strip()}")
     registers, spills = _REGISTERS.search(said), _SPILLS.findall(said)
     assert registers is not None, said
     return {
         "registers": int(registers[1]),
         "spilled": sum(int(stores) for _, stores, _ in spills),
         "reloaded": sum(int(loads) for _, _, loads in spills),
-        "instructions": _sass_instructions(cubin, target),
+        "instructions": _sass_instructions(cubin),
     }
 
 
-def _sass_instructions(cubin: str, target: Any) -> int | None:
+def _sass_instructions(cubin: str) -> int | None:
     """How many instructions the cubin has, padding left out; None where no disassembler is at hand."""
     try:
-        command = [_tool("nvdisasm", target), "-c", cubin]
-        text = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+        text = subprocess.run([_disassembler(), "-c", cubin], capture_output=True, text=True, check=True).stdout
     except (OSError, subprocess.CalledProcessError):
         return None
     return sum(name != "NOP" for name in _SASS.findall(text)) or None
 
 
-def _tool(name: str, target: Any) -> str:
-    """The path of a tool in Triton's own folder, or wherever its settings point."""
+def _assembler(target: Any) -> str:
+    """The path of the ptxas that Triton itself takes for the target."""
+    from triton.backends.nvidia.compiler import get_ptxas
+
+    asks_for_the_target = inspect.signature(get_ptxas).parameters  # Triton 3.5 has one for all
+    return str((get_ptxas(int(target.arch)) if asks_for_the_target else get_ptxas()).path)
+
+
+def _disassembler() -> str:
     from triton import knobs
 
-    newer = "_blackwell" if name == "ptxas" and int(target.arch) >= 100 else ""
-    tool = getattr(knobs.nvidia, name + newer, None) or getattr(knobs.nvidia, name)
-    return str(tool.path)
+    return str(knobs.nvidia.nvdisasm.path)
 
 
 _AMD = {
