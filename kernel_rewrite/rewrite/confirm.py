@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from kernel_rewrite.analysis import Analysis, View
+from kernel_rewrite.diagnostics import Diagnostic, FusionRefused, Label
 from kernel_rewrite.model import InternalError, Location, MemoryAccess, MemoryEffect, OperandKind, Specialization
 from kernel_rewrite.pointwise.graph import key_of
 from kernel_rewrite.pointwise.reference import reference_source
@@ -142,10 +143,25 @@ def check_compiled(
             raise CompiledDifference(message, original)
         rules = {key: rule for request in requests for key, rule in references.rules(view, request)}
         _, differences = validate(view.module, parse(result.text), _Rules(rules), references.added)
+        if differences and differences[0].about_operand:
+            raise FusionRefused((_unconfirmed(differences[0], references.analysis),))
         if differences:
             raise CompiledDifference(
                 _report(differences[0], view.specialization), original, ("fused.ttir", result.text)
             )
+
+
+def _unconfirmed(difference: Difference, analysis: Analysis) -> Diagnostic:
+    """The place of an operand, as the source has it, is not what the compiler makes of it."""
+    location = difference.location
+    span = analysis.span_of(location, "tt.store") if location is not None else None
+    return Diagnostic(
+        "KR305",
+        f"the place of an operand could not be confirmed: {difference.what}",
+        (Label(span or analysis.kernel.definition_line, "for this store"),),
+        help="write the address and the mask of the store over the indices themselves, or the index of the operand by "
+        "hand, for example `bias[offs_n]`",
+    )
 
 
 Key = tuple[Location | None, tuple[Location, ...]]

@@ -127,7 +127,20 @@ class OperandWriter:
 
     @property
     def assumptions(self) -> tuple[Assumption, ...]:
-        """What was taken for a row and a column, where no launch of the file shows it."""
+        """What the operands take from the caller: their strides, and what was taken for a row and a column where no launch
+        of the file shows it."""
+        return (*self._about_strides(), *self._about_directions())
+
+    def _about_strides(self) -> Iterator[Assumption]:
+        tiles = [o.name for o in self._operands if o.kind is OperandKind.TILE]
+        others = [o.name for o in self._operands if o.kind in (OperandKind.ROW, OperandKind.COLUMN)]
+        if tiles:
+            statement = f"`{'`, `'.join(tiles)}` lies in memory as `{self._plan.output}` does, with its shape and strides"
+            yield Assumption("operand-strides", statement)
+        if others:
+            yield Assumption("operand-contiguous", f"`{'`, `'.join(others)}` is contiguous")
+
+    def _about_directions(self) -> tuple[Assumption, ...]:
         along = [o.kind for o in self._operands if o.kind in (OperandKind.ROW, OperandKind.COLUMN)]
         if not isinstance(self.layout, Layout) or self.layout.certain or not along:
             return ()

@@ -194,12 +194,14 @@ def parting(expected: Expression, found: Expression) -> tuple[Expression, Expres
 
 @dataclass(frozen=True, slots=True)
 class Difference:
-    """Where the two kernels part. `expected` and `found` are terms of the source, as text."""
+    """Where the two kernels part. `expected` and `found` are terms of the source, as text. `about_operand`: the place where
+    an operand is read could not be confirmed, all else is as planned up to there."""
 
     what: str
     expected: str
     found: str
     location: Location | None = None
+    about_operand: bool = False
 
 
 class _Mismatch(Exception):
@@ -625,7 +627,8 @@ class _Walk:
             if candidate is store.found:
                 objection = rule.objection(self.terms, store)
                 if objection:
-                    raise _Mismatch(Difference(objection, "", self.terms.shown(store.found), operation.location))
+                    shown = self.terms.shown(store.found)
+                    raise _Mismatch(Difference(objection, "", shown, operation.location, about_operand=True))
                 for read in operand_reads(store.found):
                     self._reads.pop((read, self._block), None)
                 self.changed.append(ChangedStore(operation.location))
