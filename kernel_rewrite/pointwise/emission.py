@@ -20,7 +20,7 @@ from kernel_rewrite.pointwise.composition import (
 from kernel_rewrite.pointwise.element_types import FLOAT_ONLY
 from kernel_rewrite.pointwise.function import Pointwise
 from kernel_rewrite.pointwise.graph import Apply, Input, X
-from kernel_rewrite.pointwise.op import ArgumentKind, Op
+from kernel_rewrite.pointwise.op import NAN, ArgumentKind, Op
 from kernel_rewrite.pointwise.ops import OPS
 from kernel_rewrite.pointwise.torch_side import literal_text, torch_text
 
@@ -173,9 +173,15 @@ _PLAIN: Mapping[str, tuple[str, ...]] = {
         '"""x in the type torch computes in: float32 for a 16-bit float."""',
         "return x.to({tl}.float32) if x.dtype.is_floating() and x.dtype.primitive_bitwidth < 32 else x",
     ),
+    # Shorter spellings (x + 0.0, a select between equal values) are folded away in squares and in products with a bool.
     ROUNDED: (
         '"""x itself. A sum that follows cannot swallow the rounding of the product that x is (as one FMA)."""',
-        "return {tl}.where(x == 0.0, x, x + 0.0) if x.dtype.is_floating() else x",
+        "result = x",
+        "if x.dtype.is_floating():",
+        "    below = {tl}.minimum(x, 0.0, " + NAN + ")",
+        "    above = {tl}.maximum(x, 0.0, " + NAN + ")",
+        "    result = {tl}.where(x <= 0.0, below, above).to(x.dtype)",
+        "return result",
     ),
 }
 
