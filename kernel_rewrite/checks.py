@@ -23,10 +23,12 @@ from kernel_rewrite.source.unlowered import pointer_casts, unlowered_code
 NO_ALIAS = "no-alias"
 FULLY_WRITTEN = "fully-written"
 FLOAT_ELEMENTS = "float-elements"
+ELEMENT_TYPE = "element-type"
 
 ASSUMPTIONS: dict[str, str] = {
     NO_ALIAS: "no other argument of the kernel overlaps the memory of `{output}`",
     FLOAT_ELEMENTS: "what is stored to `{output}` is floating-point (nothing in this file says so)",
+    ELEMENT_TYPE: "the elements of `{output}` have the type it is said to have here (nothing in this file says so)",
     FULLY_WRITTEN: "elements of `{output}` that the kernel does not write are not used (they would miss the op)",
 }
 """What `--assume` accepts: name and statement."""
@@ -233,8 +235,17 @@ def assumptions(analysis: Analysis, request: OutputRequest) -> tuple[Assumption,
         names.append(FULLY_WRITTEN)
     if request.pointwise.commutes_with_rounding and may_store_integers(analysis, request.output):
         names.append(FLOAT_ELEMENTS)
+    if not _is_certain(analysis, request.parameter) and not _gives_what_it_gets(request):
+        names.append(ELEMENT_TYPE)
     given = tuple(_values_given(analysis))
     return given + tuple(Assumption(name, ASSUMPTIONS[name].format(output=request.output)) for name in names)
+
+
+def _gives_what_it_gets(request: OutputRequest) -> bool:
+    """Whether the result has the type of the output for every float type that it may have."""
+    types = ("float16", "bfloat16", "float32")
+    pointwise = request.pointwise
+    return not any(not pointwise.undefined_reason(t) and pointwise.unheld_reason(t) for t in types)
 
 
 def _values_given(analysis: Analysis) -> Iterator[Assumption]:

@@ -89,7 +89,14 @@ def check_source(rewritten: SourceFile, rewrite: Rewrite, analysis: Analysis) ->
 def views_to_confirm(analysis: Analysis, requests: Iterable[OutputRequest]) -> tuple[View, ...]:
     """The analysed views, and those with other float types where types were only inferred and rounding matters."""
     rounding = (request.output for request in requests if not request.pointwise.commutes_with_rounding)
-    return (*analysis.views, *(view for output in rounding for view in probe_stores(analysis, output)))
+    probed = [view for output in rounding for view in probe_stores(analysis, output)]
+    return (*analysis.views, *(view for view in probed if _has_meaning(view, requests)))
+
+
+def _has_meaning(view: View, requests: Iterable[OutputRequest]) -> bool:
+    """Whether each epilogue gives what its output holds, under the types of a view; `element-type` is assumed where not."""
+    elements = [(request.pointwise, element_type_of(view.specialization, request.output)) for request in requests]
+    return not any(p.undefined_reason(element) or p.unheld_reason(element) for p, element in elements)
 
 
 def lower_rewritten(

@@ -135,7 +135,9 @@ class OperandWriter:
         tiles = [o.name for o in self._operands if o.kind is OperandKind.TILE]
         others = [o.name for o in self._operands if o.kind in (OperandKind.ROW, OperandKind.COLUMN)]
         if tiles:
-            statement = f"`{'`, `'.join(tiles)}` lies in memory as `{self._plan.output}` does, with its shape and strides"
+            statement = (
+                f"`{'`, `'.join(tiles)}` lies in memory as `{self._plan.output}` does, with its shape and strides"
+            )
             yield Assumption("operand-strides", statement)
         if others:
             yield Assumption("operand-contiguous", f"`{'`, `'.join(others)}` is contiguous")
@@ -257,7 +259,7 @@ class OperandWriter:
         else:
             index = self._derived_index(operand, site, place, statement)
         conjuncts = self._mask_of(operand, index, site, place, statement)
-        text = _text(place.file, index)
+        text = operand.index or _text(place.file, index)
         grouped = (
             text if isinstance(index, (ast.Name, ast.Subscript, ast.Call, ast.Constant, ast.BinOp)) else f"({text})"
         )
@@ -284,7 +286,8 @@ class OperandWriter:
             return True
         bound = place.definitions.bindings(name)
         if bound:
-            return any(place.definitions.runs_before(binding.statement, statement) for binding in bound)
+            statements = [binding.statement for binding in bound]
+            return any(place.definitions.runs_before(s, statement) or _is_loop_around(s, statement) for s in statements)
         return name in self._analysis.closure.bindings.get(place.function.ref.file, {})
 
     def _derived_index(self, operand: Operand, site: StoreSite, place: _Place, statement: ast.stmt) -> ast.expr:
@@ -484,6 +487,11 @@ def _product_text(strides: Sequence[str]) -> str:
     return "`" + " * ".join(strides) + "`" if strides else "1"
 
 
+def _is_loop_around(loop: ast.stmt, statement: ast.stmt) -> bool:
+    """Whether `statement` stands in the body of a `for`, whose target it can use."""
+    return isinstance(loop, ast.For) and any(node is statement for inner in loop.body for node in ast.walk(inner))
+
+
 def _refusal(code: str, message: str, span: Span, label: str, help: str) -> FusionRefused:
     return FusionRefused((Diagnostic(code, message, (Label(span, label),), help=help),))
 
@@ -510,11 +518,19 @@ def _indent(file: SourceFile, statement: ast.stmt) -> str:
 
 def _text(file: SourceFile, node: ast.expr) -> str:
     """An expression as the user wrote it, on one line; one that was put together as Python writes it."""
+    written = ast.unparse(node)
     if all(hasattr(part, "lineno") for part in ast.walk(node) if isinstance(part, ast.expr)):
         text = file.slice(Span.of(file.path, node))
-        if "\n" not in text and ast.dump(ast.parse(text, mode="eval").body) == ast.dump(node):
+        if "\n" not in text and _means(text, written):
             return text
-    return ast.unparse(node)
+    return written
+
+
+def _means(text: str, written: str) -> bool:
+    try:
+        return ast.unparse(ast.parse(text, mode="eval").body) == written
+    except SyntaxError:
+        return False
 
 
 def _operand_of_and(file: SourceFile, conjunct: ast.expr, count: int) -> str:

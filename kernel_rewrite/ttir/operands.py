@@ -11,7 +11,7 @@ address was put together does not matter. Extensions of an integer to a wider on
 from __future__ import annotations
 
 import enum
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 from kernel_rewrite.ttir.parse import split_tensor
@@ -103,20 +103,26 @@ def _axis(
 def _written(
     terms: Terms, store: Store, read: Expression, operand: ExpectedOperand, parameters: Mapping[str, Expression]
 ) -> str:
-    return _guarded(store, read, _offsets(read.operands[0]), parameters)
+    return _guarded(store, read, _offsets(read.operands[0]), parameters, _inside(read.operands[0], ()))
 
 
 _CHECKS = {Follows.NOTHING: _one_value, Follows.TILE: _tile, Follows.AXIS: _axis, Follows.INDEX: _written}
 
 
-def _guarded(store: Store, read: Expression, index: Polynomial, parameters: Mapping[str, Expression]) -> str:
+def _guarded(
+    store: Store,
+    read: Expression,
+    index: Polynomial,
+    parameters: Mapping[str, Expression],
+    more: Iterable[Key] = (),
+) -> str:
     """The read must be on where the store is, and off where the store's mask turns off its index."""
     mask = read.operands[1] if len(read.operands) > 1 else None
     tests = set(_conjuncts(store.mask)) if store.mask is not None else set()
     own = set(_conjuncts(mask)) if mask is not None else set()
     if not own <= tests:
         return "its mask is off where the store is on"
-    along = {key for monomial in index for key in monomial}
+    along = {key for monomial in index for key in monomial} | set(more)
     for test in tests - own:
         found = set(_directions(test, parameters, ()))
         if found and found <= along:
@@ -156,6 +162,14 @@ def _polynomial(term: Expression, axes: tuple[str, ...]) -> Polynomial:
         if value is not None:
             return {(): value} if value else {}
     return {(_key(term, axes),): 1}
+
+
+def _inside(term: Expression, axes: tuple[str, ...]) -> Iterator[Key]:
+    """Every factor at any depth: the `offs` of `offs % n` too."""
+    yield _key(term, axes)
+    axes = (*axes, term.attributes) if term.operation == "tt.expand_dims" else axes
+    for operand in term.operands:
+        yield from _inside(operand, axes)
 
 
 def _key(term: Expression, axes: tuple[str, ...]) -> Key:

@@ -1,0 +1,121 @@
+"""Where operands are read: what is derived, and the judge that must reject every other place."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from kernel_rewrite.analysis import Analysis, analyse
+from kernel_rewrite.diagnostics import FusionRefused
+from kernel_rewrite.fuse import plan_output
+from kernel_rewrite.model import InternalError
+from kernel_rewrite.pointwise.declarations import declared_operands
+from kernel_rewrite.request import OutputRequest
+from kernel_rewrite.rewrite.confirm import References, check_compiled, lower_rewritten, views_to_confirm
+from kernel_rewrite.rewrite.edits import apply_edits
+from kernel_rewrite.rewrite.epilogue import Rewrite, epilogue_edits
+from kernel_rewrite.selection import choose_kernel, choose_outputs, requested_epilogues
+from kernel_rewrite.source.files import Project, source_from_text
+from kernel_rewrite.ttir.lower import compiler
+
+FIXTURES = Path(__file__).parent.parent.parent / "fixtures" / "rewrites"
+
+CASES: dict[str, tuple[str, str, dict[str, str]]] = {
+    "tile and row": ("bias_and_residual", "relu(x + bias) + residual", {"bias": "row", "residual": "tile"}),
+    "column and row": ("row_and_column_scale", "x * rs * cs", {"rs": "column", "cs": "row"}),
+    "rows by program": ("weight_in_rows", "x * weight + shift", {"weight": "row", "shift": "column"}),
+    "batched": ("batched_bias", "x + bias", {"bias": "row"}),
+    "helper": ("operands_in_a_helper", "(x + residual) * scale", {"residual": "tile", "scale": "row"}),
+    "written index": ("written_index", "x + bias[offsets % 64]", {}),
+    "one element": ("number_and_tile", "x * scale", {"scale": "scalar:fp32"}),
+}
+
+# (case, what the rewriter writes, what stands there instead)
+SPOILED: list[tuple[str, str, str]] = [
+    ("tile and row", "bias_ptr + offs_cn[None, :]", "bias_ptr + offs_cm[:, None]"),
+    ("tile and row", "bias_ptr + offs_cn[None, :]", "bias_ptr + tl.arange(0, BLOCK_N)[None, :]"),
+    ("tile and row", "bias_ptr + offs_cn[None, :]", "bias_ptr + offs_cn[None, :] * 2"),
+    ("tile and row", "bias_ptr + offs_cn[None, :]", "bias_ptr + offs_cn[None, :] + 1"),
+    ("tile and row", "bias_ptr + offs_cn[None, :]", "residual_ptr + offs_cn[None, :]"),
+    ("tile and row", "mask=offs_cn[None, :] < N)", "mask=offs_cn[None, :] < M)"),
+    ("tile and row", "mask=offs_cn[None, :] < N)", "mask=offs_cm[:, None] < M)"),
+    ("tile and row", "mask=offs_cn[None, :] < N)", "mask=offs_cn[None, :] < N - 1)"),
+    ("tile and row", ", mask=offs_cn[None, :] < N)\n", ")\n"),
+    ("tile and row", "tl.load(residual_ptrs, mask=c_mask)", "tl.load(residual_ptrs)"),
+    ("tile and row", "tl.load(residual_ptrs, mask=c_mask)", "tl.load(residual_ptrs, mask=offs_cn[None, :] < N)"),
+    ("tile and row", "tl.load(residual_ptrs, mask=c_mask)", "tl.load(residual_ptrs + 1, mask=c_mask)"),
+    ("tile and row", "tl.load(residual_ptrs, mask=c_mask)", "tl.load(c_ptrs, mask=c_mask)"),
+    ("tile and row", "residual_ptr + offs_cm[:, None] * stride_cm", "residual_ptr + offs_cm[:, None] * stride_cn"),
+    ("tile and row", "residual_ptr + offs_cm[:, None] * stride_cm", "residual_ptr + offs_cn[:, None] * stride_cm"),
+    ("tile and row", "residual_ptr + offs_cm[:, None]", "bias_ptr + offs_cm[:, None]"),
+    ("tile and row", "residual = tl.load(", "extra = tl.load(bias_ptr)\n    residual = tl.load("),
+    ("tile and row", "residual, mask=c_mask)", "bias, mask=c_mask)"),
+    ("tile and row", "+ bias", "- bias"),
+    ("column and row", "rs_ptr + offs_cm[:, None]", "rs_ptr + offs_cn[None, :]"),
+    ("column and row", "cs_ptr + offs_cn[None, :]", "cs_ptr + offs_cm[:, None]"),
+    ("column and row", "mask=offs_cm[:, None] < M)", "mask=offs_cn[None, :] < N)"),
+    ("rows by program", "weight_ptr + cols", "weight_ptr + row"),
+    ("rows by program", "weight_ptr + cols", "weight_ptr + cols + row"),
+    ("rows by program", "weight_ptr + cols, mask=mask", "weight_ptr + cols"),
+    ("rows by program", "shift_ptr + row", "shift_ptr + cols, mask=mask"),
+    ("rows by program", "shift_ptr + row", "shift_ptr"),
+    ("batched", "bias_ptr + offs_n[None, :]", "bias_ptr + offs_m[:, None]"),
+    ("batched", "bias_ptr + offs_n[None, :]", "bias_ptr + offs_n[None, :] + batch"),
+    ("batched", "mask=(offs_n < N)[None, :]", "mask=(offs_m[:, None] < M)"),
+    ("helper", "residual_ptr + rows[:, None] * stride", "residual_ptr + rows[:, None]"),
+    ("helper", "residual_ptr=residual_ptr", "residual_ptr=residual_ptr + 1"),
+    ("helper", "residual_ptr=residual_ptr", "residual_ptr=scale_ptr"),
+    ("helper", "scale_ptr + cols[None, :]", "scale_ptr + rows[:, None]"),
+    ("written index", ", mask=mask)\n    tl.store", ")\n    tl.store"),
+    ("written index", ", mask=mask)\n    tl.store", ", mask=offsets < 7)\n    tl.store"),
+    ("one element", "tl.load(scale_ptr)", "tl.load(scale_ptr + 1)"),
+]
+
+
+def planned(case: str) -> tuple[Analysis, tuple[OutputRequest, ...], Rewrite, str]:
+    folder, text, operands = CASES[case]
+    declared = declared_operands(operands)
+    file = source_from_text((FIXTURES / folder / "before.py").read_text(), "before.py")
+    project = Project((file,))
+    analysis = analyse(
+        choose_kernel(file, project, None if folder != "operands_in_a_helper" else "double_kernel"), project, compiler()
+    )
+    requests = choose_outputs(analysis, requested_epilogues(text, declared), frozenset(), tuple(declared.values()))
+    plans = [(plan_output(analysis, request), request.pointwise) for request in requests]
+    rewrite = epilogue_edits(plans, analysis, "eager")
+    return analysis, requests, rewrite, apply_edits(analysis.kernel.file, rewrite.edits)
+
+
+def judged(case: str, spoil: Callable[[str], str]) -> None:
+    analysis, requests, rewrite, text = planned(case)
+    spoiled = spoil(text)
+    views = views_to_confirm(analysis, requests)
+    lowered = lower_rewritten(source_from_text(spoiled, "before.py"), analysis, views, rewrite, requests)
+    check_compiled(lowered, views, References(analysis, "eager", rewrite), requests)
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_what_is_written_is_accepted(case: str) -> None:
+    judged(case, lambda text: text)
+
+
+@pytest.mark.parametrize(("case", "right", "wrong"), SPOILED)
+def test_another_place_is_rejected(case: str, right: str, wrong: str) -> None:
+    def spoil(text: str) -> str:
+        assert right in text, text
+        return text.replace(right, wrong, 1)
+
+    with pytest.raises((FusionRefused, InternalError)) as raised:
+        judged(case, spoil)
+    if isinstance(raised.value, FusionRefused):
+        assert [d.code for d in raised.value.diagnostics] == ["KR305"]
+
+
+def test_dead_code_and_another_order_are_accepted() -> None:
+    def spoil(text: str) -> str:
+        moved = text.replace("bias_ptr + offs_cn[None, :]", "offs_cn[None, :] + bias_ptr")
+        return moved.replace("    bias = tl.load", "    unused = offs_cn * 3\n    bias = tl.load")
+
+    judged("tile and row", spoil)
