@@ -169,12 +169,14 @@ def _size_arguments(name: str, node: ast.Call) -> list[ast.expr]:
 # ----------------------------------------------------------------------------------------------------------- evaluation
 
 
-def evaluate(call: str, module: Any, device: str, inputs: Inputs, seed: int) -> Any:
-    """The value of `call`, with torch seeded first. Raises whatever the call raises."""
+def evaluate(
+    call: str, module: Any, device: str, inputs: Inputs, seed: int, more: Mapping[str, Any] | None = None
+) -> Any:
+    """The value of `call`, with torch seeded first, and `more` names. Raises whatever the call raises."""
     import torch
 
     torch.manual_seed(seed)
-    names = names_of(module, device, inputs, seed)
+    names = {**names_of(module, device, inputs, seed), **(more or {})}
     return eval(compile(call.strip(), "<call>", "eval"), names)
 
 

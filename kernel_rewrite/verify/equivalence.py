@@ -67,6 +67,7 @@ def verify(
         "original": str(original_path.resolve()),
         "kernel": header.kernel,
         "epilogues": header.epilogues,
+        "operands": [text for option, text in header.given if option == "--operand"],
         "numerics": header.numerics,
         "assumptions": header.assumptions,
         "calls": list(calls),

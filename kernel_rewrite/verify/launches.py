@@ -52,7 +52,7 @@ class Recorder:
     that its compile-time parameters had. `repeats`: launch once more with other margins, to see whether they are read."""
 
     outputs: Sequence[str]
-    ops: dict[str, Callable[[Any], Any]]  # empty for the fused file
+    ops: dict[str, Callable[[Any], Any]]  # of the output as the launcher has it; empty for the fused file
     repeats: bool = False
     captures: list[list[Capture]] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
@@ -142,9 +142,7 @@ def _follow(
     for name, region in regions.items():
         before = region.data.clone()
         if name in recorder.ops:
-            after = recorder.ops[name](before)
-            if after.dtype != before.dtype:
-                raise CannotFollow(f"the op gives {after.dtype} for a buffer of {before.dtype}")
+            after = _with_op(recorder.ops[name], outputs[name], region)
             region.write(written[name], after)
         captures.append(
             Capture(
@@ -162,6 +160,20 @@ def _follow(
         )
     recorder.captures.append(captures)
     return result
+
+
+def _with_op(op: Callable[[Any], Any], tensor: Any, region: _Region) -> Any:
+    """What the region would hold with `op` of the output in the output's place."""
+    held = region.data.clone()
+    after = op(region.data if getattr(op, "elementwise", False) else tensor.clone())
+    if after.dtype != tensor.dtype:
+        raise CannotFollow(f"the op gives {after.dtype} for a buffer of {tensor.dtype}")
+    if getattr(op, "elementwise", False):
+        return after
+    tensor.copy_(after)
+    changed = region.data.clone()
+    region.data.copy_(held)
+    return changed
 
 
 def _ones(tensor: Any) -> Any:

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TextIO
 
 from kernel_rewrite.verify.calls import Inputs, applicable, evaluate, sized_call, trial_inputs
+from kernel_rewrite.verify.operands import WITHHOLD, Operands, shaped
 
 if TYPE_CHECKING:
     from kernel_rewrite.verify.guards import Outside
@@ -47,6 +48,7 @@ class Session:
     trace: list[str] = field(default_factory=list)  # where in the user's file the last call failed
     tiles: set[int] = field(default_factory=set)  # integers that the kernel was compiled with
     tried: int = 0  # sets of inputs
+    operands: dict[str, Any] = field(default_factory=dict)  # what the call gave for them
 
     def say(self, event: str, **fields: Any) -> None:
         self.out.write(json.dumps({"event": event, **fields}) + "\n")
@@ -233,12 +235,15 @@ def _evaluate(
 
     epilogues = session.request["epilogues"]
     ops = {output: _op(session, text) for output, text in epilogues} if with_op else {}
+    given = Operands(_declared(session))
     recorder = Recorder([output for output, _ in epilogues], ops, repeats=session.judge == "cuda")
     result = Evaluation()
     SEEN.reads = SEEN.writes = 0
     try:
         with followed(session.request["kernel"], path, recorder):
-            result.value = evaluate(call, module, session.device, inputs, seed)
+            expression = given.withheld(call) if with_op else call
+            session.operands = given.values
+            result.value = evaluate(expression, module, session.device, inputs, seed, {WITHHOLD: given.withhold})
         if session.judge == "cuda":
             import torch
 
@@ -258,10 +263,11 @@ def _evaluate(
 
 def _op(session: Session, text: str) -> Callable[[Any], Any]:
     """The torch op, in place of the epilogue `text`."""
-    from kernel_rewrite.pointwise.language import parse_epilogue
     from kernel_rewrite.verify.compare import bits, zeros_as_on_cuda
 
-    pointwise = parse_epilogue(text)
+    pointwise = _pointwise(session, text)
+    if pointwise.operands:
+        return lambda tensor: pointwise.evaluate(tensor, **shaped(pointwise.operands, session.operands, tensor))
 
     def on_cpu(value: Any) -> Any:
         result = pointwise.evaluate(value)
@@ -272,7 +278,23 @@ def _op(session: Session, text: str) -> Callable[[Any], Any]:
             )
         return defined
 
-    return on_cpu if session.judge == "interpreter" else pointwise.evaluate
+    op = on_cpu if session.judge == "interpreter" else lambda value: pointwise.evaluate(value)
+    op.elementwise = True  # type: ignore[attr-defined]
+    return op
+
+
+def _pointwise(session: Session, text: str) -> Any:
+    """The epilogue `text`, with the operands that the fused file declares."""
+    from kernel_rewrite.pointwise.declarations import used_in
+    from kernel_rewrite.pointwise.language import parse_epilogue
+
+    return parse_epilogue(text, used_in(text, _declared(session)))
+
+
+def _declared(session: Session) -> dict[str, Any]:
+    from kernel_rewrite.pointwise.declarations import declared_operands
+
+    return declared_operands(session.request.get("operands", ()))
 
 
 def words(error: BaseException) -> str:
@@ -351,14 +373,13 @@ def _outputs(session: Session, expected: Evaluation, got: Evaluation) -> list[di
         for ours, theirs in zip(left, right, strict=True):
             output = _compared(session, ours, theirs, number, ops[ours.output])
             if launched.count(ours.memory) == 1:  # else another launch may write what this one does not
-                output["missed"] = _missed(ours, ops[ours.output])
+                output["missed"] = _missed(session, ours, ops[ours.output])
                 output["missed_assumed"] = FULLY_WRITTEN in session.request["assumptions"]
             found.append(output)
     return found
 
 
 def _compared(session: Session, ours: Any, theirs: Any, number: int, op: str) -> dict[str, Any]:
-    from kernel_rewrite.pointwise.language import parse_epilogue
     from kernel_rewrite.verify.compare import explained, largest, nearer, same_elements, units_off
 
     if ours.dtype != theirs.dtype or ours.after.shape != theirs.after.shape:
@@ -370,10 +391,10 @@ def _compared(session: Session, ours: Any, theirs: Any, number: int, op: str) ->
     wrong = different
     if len(different):
         at = (value[different], wanted[different], got[different])
-        allowed = explained(*at, parse_epilogue(op), session.request["numerics"], session.judge)
+        allowed = explained(*at, _pointwise(session, op), session.request["numerics"], session.judge)
         wrong = different[~allowed]
     difference, ulp, relative = largest(wanted[different], got[different])
-    truth = _in_float64(value, op)
+    truth = _in_float64(session, value, op)
     mismatch = None
     if len(wrong):
         first = int(wrong[0])
@@ -406,27 +427,30 @@ def _compared(session: Session, ours: Any, theirs: Any, number: int, op: str) ->
     }
 
 
-def _in_float64(value: Any, op: str) -> Any:
-    """The op in float64 on the values that the original kernel stored, taken as exact; None for other types than floats."""
-    from kernel_rewrite.pointwise.language import parse_epilogue
-
-    if not value.dtype.is_floating_point:
+def _in_float64(session: Session, value: Any, op: str) -> Any:
+    """The op in float64 on the values that the original kernel stored, taken as exact; None for other types than floats,
+    and for an op that reads operands."""
+    pointwise = _pointwise(session, op)
+    if not value.dtype.is_floating_point or pointwise.operands:
         return None
-    return parse_epilogue(op).evaluate(value.double())
+    return pointwise.evaluate(value.double())
 
 
-def _missed(capture: Any, op: str) -> int:
-    """How many unwritten elements of the output held a value, not an uninitialised one, that the op changes."""
+def _missed(session: Session, capture: Any, op: str) -> int:
+    """How many unwritten elements of the output held a value, not an uninitialised one, that the op changes. An op that reads
+    operands is taken to change every one."""
     import torch
 
-    from kernel_rewrite.pointwise.language import parse_epilogue
     from kernel_rewrite.verify.compare import same_elements
 
     prior = capture.prior[~capture.written & capture.inside]
     if prior.dtype == torch.bool or not prior.numel():
         return 0
     filled = prior != prior if prior.dtype.is_floating_point else prior == torch.iinfo(prior.dtype).max
-    after = parse_epilogue(op).evaluate(prior)
+    pointwise = _pointwise(session, op)
+    if pointwise.operands:
+        return int((~filled).sum())
+    after = pointwise.evaluate(prior)
     return int((~same_elements(after, prior) & ~filled).sum())
 
 
