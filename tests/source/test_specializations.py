@@ -173,6 +173,8 @@ def test_a_large_product_is_covered_side_by_side() -> None:
     _, found, _ = planned(kernel("x, " + ", ".join(f"{f}: tl.constexpr" for f in flags), body), limit=12)
     assert not found.complete
     assert len(found.specializations) == 11  # the base, all changed, and each alone
+    assert len(found.spare) == 1  # no more than the limit, should one of them not compile
+    assert not {*map(repr, found.spare)} & {*map(repr, found.specializations)}
     for flag in flags:
         assert choices(found, flag) == {(True,), (False,)}
     assert not found.undecided
