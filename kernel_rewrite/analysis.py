@@ -117,6 +117,14 @@ class Analysis:
             self.memory[key] = uncovered(output, self.accesses, self.calls, self.flow, buffers)
         return cast(Uncovered, self.memory[key])
 
+    def accessed_unlowered(self) -> tuple[str, ...]:
+        """The parameters that no view accesses, and that code which no view shows may."""
+        if self.complete:
+            return ()
+        known = {root.split("[")[0] for access in self.accesses for root in access.roots}
+        others = (fact.name for fact in self.facts if fact.kind != "scalar" and fact.name not in known)
+        return tuple(name for name in others if self.uncovered(name).findings)
+
     def span_of(self, location: Location, operation: str) -> Span | None:
         """The source call that `location` belongs to; else the call of a helper, or the statement, around it."""
         call = self.calls.memory_call(location, operation) if operation else None
@@ -153,10 +161,12 @@ def analyse(
     views, failures = views + others[0], failures + others[1]
     launched = _lower(closure, project, compiler, _as_launched(plan), target)
     views, failures = views + launched[0], failures + launched[1]
+    possible = tuple(f for f in failures if not impossible(f, plan, closure))
+    if possible:  # a branch that does not compile hides those beside it
+        views += _lower(closure, project, compiler, plan.spare, target)[0]
     if not views:
         raise FusionRefused((_cannot_lower(kernel, closure, calls, plan, failures[0], compiler),))
-    failures = tuple(f for f in failures if not impossible(f, plan, closure))
-    found, failures = _alternatives(closure, project, compiler, plan, failures, target)
+    found, failures = _alternatives(closure, project, compiler, plan, possible, target)
     views += found
     guessed = plan.undecided or plan.unknown or any(not name.harmless for name in closure.assumed_names)
     complete = plan.complete and not failures and not guessed

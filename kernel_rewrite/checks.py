@@ -55,7 +55,7 @@ def launched_with_alias(analysis: Analysis, request: OutputRequest) -> Iterator[
     if NO_ALIAS in request.assumed:
         return
     accessed = analysis.parameters_with(*MemoryEffect)
-    pointers = dict.fromkeys(root.split("[")[0] for root in accessed)
+    pointers = dict.fromkeys((*(root.split("[")[0] for root in accessed), *analysis.accessed_unlowered()))
     for launch in analysis.launches:
         for alias in aliases(launch, pointers):
             if request.parameter not in (alias.left, alias.right):
@@ -225,7 +225,7 @@ def element_types_of(analysis: Analysis, output: str) -> frozenset[str]:
 def assumptions(analysis: Analysis, request: OutputRequest) -> tuple[Assumption, ...]:
     """What the fusion takes from the caller, beyond what the file itself shows."""
     names = []
-    others = set(analysis.parameters_with(*MemoryEffect)) - {request.output}
+    others = {*analysis.parameters_with(*MemoryEffect), *analysis.accessed_unlowered()} - {request.output}
     if others:
         names.append(NO_ALIAS)
     settled = analysis.launches and all(

@@ -62,6 +62,7 @@ class SpecializationPlan:
     `complete` says that they take every combination of compile-time decisions that the known values allow. `undecided`
     are the sides of compile-time tests (with the outcome) that none of them takes. `opaque` are tests that may be
     decided at compile time in a way that could not be followed. `unknown` are constexpr parameters without any value.
+    `spare` are combinations of what `specializations` takes one by one, for when those do not compile.
     """
 
     specializations: tuple[Specialization, ...]
@@ -72,6 +73,7 @@ class SpecializationPlan:
     unknown: tuple[str, ...] = ()
     typed: bool = False
     """Whether some test asks for an element type: then what holds for the types at hand may not hold for others."""
+    spare: tuple[Specialization, ...] = ()
 
     @property
     def base(self) -> Specialization:
@@ -99,7 +101,7 @@ def plan(closure: Closure, signature: Signature, limit: int = LIMIT) -> Speciali
     axes = _Axes(signature)
     base = axes.specialization(())
     found, exhausted = _explore(closure, axes, limit)
-    chosen, whole = _chosen(found, limit)
+    chosen, spare, whole = _chosen(found, limit)
     sides = {side for _, t in found for side in t.sides}
     untaken = {(site, not outcome) for site, outcome in sides if (site, not outcome) not in sides}
     undecided = tuple(sorted(side for side in untaken if not _settled(side[0], found, axes, exhausted)))
@@ -112,11 +114,14 @@ def plan(closure: Closure, signature: Signature, limit: int = LIMIT) -> Speciali
             break
         specialization = axes.specialization(((AUTOTUNE, index),))
         result.setdefault(_identity(specialization), specialization)
+    others = (axes.specialization(assignment) for assignment in spare)
+    spared = {_identity(other): other for other in others if _identity(other) not in result}
     unknown = tuple(p.name for p in signature.parameters if p.kind == "constexpr" and not p.values)
     opaque = tuple(sorted({site for _, t in found for site in t.opaque}))
     complete = exhausted and whole and not opaque
     typed = any(ELEMENT_TYPE in names for _, t in found for names in t.dependencies.values())
-    return SpecializationPlan(tuple(result.values()), complete, signature, undecided, opaque, unknown, typed)
+    more = tuple(spared.values())[: limit - len(result)]
+    return SpecializationPlan(tuple(result.values()), complete, signature, undecided, opaque, unknown, typed, more)
 
 
 def impossible(failure: Failure, current: SpecializationPlan, closure: Closure) -> bool:
@@ -356,10 +361,11 @@ def _neighbours(assignment: Assignment, current: Trace, axes: _Axes) -> Iterator
                     yield tuple(sorted([*assignment, (axis, choice)], key=lambda pair: pair[0]))
 
 
-def _chosen(found: list[tuple[Assignment, Trace]], limit: int) -> tuple[list[Assignment], bool]:
-    """All assignments when they fit; else the base, and greedily those that show sides not seen yet."""
+def _chosen(found: list[tuple[Assignment, Trace]], limit: int) -> tuple[list[Assignment], list[Assignment], bool]:
+    """All assignments when they fit; else the base, those that show sides not seen yet, greedily, and single changes;
+    then what is left, the shortest first."""
     if len(found) <= limit:
-        return [assignment for assignment, _ in found], True
+        return [assignment for assignment, _ in found], [], True
     chosen = [found[0][0]]
     covered = set(found[0][1].sides)
     rest = found[1:]
@@ -370,6 +376,7 @@ def _chosen(found: list[tuple[Assignment, Trace]], limit: int) -> tuple[list[Ass
         chosen.append(best[0])
         covered |= best[1].sides
         rest.remove(best)
-    # single changes beside them; what more combinations do, the source is searched for
+    # what more combinations do, the source is searched for
     singles = [assignment for assignment, _ in rest if len(assignment) <= 1]
-    return [*chosen, *singles][:limit], False
+    combined = sorted((assignment for assignment, _ in rest if len(assignment) > 1), key=len)
+    return [*chosen, *singles][:limit], combined, False

@@ -243,3 +243,29 @@ def test_a_placeholder_that_the_kernel_leaves_alone_is_no_reason_to_refuse(
         assert {d.code for d in refused.diagnostics} == {"KR208"}
     else:
         assert fuses
+
+
+UNLOWERED = """
+import torch, triton, triton.language as tl
+from elsewhere import transformed
+
+@triton.jit
+def kernel(x_ptr, other_ptr, out_ptr, n, MODE: tl.constexpr, B: tl.constexpr):
+    i = tl.program_id(0) * B + tl.arange(0, B)
+    v = tl.load(x_ptr + i, mask=i < n)
+    if MODE == 1:
+        v += transformed({read})
+    tl.store(out_ptr + i, v, mask=i < n)
+
+def launch(x, mode):
+    out = torch.empty_like(x)
+    kernel[(1,)](x, out, out, x.numel(), MODE=mode, B=128)
+    return out
+"""
+
+
+def test_what_only_code_that_does_not_compile_reads_may_be_the_output_too() -> None:
+    with pytest.raises(FusionRefused) as refused:
+        fuse(UNLOWERED.format(read="tl.load(other_ptr + i, mask=i < n)"), "out_ptr=relu", path="f.py")
+    assert [d.code for d in refused.value.diagnostics] == ["KR208"]
+    assert fuse(UNLOWERED.format(read="n"), "out_ptr=relu", path="f.py").source

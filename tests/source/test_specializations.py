@@ -7,6 +7,7 @@ from textwrap import dedent
 
 import pytest
 
+from kernel_rewrite.inspection import inspect
 from kernel_rewrite.model import Closure, Dtype, Evidence, Specialization
 from kernel_rewrite.source.autotune import tuning
 from kernel_rewrite.source.branches import _DTYPE_QUESTIONS
@@ -173,6 +174,8 @@ def test_a_large_product_is_covered_side_by_side() -> None:
     _, found, _ = planned(kernel("x, " + ", ".join(f"{f}: tl.constexpr" for f in flags), body), limit=12)
     assert not found.complete
     assert len(found.specializations) == 11  # the base, all changed, and each alone
+    assert len(found.spare) == 1  # no more than the limit, should one of them not compile
+    assert not {*map(repr, found.spare)} & {*map(repr, found.specializations)}
     for flag in flags:
         assert choices(found, flag) == {(True,), (False,)}
     assert not found.undecided
@@ -468,3 +471,21 @@ def test_element_types_that_were_all_tried_leave_nothing_open() -> None:
     _, found, _ = planned(kernel("x, o", body))
     assert found.complete and not found.undecided
     assert {str(s.type_of("x"))[1] for s in found.specializations} == {"f", "i", "u"} or len(found.specializations) == 3
+
+
+def test_a_branch_that_does_not_compile_does_not_hide_those_beside_it() -> None:
+    flags = [f"USE_{i}" for i in range(6)]
+    sides = "".join(
+        f"    if {f}:\n        tl.store(out + {i}, v)\n    else:\n        tl.store(out + {i}, -v)\n"
+        for i, f in enumerate(flags)
+    )
+    numbers = [f"n{i}" for i in range(12)]  # so many that HAS_BROKEN is not among what is tried to repair the base
+    parameters = ", ".join([*numbers, *(f"{flag}: tl.constexpr" for flag in (*flags, "HAS_BROKEN"))])
+    text = (
+        "import triton\nimport triton.language as tl\n\n@triton.jit\n"
+        f"def kernel(x, out, {parameters}):\n    v = tl.load(x)\n    if HAS_BROKEN:\n        v = missing(v)\n{sides}"
+    )
+    found = inspect(text, path="f.py").kernels[0]
+    (output,) = found.outputs
+    assert len(output.stores) == 2 * len(flags)
+    assert not found.complete and found.rejected
