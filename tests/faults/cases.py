@@ -8,6 +8,7 @@ import os
 import shlex
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+import re
 from pathlib import Path
 
 from kernel_rewrite.analysis import Analysis, View, analyse
@@ -30,6 +31,12 @@ from kernel_rewrite.source.signatures import parse_overrides
 from kernel_rewrite.ttir.lower import Lowered, compiler
 
 FIXTURES = Path(__file__).parent.parent.parent / "fixtures" / "rewrites"
+
+
+def unary_fixtures() -> list[Path]:
+    """The rewrites whose epilogue reads the stored value alone. Operands are spoiled in `tests/rewrite/test_operands.py`."""
+    folders = sorted(path.parent for path in FIXTURES.glob("*/request.txt"))
+    return [f for f in folders if not {"--operand", "offsets"} & set(re.split(r"[\s\[\"]+", (f / "request.txt").read_text()))]
 
 
 @dataclass(frozen=True)

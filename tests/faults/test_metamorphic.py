@@ -14,7 +14,7 @@ from kernel_rewrite.rewrite.confirm import confirm, lower_rewritten, read_rewrit
 from kernel_rewrite.ttir.lower import Lowered
 from kernel_rewrite.ttir.parse import parse
 from kernel_rewrite.ttir.validate import validate
-from tests.faults.cases import FIXTURES, Case, Request, analysed, analysed_text, fused_case, standing_in
+from tests.faults.cases import Case, Request, analysed, analysed_text, fused_case, standing_in, unary_fixtures
 from tests.faults.generator import Scene, faults
 from tests.faults.judges import judged
 from tests.faults.kernels import kernels
@@ -24,7 +24,7 @@ from tests.test_fixtures import skip_unless_supported
 SAME_TTIR = frozenset(VARIANTS) - {"reordered"}
 """The order in which variables are first assigned is the order in which a loop carries them."""
 
-FOLDERS = sorted(path.parent for path in FIXTURES.glob("*/request.txt"))
+FOLDERS = unary_fixtures()
 
 
 def assert_same(analysis: Analysis, text: str) -> None:
