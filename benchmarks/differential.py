@@ -390,7 +390,8 @@ class _Buffers:
 
         if output not in self.tensors:
             return None  # this specialization has no such buffer
-        return _Region(self.tensors[output], [])
+        tensor = self.tensors[output]
+        return _Region(tensor, [], (0, tensor.untyped_storage().nbytes()))
 
     def restore(self) -> None:
         for name, content in self.contents.items():

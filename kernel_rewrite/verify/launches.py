@@ -164,15 +164,15 @@ def _follow(
 
 def _with_op(op: Callable[[Any], Any], tensor: Any, region: _Region) -> Any:
     """What the region would hold with `op` of the output in the output's place."""
-    held = region.data.clone()
     after = op(region.data if getattr(op, "elementwise", False) else tensor.clone())
     if after.dtype != tensor.dtype:
         raise CannotFollow(f"the op gives {after.dtype} for a buffer of {tensor.dtype}")
     if getattr(op, "elementwise", False):
         return after
+    held = tensor.clone()
     tensor.copy_(after)
     changed = region.data.clone()
-    region.data.copy_(held)
+    tensor.copy_(held)
     return changed
 
 
