@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ast
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import libcst as cst
@@ -35,7 +35,6 @@ from kernel_rewrite.rewrite.unchanged import Clone
 from kernel_rewrite.source.accesses import HelperCall
 from kernel_rewrite.source.expressions import replace_argument, substitute
 from kernel_rewrite.source.files import SourceFile
-from kernel_rewrite.source.launches import Launch
 from kernel_rewrite.source.pointer_flow import bound_arguments
 from kernel_rewrite.source.values import (
     argument_position,
@@ -125,8 +124,7 @@ def epilogue_edits(
         for ref in plan.clones:
             names[ref] = free(f"{ref.name}_{pointwise.name}", taken)
             taken.add(names[ref])
-        dimensions = output_dimensions(analysis, plan.output)
-        writer = OperandWriter(analysis, plan, pointwise.operands, grown.parameters, dimensions, spelling.tl, taken)
+        writer = OperandWriter(analysis, plan, pointwise.operands, grown.parameters, spelling.tl, taken)
         writers[plan.output] = writer
         rewriter = _Rewriter(plan, pointwise, writer, analysis, spelling, numerics, names, frozenset(taken))
         edits += rewriter.in_place()
@@ -156,16 +154,6 @@ def epilogue_edits(
         writers,
         grown.contract,
     )
-
-
-def _strides(launch: Launch, output: str) -> Iterator[tuple[str, int]]:
-    """(parameter, dimension) of each `c.stride(1)` that a launch passes beside `c`."""
-    buffer = launch.arguments.get(output)
-    for parameter, argument in launch.arguments.items() if buffer is not None else ():
-        match argument:
-            case ast.Call(func=ast.Attribute(value=of, attr="stride"), args=[ast.Constant(value=int(dimension))]):
-                if ast.dump(of) == ast.dump(buffer):
-                    yield parameter, dimension
 
 
 @dataclass(frozen=True, slots=True)
@@ -203,15 +191,6 @@ def _grown_signature(
     if errors:
         raise FusionRefused(errors)
     return _Grown(parameters, (*signature.edits, *plan.edits), (*signature.additions, *plan.additions), plan.contract)
-
-
-def output_dimensions(analysis: Analysis, output: str) -> dict[str, int]:
-    """The dimension of `output` that each stride argument is of, where every launch that shows it agrees."""
-    found: dict[str, set[int]] = {}
-    for launch in analysis.launches:
-        for parameter, dimension in _strides(launch, output):
-            found.setdefault(parameter, set()).add(dimension)
-    return {parameter: dimensions.pop() for parameter, dimensions in found.items() if len(dimensions) == 1}
 
 
 def _no_call_twice(plans: Iterable[StorePlan]) -> None:

@@ -30,7 +30,8 @@ from kernel_rewrite.source.accesses import HelperCall
 from kernel_rewrite.source.addresses import NotAffine, Reader, StoreAddress
 from kernel_rewrite.source.definitions import Definitions
 from kernel_rewrite.source.files import SourceFile
-from kernel_rewrite.source.layout import Layout, output_layout
+from kernel_rewrite.source.directions import Directions, output_directions
+from kernel_rewrite.source.layouts import shared_layout
 from kernel_rewrite.source.pointer_flow import bound_arguments
 
 WRITE_THE_INDEX = "write the index in the kernel's own names, for example `{name}[{example}]`"
@@ -77,7 +78,6 @@ class OperandWriter:
         plan: StorePlan,
         operands: Sequence[Operand],
         parameters: Mapping[str, NewParameter],
-        dimensions: Mapping[str, int],
         tl: str,
         taken: Iterable[str],
     ) -> None:
@@ -88,7 +88,7 @@ class OperandWriter:
         self._tl = tl
         self._taken = set(taken)
         self._places = {f.ref: self._place(f) for f in analysis.closure.functions if f.ref in self._functions()}
-        self.layout = self._layout(dimensions)
+        self.directions = self._directions()
         self._texts = {id(site.call.node): dict(self._loaded(site)) for site in plan.sites}
         for _ in plan.path:  # what an inner helper takes, an outer one must be given
             for call in plan.path:
@@ -120,9 +120,9 @@ class OperandWriter:
     @property
     def axes(self) -> tuple[OperandAxis, ...]:
         """The direction of each operand that has one value a row or a column."""
-        if not isinstance(self.layout, Layout):
+        if not isinstance(self.directions, Directions):
             return ()
-        found = {OperandKind.ROW: self.layout.columns, OperandKind.COLUMN: self.layout.rows}
+        found = {OperandKind.ROW: self.directions.columns, OperandKind.COLUMN: self.directions.rows}
         return tuple(OperandAxis(o.name, strides) for o in self._operands if (strides := found.get(o.kind)) is not None)
 
     @property
@@ -144,12 +144,12 @@ class OperandWriter:
 
     def _about_directions(self) -> tuple[Assumption, ...]:
         along = [o.kind for o in self._operands if o.kind in (OperandKind.ROW, OperandKind.COLUMN)]
-        if not isinstance(self.layout, Layout) or self.layout.certain or not along:
+        if not isinstance(self.directions, Directions) or self.directions.certain or not along:
             return ()
         output = self._plan.output
-        parts = [f"the last dimension of `{output}` has the stride {_product_text(self.layout.columns)}"]
-        if self.layout.rows is not None and OperandKind.COLUMN in along:
-            parts.append(f"the one before it the stride {_product_text(self.layout.rows)}")
+        parts = [f"the last dimension of `{output}` has the stride {_product_text(self.directions.columns)}"]
+        if self.directions.rows is not None and OperandKind.COLUMN in along:
+            parts.append(f"the one before it the stride {_product_text(self.directions.rows)}")
         return (Assumption("operand-layout", ", ".join(parts)),)
 
     # ------------------------------------------------------------------------------------------------------------ places
@@ -214,9 +214,9 @@ class OperandWriter:
             if call.callee == helper.ref and caller is not None:
                 yield from ((call, caller, a) for name, a in bound_arguments(call.node, helper) if name == parameter)
 
-    # ------------------------------------------------------------------------------------------------------------ layout
+    # -------------------------------------------------------------------------------------------------------- directions
 
-    def _layout(self, dimensions: Mapping[str, int]) -> Layout | str:
+    def _directions(self) -> Directions | str:
         addresses: list[StoreAddress] = []
         for site in self._plan.sites:
             place, pointer = self._places[site.call.function], site.call.pointer(site.form)
@@ -225,7 +225,7 @@ class OperandWriter:
                 addresses.append(place.reader.address(pointer, place.definitions.statement_of(site.call.node)))
             except NotAffine as reason:
                 return f"its address {reason}"
-        return output_layout(addresses, dimensions)
+        return output_directions(addresses, shared_layout(self._analysis.launches, self._plan.output))
 
     # ------------------------------------------------------------------------------------------------------------- loads
 
@@ -295,12 +295,12 @@ class OperandWriter:
         what = "column" if operand.kind is OperandKind.ROW else "row"
         strides: tuple[str, ...] | None = None
         why = (
-            self.layout
-            if isinstance(self.layout, str)
+            self.directions
+            if isinstance(self.directions, str)
             else f"nothing says which of its directions runs along the {what}s"
         )
-        if isinstance(self.layout, Layout):
-            strides = self.layout.columns if operand.kind is OperandKind.ROW else self.layout.rows
+        if isinstance(self.directions, Directions):
+            strides = self.directions.columns if operand.kind is OperandKind.ROW else self.directions.rows
         if strides is None:
             raise _refusal(
                 "KR301",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ast
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 from kernel_rewrite.source.launches import Launch
@@ -49,6 +49,20 @@ def layout(launch: Launch, parameter: str) -> Layout:
             totals.add(name)
     dimensions = None if shape is None else len(shape)
     return Layout(strides, sizes, frozenset(totals), dimensions, True if shapes.is_contiguous(tensor) else None)
+
+
+def shared_layout(launches: Iterable[Launch], parameter: str) -> Layout:
+    """What every launch says alike about the strides and the number of dimensions of what it passes for `parameter`."""
+    found = [layout(launch, parameter) for launch in launches]
+    if not found:
+        return Layout()
+    strides = {
+        name: dimension
+        for name, dimension in found[0].strides.items()
+        if all(other.strides.get(name) == dimension for other in found)
+    }
+    counts = {one.dimensions for one in found}
+    return Layout(strides, dimensions=counts.pop() if len(counts) == 1 else None)
 
 
 def _counted(dimension: int, shape: tuple[str, ...] | None) -> int:
