@@ -229,9 +229,9 @@ class Reader:
                 for value in values:
                     yield from self._conjuncts(value, statement, depth)
             case ast.Name(id=name) if depth < _DEPTH:
-                value = self._definitions.value_at(name, statement)
-                if value is not None and _is_conjunction(value):
-                    yield from self._conjuncts(value, statement, depth + 1)
+                held = self._definitions.value_at(name, statement)
+                if held is not None and _is_conjunction(held):
+                    yield from self._conjuncts(held, statement, depth + 1)
                 else:
                     yield mask
             case _:

@@ -41,8 +41,10 @@ def _by_dimension(axes: Mapping[Strides, Axis], shown: Layout) -> Directions | s
     certain = shown.dimensions is not None
     count = len(axes) if shown.dimensions is None else shown.dimensions
     strided = [strides for strides in axes if strides]
-    numbers = {s: shown.strides[s[0]] for s in strided if len(s) == 1 and s[0] in shown.strides}
-    known = {number % count: strides for strides, number in numbers.items() if -count <= number < count}
+    numbers: dict[Strides, int] = {s: shown.strides[s[0]] for s in strided if len(s) == 1 and s[0] in shown.strides}
+    known: dict[int, Strides] = {
+        number % count: strides for strides, number in numbers.items() if -count <= number < count
+    }
     if not strided or len(known) != len(strided):
         return None
     if () in axes:

@@ -36,7 +36,11 @@ FIXTURES = Path(__file__).parent.parent.parent / "fixtures" / "rewrites"
 def unary_fixtures() -> list[Path]:
     """The rewrites whose epilogue reads the stored value alone. Operands are spoiled in `tests/rewrite/test_operands.py`."""
     folders = sorted(path.parent for path in FIXTURES.glob("*/request.txt"))
-    return [f for f in folders if not {"--operand", "offsets"} & set(re.split(r"[\s\[\"]+", (f / "request.txt").read_text()))]
+    return [
+        f
+        for f in folders
+        if not {"--operand", "offsets"} & set(re.split(r"[\s\[\"]+", (f / "request.txt").read_text()))
+    ]
 
 
 @dataclass(frozen=True)
