@@ -8,9 +8,17 @@ the same bits counts as wrong unless it lies in the interval of results that a c
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import product
 from typing import Any
 
-from kernel_rewrite.pointwise.language import Apply, Input, Pointwise, applications
+from kernel_rewrite.pointwise.graph import Node, X, nodes
+from kernel_rewrite.pointwise.language import Apply, Input, Number, Pointwise, applications
+from kernel_rewrite.pointwise.torch_side import evaluate
+
+_ROUNDED_ONCE = frozenset({"add", "sub", "mul"})
+"""Ops that give the same bits wherever they are computed, so that nothing is allowed where a rounding was lost."""
 
 _SLACK = 4.0  # units of the working precision, relative to the operand and the result of a step
 
@@ -44,10 +52,19 @@ def ulps(left: Any, right: Any) -> Any:
     return (ordinal(left).double() - ordinal(right).double()).abs()
 
 
-def explained(value: Any, expected: Any, got: Any, pointwise: Pointwise, numerics: str, judge: str) -> Any:
+def explained(
+    value: Any,
+    expected: Any,
+    got: Any,
+    pointwise: Pointwise,
+    numerics: str,
+    judge: str,
+    operands: Mapping[str, Any] | None = None,
+) -> Any:
     """Where `got`, which is not the same bits as `expected`, is a result that the op's arithmetic allows.
 
-    `value` is what the original kernel stored before the op. 1-D tensors of one dtype.
+    `value` is what the original kernel stored before the op. 1-D tensors of one dtype. `operands` are what the op reads
+    there, by key: 1-D tensors as long, or Python numbers.
     """
     import torch
 
@@ -57,7 +74,7 @@ def explained(value: Any, expected: Any, got: Any, pointwise: Pointwise, numeric
     inexact = any(not node.row.exact for node in applications(pointwise.result))
     if not inexact and numerics != "fused":
         return allowed
-    low, high = _interval(value, expected, pointwise, numerics)
+    low, high = _interval(value, expected, pointwise, numerics, operands or {})
     inside = (got.double() >= low) & (got.double() <= high)
     if judge == "interpreter":  # torch's CPU gelu(inf) is NaN, in float64 and on a GPU it is inf
         return allowed | inside | torch.isnan(low) & torch.isnan(got)
@@ -84,7 +101,24 @@ def zeros_as_on_cuda(pointwise: Pointwise, value: Any, result: Any) -> Any:
     return torch.where((value == 0) & (result == 0) & (defined == 0), defined, result)
 
 
-def _interval(value: Any, expected: Any, pointwise: Pointwise, numerics: str) -> tuple[Any, Any]:
+@dataclass(frozen=True)
+class _Interval:
+    """What a step may give: float64 bounds, the step's own element type, and what a computation in working precision may
+    add to them."""
+
+    low: Any
+    high: Any
+    dtype: Any
+    slack: Any = 0.0
+
+    @property
+    def middle(self) -> Any:
+        return (self.low + self.high) / 2
+
+
+def _interval(
+    value: Any, expected: Any, pointwise: Pointwise, numerics: str, operands: Mapping[str, Any]
+) -> tuple[Any, Any]:
     """The least and the greatest result, as float64. The results around torch's own, `expected`, are among them."""
     import torch
 
@@ -93,32 +127,73 @@ def _interval(value: Any, expected: Any, pointwise: Pointwise, numerics: str) ->
     if numerics == "fused":  # the op saw the value before it was rounded to the buffer's type
         half = limits.eps / 2 * value.double().abs() + limits.smallest_normal * limits.eps
         low, high = low - half, high + half
-    for node in applications(pointwise.result):
-        results, slack = _step(node, (low, (low + high) / 2, high), dtype, wide=numerics == "fused")
-        low, high = results.min(dim=0).values - slack, results.max(dim=0).values + slack
-        if numerics != "fused":
-            low, high = low.to(dtype).double(), high.to(dtype).double()
-    low, high = torch.fmin(low, expected.double() - slack), torch.fmax(high, expected.double() + slack)
+    known: dict[Node, _Interval | Number] = {Input(): _Interval(low, high, dtype)}
+    for node in nodes(pointwise.result):
+        if node not in known:
+            known[node] = _given(node, operands) or _applied(node, known, wide=numerics == "fused")
+    result = known[pointwise.result]
+    assert isinstance(result, _Interval)
+    low = torch.fmin(result.low, expected.double() - result.slack)
+    high = torch.fmax(result.high, expected.double() + result.slack)
     return low.to(dtype).double(), high.to(dtype).double()
 
 
-def _step(node: Apply, operands: tuple[Any, ...], dtype: Any, *, wide: bool) -> tuple[Any, Any]:
-    """The op's float64 results at `operands`, and how far a computation in working precision may be from them."""
+def _given(node: Node, operands: Mapping[str, Any]) -> _Interval | Number | None:
+    """A literal, or an operand; None for an application."""
+    if isinstance(node, Number):
+        return node
+    if not isinstance(node, Input):
+        return None
+    found = operands[node.key] if node.key in operands else operands[node.name]
+    if isinstance(found, (bool, int, float)):
+        return Number.of(found)
+    return _Interval(found.double(), found.double(), found.dtype)
+
+
+def _applied(node: Node, known: Mapping[Node, _Interval | Number], *, wide: bool) -> _Interval:
+    """What an application gives where its operands lie in their intervals."""
     import torch
 
-    alone = Pointwise(Apply(node.op, (Input(),), node.arguments))
-    if node.row.exact and not wide:
-        exact = torch.stack([alone.evaluate(x.to(dtype)).double() for x in operands])
-        return exact, torch.zeros_like(exact[0])
-    results = torch.stack([alone.evaluate(x) for x in operands])
+    assert isinstance(node, Apply)
+    parts = [known[operand] for operand in node.operands]
+    names = [X, *(f"{X}{number}" for number in range(1, len(parts)))]
+    given = {name: part for name, part in zip(names, parts, strict=True) if isinstance(part, _Interval)}
+    inputs = (Input(name) if name in given else part for name, part in zip(names, parts, strict=True))
+    alone = Apply(node.op, tuple(inputs), node.arguments)  # type: ignore[arg-type]
+
+    def at(values: Mapping[str, Any], dtypes: Mapping[str, Any]) -> Any:
+        typed = {name: v != 0 if dtypes[name] == torch.bool else v.to(dtypes[name]) for name, v in values.items()}
+        return evaluate(alone, typed.get(X), typed, {})
+
+    own = {name: part.dtype for name, part in given.items()}
+    dtype = at({name: torch.zeros(1, device=part.low.device) for name, part in given.items()}, own).dtype
+    corners = [dict(zip(given, choice, strict=True)) for choice in product(*((p.low, p.high) for p in given.values()))]
+    points = [corners[0], {name: part.middle for name, part in given.items()}, *corners[1:]]
+    settled = (node.row.exact or node.op in _ROUNDED_ONCE) and not wide
+    if settled or not dtype.is_floating_point:
+        results, slack = torch.stack([at(point, own).double() for point in points]), 0.0
+    else:
+        double = {name: torch.bool if d == torch.bool else torch.float64 for name, d in own.items()}
+        results = torch.stack([at(point, double).double() for point in points])
+        slack = _slack(node, results, [part.middle for part in given.values()], dtype)
+    low, high = results.min(dim=0).values - slack, results.max(dim=0).values + slack
+    if not wide and dtype.is_floating_point:
+        low, high = low.to(dtype).double(), high.to(dtype).double()
+    return _Interval(low, high, dtype, slack)
+
+
+def _slack(node: Apply, results: Any, operands: Sequence[Any], dtype: Any) -> Any:
+    """How far a computation in working precision may be from the float64 `results`."""
+    import torch
+
     double = dtype == torch.float64 and not node.row.float32_constants
     working = torch.finfo(torch.float64 if double else torch.float32)
     result = torch.nan_to_num(results, nan=0.0, posinf=0.0, neginf=0.0).abs().max(dim=0).values
-    operand = torch.nan_to_num(operands[1], nan=0.0, posinf=0.0, neginf=0.0).abs()
+    operand = torch.nan_to_num(torch.stack(list(operands)), nan=0.0, posinf=0.0, neginf=0.0).abs().max(dim=0).values
     slack = _SLACK * working.eps * (operand + result) + 2 * working.smallest_normal
     if node.row.stepwise:
         slack = slack + 2 * torch.finfo(dtype).eps * result
-    return results, slack
+    return slack
 
 
 def largest(left: Any, right: Any) -> tuple[float, int, float]:

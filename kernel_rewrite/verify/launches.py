@@ -8,9 +8,10 @@ that a kernel that happens to store the first one is not misread. Every tensor l
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 from kernel_rewrite.verify.compare import bits, same_elements
@@ -43,7 +44,21 @@ class Capture:
     prior: Any
     inside: Any
     memory: int
+    operands: Callable[[Any], dict[str, Any]]  # what the op reads at positions of the data, by key
     index_of: Callable[[int], tuple[int, ...]]
+
+
+@dataclass(frozen=True)
+class TorchOp:
+    """The torch op in the place of an epilogue: of any elements of the output or, when it reads `operands` (by key, for an
+    output as its launcher has it), of the output in its shape."""
+
+    apply: Callable[..., Any]
+    operands: Callable[[Any], Mapping[str, Any]] | None = None
+
+    def given(self, tensor: Any) -> Mapping[str, Any]:
+        """What it reads beside the output `tensor`."""
+        return self.operands(tensor) if self.operands is not None else {}
 
 
 @dataclass
@@ -52,7 +67,7 @@ class Recorder:
     that its compile-time parameters had. `repeats`: launch once more with other margins, to see whether they are read."""
 
     outputs: Sequence[str]
-    ops: dict[str, Callable[[Any], Any]]  # of the output as the launcher has it; empty for the fused file
+    ops: dict[str, TorchOp]  # empty for the fused file
     repeats: bool = False
     captures: list[list[Capture]] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
@@ -141,9 +156,10 @@ def _follow(
     captures = []
     for name, region in regions.items():
         before = region.data.clone()
+        given: Mapping[str, Any] = {}
         if name in recorder.ops:
-            after = _with_op(recorder.ops[name], outputs[name], region)
-            region.write(written[name], after)
+            given = recorder.ops[name].given(outputs[name])
+            region.write(written[name], _with_op(recorder.ops[name], given, outputs[name], region))
         captures.append(
             Capture(
                 output=name,
@@ -155,6 +171,7 @@ def _follow(
                 prior=prior[name],
                 inside=region.inside(),
                 memory=guards.origin(outputs[name]),
+                operands=partial(_operands_at, given, region),
                 index_of=region.index_of,
             )
         )
@@ -162,18 +179,29 @@ def _follow(
     return result
 
 
-def _with_op(op: Callable[[Any], Any], tensor: Any, region: _Region) -> Any:
+def _with_op(op: TorchOp, given: Mapping[str, Any], tensor: Any, region: _Region) -> Any:
     """What the region would hold with `op` of the output in the output's place."""
-    after = op(region.data if getattr(op, "elementwise", False) else tensor.clone())
+    after = op.apply(tensor.clone() if op.operands is not None else region.data, **given)
     if after.dtype != tensor.dtype:
         raise CannotFollow(f"the op gives {after.dtype} for a buffer of {tensor.dtype}")
-    if getattr(op, "elementwise", False):
+    if op.operands is None:
         return after
     held = tensor.clone()
     tensor.copy_(after)
     changed = region.data.clone()
     tensor.copy_(held)
     return changed
+
+
+def _operands_at(given: Mapping[str, Any], region: _Region, positions: Any) -> dict[str, Any]:
+    """The values of operands at positions of the region's data; Python numbers as they are."""
+    import torch
+
+    where = region.own(positions)
+    return {
+        key: value.expand(region.tensor.shape).reshape(-1)[where] if isinstance(value, torch.Tensor) else value
+        for key, value in given.items()
+    }
 
 
 def _ones(tensor: Any) -> Any:
@@ -330,14 +358,24 @@ class _Region:
     def poisoned(self, which: int) -> Any:
         return (bits(self.memory) == self._pattern(which)).reshape(-1)
 
+    def own(self, positions: Any) -> Any:
+        """The places in the output tensor, its elements in a row, of positions of `data`; 0 for one outside of it."""
+        import torch
+
+        places = self._places().reshape(-1)
+        found = torch.zeros(self.data.numel(), dtype=torch.int64, device=positions.device)
+        found[places.to(positions.device)] = torch.arange(len(places), device=positions.device)
+        return found[positions]
+
     def index_of(self, position: int) -> tuple[int, ...]:
         """The index into the output tensor of the element at `position` of `data`; (position,) outside of it."""
+        found = (self._places() == position).nonzero()
+        return tuple(found[0].tolist()) if len(found) else (position,)
+
+    def _places(self) -> Any:
+        """The position in `data` of each element of the output tensor, in its shape."""
         import torch
 
         if not self.whole:
-            places = torch.arange(self.tensor.numel()).reshape(self.tensor.shape)
-        else:
-            count = self.memory.numel()
-            places = torch.arange(count).as_strided(self.tensor.shape, self.tensor.stride(), self.offset)
-        found = (places == position).nonzero()
-        return tuple(found[0].tolist()) if len(found) else (position,)
+            return torch.arange(self.tensor.numel()).reshape(self.tensor.shape)
+        return torch.arange(self.memory.numel()).as_strided(self.tensor.shape, self.tensor.stride(), self.offset)

@@ -10,22 +10,30 @@ from typing import Any
 
 from kernel_rewrite.model import Operand, OperandKind
 
-WITHHOLD = "__without_operands__"
-"""The name that stands in a call for the function that keeps operands from the one it calls."""
+HANDED = "__with_operands__"
+"""The name that stands in a call for the function that decides on the operands of the one it calls."""
 
 
 @dataclass(slots=True)
 class Operands:
-    """The operands that a fused file declares, and what one evaluation gives for them."""
+    """The operands that a fused file declares, and what one evaluation gives for them. `dense`: without the gaps that the
+    other tensors are drawn with, since a fused file assumes how its operands lie in memory."""
 
     declared: Mapping[str, Operand]
+    dense: bool = False
     values: dict[str, Any] = field(default_factory=dict)
 
-    def withheld(self, call: str) -> str:
-        """`call` with every call that passes an operand by keyword made through `withhold`. The arguments are evaluated in
+    def handed(self, call: str) -> str:
+        """`call` with every call that passes an operand by keyword made through `HANDED`. The arguments are evaluated in
         the same order, so that they draw the same numbers."""
         tree = ast.parse(call.strip(), mode="eval")
-        return ast.unparse(ast.fix_missing_locations(_Withholding(self.declared).visit(tree)))
+        return ast.unparse(ast.fix_missing_locations(_Handing(self.declared).visit(tree)))
+
+    def hand_on(self, function: Callable[..., Any], *arguments: Any, **named: Any) -> Any:
+        """Call `function` with the operands."""
+        for name in self.declared.keys() & named.keys() if self.dense else ():
+            named[name] = named[name].clone() if hasattr(named[name], "clone") else named[name]
+        return function(*arguments, **named)
 
     def withhold(self, function: Callable[..., Any], *arguments: Any, **named: Any) -> Any:
         """Call `function` without the operands, which are kept."""
@@ -35,14 +43,14 @@ class Operands:
         return function(*arguments, **named)
 
 
-class _Withholding(ast.NodeTransformer):
+class _Handing(ast.NodeTransformer):
     def __init__(self, declared: Mapping[str, Operand]) -> None:
         self._declared = declared
 
     def visit_Call(self, node: ast.Call) -> ast.AST:
         self.generic_visit(node)
         if any(keyword.arg in self._declared for keyword in node.keywords):
-            return ast.Call(ast.Name(WITHHOLD, ast.Load()), [node.func, *node.args], node.keywords)
+            return ast.Call(ast.Name(HANDED, ast.Load()), [node.func, *node.args], node.keywords)
         return node
 
 

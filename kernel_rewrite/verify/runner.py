@@ -9,16 +9,17 @@ import os
 import sys
 import time
 import traceback
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TextIO
 
 from kernel_rewrite.verify.calls import Inputs, applicable, evaluate, sized_call, trial_inputs
-from kernel_rewrite.verify.operands import WITHHOLD, Operands, shaped
+from kernel_rewrite.verify.operands import HANDED, Operands, shaped
 
 if TYPE_CHECKING:
     from kernel_rewrite.verify.guards import Outside
     from kernel_rewrite.verify.host import Configurations
+    from kernel_rewrite.verify.launches import TorchOp
 
 MOST_CONFIGURATIONS = 8
 """Of an autotuner, with each set of inputs but the first, which runs all of them."""
@@ -235,15 +236,15 @@ def _evaluate(
 
     epilogues = session.request["epilogues"]
     ops = {output: _op(session, text) for output, text in epilogues} if with_op else {}
-    given = Operands(_declared(session))
+    given = Operands(_declared(session), dense=bool(inputs.layout))
     recorder = Recorder([output for output, _ in epilogues], ops, repeats=session.judge == "cuda")
     result = Evaluation()
     SEEN.reads = SEEN.writes = 0
     try:
         with followed(session.request["kernel"], path, recorder):
-            expression = given.withheld(call) if with_op else call
             session.operands = given.values
-            result.value = evaluate(expression, module, session.device, inputs, seed, {WITHHOLD: given.withhold})
+            hand = given.withhold if with_op else given.hand_on
+            result.value = evaluate(given.handed(call), module, session.device, inputs, seed, {HANDED: hand})
         if session.judge == "cuda":
             import torch
 
@@ -261,13 +262,14 @@ def _evaluate(
     return result
 
 
-def _op(session: Session, text: str) -> Callable[[Any], Any]:
+def _op(session: Session, text: str) -> TorchOp:
     """The torch op, in place of the epilogue `text`."""
     from kernel_rewrite.verify.compare import bits, zeros_as_on_cuda
+    from kernel_rewrite.verify.launches import TorchOp
 
     pointwise = _pointwise(session, text)
     if pointwise.operands:
-        return lambda tensor: pointwise.evaluate(tensor, **shaped(pointwise.operands, session.operands, tensor))
+        return TorchOp(pointwise.evaluate, lambda tensor: shaped(pointwise.operands, session.operands, tensor))
 
     def on_cpu(value: Any) -> Any:
         result = pointwise.evaluate(value)
@@ -278,9 +280,7 @@ def _op(session: Session, text: str) -> Callable[[Any], Any]:
             )
         return defined
 
-    op = on_cpu if session.judge == "interpreter" else lambda value: pointwise.evaluate(value)
-    op.elementwise = True  # type: ignore[attr-defined]
-    return op
+    return TorchOp(on_cpu if session.judge == "interpreter" else pointwise.evaluate)
 
 
 def _pointwise(session: Session, text: str) -> Any:
@@ -391,7 +391,8 @@ def _compared(session: Session, ours: Any, theirs: Any, number: int, op: str) ->
     wrong = different
     if len(different):
         at = (value[different], wanted[different], got[different])
-        allowed = explained(*at, _pointwise(session, op), session.request["numerics"], session.judge)
+        how = session.request["numerics"], session.judge
+        allowed = explained(*at, _pointwise(session, op), *how, ours.operands(both[different]))
         wrong = different[~allowed]
     difference, ulp, relative = largest(wanted[different], got[different])
     truth = _in_float64(session, value, op)

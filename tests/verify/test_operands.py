@@ -1,0 +1,91 @@
+"""verify on epilogues that read operands: the original's launcher is not given them, the torch op is."""
+
+from __future__ import annotations
+
+import pytest
+
+from kernel_rewrite.verify import render
+
+from .conftest import Check
+from .test_equivalence import ADD, HEAD, MATMUL
+
+CALL = "matmul(randn(24, 32), randn(32, 40), {})"
+OPERANDS = {
+    "bias": ("row", "bias=randn(40)"),
+    "shift": ("column", "shift=randn(24)"),
+    "residual": ("tile", "residual=randn(24, 40)"),
+    "scale": ("scalar", "scale=0.3"),
+    "gain": ("scalar:fp32", "gain=randn(1)"),
+}
+
+
+def given(*names: str) -> tuple[str, dict[str, object]]:
+    """The call with the operands `names`, and the options that declare them."""
+    call = CALL.format(", ".join(OPERANDS[name][1] for name in names))
+    return call, {"operands": {name: OPERANDS[name][0] for name in names}, "dtypes": ["c_ptr=fp32"]}
+
+
+@pytest.mark.parametrize(
+    ("epilogue", "names"),
+    [
+        ("relu(x + bias) + residual", ("bias", "residual")),
+        ("x * shift * scale", ("shift", "scale")),
+        ("x * gain - residual", ("gain", "residual")),
+        ("where(x > bias, x, residual)", ("bias", "residual")),
+    ],
+)
+def test_exact_steps_are_bit_identical(check: Check, epilogue: str, names: tuple[str, ...]) -> None:
+    call, options = given(*names)
+    found = check(HEAD + MATMUL, epilogue, call, options=options)
+    assert found.ok, render(found)
+    assert all(output.differing == 0 for trial in found.trials for output in trial.outputs), render(found)
+
+
+@pytest.mark.parametrize(
+    ("epilogue", "names"),
+    [("gelu(x + bias) * residual", ("bias", "residual")), ("silu(x * scale) + shift", ("scale", "shift"))],
+)
+def test_steps_that_round_elsewhere_are_allowed_their_arithmetic(
+    check: Check, epilogue: str, names: tuple[str, ...]
+) -> None:
+    call, options = given(*names)
+    found = check(HEAD + MATMUL, epilogue, call, options=options)
+    assert found.ok, render(found)
+
+
+def test_an_expression_without_operands(check: Check) -> None:
+    found = check(HEAD + ADD, "gelu(x * 2.0) + 0.1", "add(randn(100), randn(100))", options={"dtypes": ["out_ptr=fp32"]})
+    assert found.ok, render(found)
+
+
+@pytest.mark.parametrize(
+    ("epilogue", "names", "mutate"),
+    [
+        ("relu(x + bias)", ("bias",), ("bias_ptr + cols[None, :]", "bias_ptr + (cols[None, :] + 1) % N")),
+        ("relu(x + bias)", ("bias",), ("+ bias", "- bias")),
+        ("x + residual", ("residual",), ("residual_ptr + rows[:, None]", "residual_ptr + (rows[:, None] // 2)")),
+        ("x * shift", ("shift",), ("shift_ptr + rows[:, None]", "shift_ptr + rows[:, None] // 2")),
+        ("gelu(x + bias)", ("bias",), ("wide * 0.5", "wide * 0.5001")),
+        # the last bit counts, where nothing but a sum was computed
+        ("x + residual", ("residual",), ("+ residual", "+ residual * 1.0000001")),
+    ],
+)
+def test_another_value_is_seen(check: Check, epilogue: str, names: tuple[str, ...], mutate: tuple[str, str]) -> None:
+    call, options = given(*names)
+    found = check(HEAD + MATMUL, epilogue, call, options=options, mutate=mutate)
+    assert not found.ok
+
+
+def test_an_index_of_the_kernel_has_no_torch_op(check: Check) -> None:
+    from kernel_rewrite import FusionRefused
+
+    with pytest.raises(FusionRefused) as raised:
+        check(HEAD + ADD, "x + bias[offs % 10]", "add(randn(100), randn(100), bias=randn(10))")
+    assert raised.value.diagnostics[0].code == "KR502"
+
+
+def test_operands_keep_their_layout_where_others_get_gaps(check: Check) -> None:
+    call, options = given("residual")
+    found = check(HEAD + MATMUL, "x + residual", call, options=options, trials=15)
+    assert found.ok, render(found)
+    assert {"rows apart", "one element in"} <= {trial.inputs for trial in found.trials}
