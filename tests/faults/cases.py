@@ -8,12 +8,14 @@ import os
 import shlex
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-import re
 from pathlib import Path
 
 from kernel_rewrite.analysis import Analysis, View, analyse
 from kernel_rewrite.diagnostics import FusionRefused
 from kernel_rewrite.fuse import plan_output
+from kernel_rewrite.model import Operand
+from kernel_rewrite.pointwise.declarations import declared_operands, used_in
+from kernel_rewrite.pointwise.language import parse_epilogue
 from kernel_rewrite.request import OutputRequest
 from kernel_rewrite.rewrite.confirm import (
     References,
@@ -28,19 +30,9 @@ from kernel_rewrite.rewrite.epilogue import Rewrite, epilogue_edits
 from kernel_rewrite.selection import checked_assumptions, choose_kernel, choose_outputs, requested_epilogues
 from kernel_rewrite.source.files import Project, source_from_text
 from kernel_rewrite.source.signatures import parse_overrides
-from kernel_rewrite.ttir.lower import Lowered, compiler
+from kernel_rewrite.ttir.lower import Lowered, LoweringFailure, compiler
 
 FIXTURES = Path(__file__).parent.parent.parent / "fixtures" / "rewrites"
-
-
-def unary_fixtures() -> list[Path]:
-    """The rewrites whose epilogue reads the stored value alone. Operands are spoiled in `tests/rewrite/test_operands.py`."""
-    folders = sorted(path.parent for path in FIXTURES.glob("*/request.txt"))
-    return [
-        f
-        for f in folders
-        if not {"--operand", "offsets"} & set(re.split(r"[\s\[\"]+", (f / "request.txt").read_text()))
-    ]
 
 
 @dataclass(frozen=True)
@@ -53,6 +45,8 @@ class Request:
     constexprs: tuple[str, ...] = ()
     dtypes: tuple[str, ...] = ()
     assumed: tuple[str, ...] = ()
+    operands: tuple[str, ...] = ()
+    launcher: str = "rewrite"
 
     @classmethod
     def read(cls, text: str) -> Request:
@@ -60,13 +54,26 @@ class Request:
         parser.add_argument("--epilogue", action="append")
         parser.add_argument("--numerics", default="eager")
         parser.add_argument("--kernel")
-        for name in ("--set", "--dtype", "--assume"):
+        parser.add_argument("--no-launcher", dest="launcher", action="store_const", const="leave", default="rewrite")
+        for name in ("--set", "--dtype", "--assume", "--operand"):
             parser.add_argument(name, action="append", default=[])
         o = parser.parse_args(shlex.split(text))
-        return cls(tuple(o.epilogue), o.numerics, o.kernel, tuple(o.set), tuple(o.dtype), tuple(o.assume))
+        fixed = tuple(o.set), tuple(o.dtype), tuple(o.assume)
+        return cls(tuple(o.epilogue), o.numerics, o.kernel, *fixed, tuple(o.operand), o.launcher)
+
+    @property
+    def declared(self) -> dict[str, Operand]:
+        return declared_operands(self.operands)
+
+    def requested(self) -> list[tuple[str | None, str]]:
+        return list(requested_epilogues(self.epilogues, self.declared))
+
+    @property
+    def reads_operands(self) -> bool:
+        return any(parse_epilogue(text, used_in(text, self.declared)).operands for _, text in self.requested())
 
     def outputs(self) -> tuple[str | None, ...]:
-        return tuple(output for output, _ in requested_epilogues(self.epilogues))
+        return tuple(output for output, _ in self.requested())
 
 
 @contextlib.contextmanager
@@ -99,17 +106,20 @@ class Case:
     def compiled(self) -> list[str]:
         """The TTIR of the right rewrite, a text a specialization."""
         if not self.lowered:
-            results = lower_rewritten(read_rewritten(self.text, self.analysis), self.analysis, self.views)
+            results = self.lower(self.text)
             assert all(isinstance(result, Lowered) for result in results)
             self.lowered.extend(result.text for result in results if isinstance(result, Lowered))
         return self.lowered
 
+    def lower(self, text: str) -> list[Lowered | LoweringFailure]:
+        """What Triton makes of `text` in the place of the rewritten file, an answer a view."""
+        rewritten = read_rewritten(text, self.analysis)
+        return lower_rewritten(rewritten, self.analysis, self.views, self.rewrite, self.requests)
+
     def accept(self) -> None:
         """Both judges accept the right rewrite."""
-        rewritten = read_rewritten(self.text, self.analysis)
-        check_source(rewritten, self.rewrite, self.analysis)
-        results = lower_rewritten(rewritten, self.analysis, self.views)
-        check_compiled(results, self.views, self.references, self.requests)
+        check_source(read_rewritten(self.text, self.analysis), self.rewrite, self.analysis)
+        check_compiled(self.lower(self.text), self.views, self.references, self.requests)
 
 
 def analysed(path: Path, kernel: str | None, request: Request) -> Analysis:
@@ -133,22 +143,29 @@ def analysed_text(text: str, request: Request, path: str = "kernels.py") -> Anal
 
 def fused_case(name: str, analysis: Analysis, epilogues: list[tuple[str | None, str]], request: Request) -> Case:
     """The right fusion of `epilogues` into `analysis`. Raises FusionRefused."""
-    requests = choose_outputs(analysis, epilogues, checked_assumptions(request.assumed))
-    rewrite, text = rewritten(analysis, requests, request.numerics)
-    return Case(name, analysis, requests, rewrite, text, request.numerics, References(analysis, request.numerics))
+    operands = request.declared.values()
+    requests = choose_outputs(analysis, epilogues, checked_assumptions(request.assumed), operands)
+    rewrite, text = rewritten(analysis, requests, request.numerics, request.launcher)
+    references = References(analysis, request.numerics, rewrite)
+    return Case(name, analysis, requests, rewrite, text, request.numerics, references)
 
 
-def rewritten(analysis: Analysis, requests: tuple[OutputRequest, ...], numerics: str) -> tuple[Rewrite, str]:
+def rewritten(
+    analysis: Analysis, requests: tuple[OutputRequest, ...], numerics: str, launcher: str = "rewrite"
+) -> tuple[Rewrite, str]:
     plans = [(plan_output(analysis, request), request.pointwise) for request in requests]
-    rewrite = epilogue_edits(plans, analysis, numerics)
+    rewrite = epilogue_edits(plans, analysis, numerics, launcher=launcher == "rewrite")
     return rewrite, apply_edits(analysis.kernel.file, rewrite.edits)
 
 
 def fixture_cases(folder: Path, ops: tuple[str, ...]) -> Iterator[Case]:
-    """A fixture with each of `ops` in place of the epilogue it asks for, where that op can be fused."""
+    """A fixture with each of `ops` in place of the epilogue it asks for, where that op can be fused; with operands, that
+    epilogue too."""
     request = Request.read((folder / "request.txt").read_text())
     analysis = analysed(Path("before.py"), request.kernel, request)
     for op in ops:
         epilogues = [(output, op) for output in request.outputs()]
         with contextlib.suppress(FusionRefused):
             yield fused_case(f"{folder.name}/{op}", analysis, epilogues, request)
+    if request.reads_operands:
+        yield fused_case(f"{folder.name}/as requested", analysis, request.requested(), request)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import ast
 import copy
 import random
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass, field
 
 from kernel_rewrite.diagnostics import FusionRefused
@@ -57,6 +57,8 @@ class Scene:
     helpers: list[ast.FunctionDef]
     """The functions of the epilogue."""
     sites: list[Site]
+    operand_loads: list[ast.expr]
+    """What the epilogue loads beside the stored value."""
     copies: dict[str, str]
     """Copy of a helper -> the helper."""
     parents: dict[ast.AST, ast.AST] = field(default_factory=dict)
@@ -72,11 +74,12 @@ class Scene:
         originals = {f.name: f.node for f in analysis.closure.functions}
         functions = [defined[f.name] for f in here] + [defined[name] for name in copies]
         helpers = [f for name, f in defined.items() if name not in names and name not in copies]
-        sites = []
+        sites, loads = [], []
         for function in functions:
             original = originals[copies.get(function.name, function.name)]
+            loads += _loads_of_operands(function, original)
             sites += _sites(function, original)
-        scene = cls(case, tree, functions, helpers, sites, copies)
+        scene = cls(case, tree, functions, helpers, sites, loads, copies)
         for node in ast.walk(tree):
             for child in ast.iter_child_nodes(node):
                 scene.parents[child] = node
@@ -120,8 +123,17 @@ def is_store(call: ast.Call) -> bool:
     return is_memory(call) and "store" in ast.unparse(call.func).rsplit(".", 1)[-1]
 
 
+def _loads_of_operands(function: ast.FunctionDef, original: ast.FunctionDef) -> list[ast.expr]:
+    """What is assigned to names that the original does not have: `bias = tl.load(...)`."""
+    names = {node.id for node in ast.walk(original) if isinstance(node, ast.Name)}
+    assigned = [node for node in ast.walk(function) if isinstance(node, ast.Assign)]
+    new = [node.value for node in assigned if isinstance(t := node.targets[0], ast.Name) and t.id not in names]
+    return [value for value in new if isinstance(value, ast.Call) and is_memory(value)]
+
+
 def _sites(function: ast.FunctionDef, original: ast.FunctionDef) -> Iterator[Site]:
-    fused, before = _memory_calls(function), _memory_calls(original)
+    added = _loads_of_operands(function, original)
+    fused, before = [c for c in _memory_calls(function) if c not in added], _memory_calls(original)
     assert len(fused) == len(before), function.name
     for call, its in zip(fused, before, strict=True):
         now = [*call.args, *(k.value for k in call.keywords)]
@@ -533,21 +545,26 @@ def swapped_statements(scene: Scene) -> Iterator[Fault]:
             if not isinstance(body, list):
                 continue
             for index in range(len(body) - 1):
-                if independent(body[index], body[index + 1], scene.tree):
+                if independent(body[index], body[index + 1], scene.tree, scene.operand_loads):
                     continue  # the same program
                 swapped = [*body[:index], body[index + 1], body[index], *body[index + 2 :]]
                 yield Fault("statements swapped", _line(body[index]), ((node, "body", swapped),))
 
 
-def independent(one: ast.stmt, other: ast.stmt, tree: ast.Module) -> bool:
-    """Whether two statements may change places: neither reads what the other writes, and one has no effects."""
+def independent(one: ast.stmt, other: ast.stmt, tree: ast.Module, reads: Collection[ast.expr] = ()) -> bool:
+    """Whether two statements may change places: neither reads what the other writes, and one has no effects. `reads` are
+    loads from where nothing writes."""
     leaves = (ast.Return, ast.Break, ast.Continue)
     if any(isinstance(node, leaves) for s in (one, other) for node in ast.walk(s)):
         return False
     defined = {n.name for n in ast.walk(tree) if isinstance(n, ast.FunctionDef)}
     calls = [[n for n in ast.walk(s) if isinstance(n, ast.Call)] for s in (one, other)]
     effects = [
-        any(is_memory(c) or _called(c) in defined | {"device_print", "device_assert", "debug_barrier"} for c in cs)
+        any(
+            (is_memory(c) and c not in reads)
+            or _called(c) in defined | {"device_print", "device_assert", "debug_barrier"}
+            for c in cs
+        )
         for cs in calls
     ]
     names = [{n.id for n in ast.walk(s) if isinstance(n, ast.Name)} for s in (one, other)]

@@ -75,7 +75,7 @@ def judged(text: str, case: Case) -> Verdict:
 
 def _compiled(file: SourceFile, case: Case) -> tuple[Compiled, str]:
     try:
-        results = lower_rewritten(file, case.analysis, case.views)
+        results = lower_rewritten(file, case.analysis, case.views, case.rewrite, case.requests)
     except (InternalError, FusionRefused) as error:
         return Compiled.INVALID, str(error)
     failure = next((r for r in results if isinstance(r, LoweringFailure)), None)
@@ -86,7 +86,7 @@ def _compiled(file: SourceFile, case: Case) -> tuple[Compiled, str]:
         return Compiled.SAME, ""
     try:
         check_compiled(results, case.views, case.references, case.requests)
-    except InternalError as error:
+    except (InternalError, FusionRefused) as error:
         return Compiled.REJECTED, str(error)
     right = case.compiled()
     pairs = list(zip(texts, right, strict=True))

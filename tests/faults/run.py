@@ -21,7 +21,7 @@ sys.path.insert(0, str(ROOT))
 from kernel_rewrite.diagnostics import FusionRefused  # noqa: E402
 from kernel_rewrite.model import InternalError  # noqa: E402
 from kernel_rewrite.ttir.lower import compiler  # noqa: E402
-from tests.faults.cases import Case, fixture_cases, standing_in, unary_fixtures  # noqa: E402
+from tests.faults.cases import FIXTURES, Case, fixture_cases, standing_in  # noqa: E402
 from tests.faults.generator import Scene, faults  # noqa: E402
 from tests.faults.judges import Compiled, Verdict, judged  # noqa: E402
 
@@ -29,7 +29,7 @@ OPS = ("relu", "gelu", "sigmoid", "clamp(-1, 1)")
 
 
 def cases(options: argparse.Namespace) -> Iterator[Case]:
-    folders = [folder for folder in unary_fixtures() if options.only in folder.name]
+    folders = sorted(p.parent for p in FIXTURES.glob("*/request.txt") if options.only in p.parent.name)
     for index, folder in enumerate(folders if not options.skip_fixtures else ()):
         ops = OPS if options.all_ops else (OPS[index % 4],)
         with standing_in(folder), contextlib.suppress(FusionRefused):

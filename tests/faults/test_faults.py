@@ -12,13 +12,13 @@ import pytest
 
 from kernel_rewrite.model import InternalError
 from kernel_rewrite.rewrite.confirm import confirm
-from tests.faults.cases import Case, Request, analysed_text, fixture_cases, fused_case, standing_in, unary_fixtures
+from tests.faults.cases import FIXTURES, Case, Request, analysed_text, fixture_cases, fused_case, standing_in
 from tests.faults.generator import FAULTS, Scene, faults
 from tests.faults.judges import Compiled, judged, optimised
 from tests.test_fixtures import skip_unless_supported
 
 OPS = ("relu", "gelu", "sigmoid", "clamp(-1, 1)")
-FOLDERS = unary_fixtures()
+FOLDERS = sorted(path.parent for path in FIXTURES.glob("*/request.txt"))
 MAKERS_A_FUSION = 2
 
 

@@ -54,7 +54,9 @@ def test_steps_that_round_elsewhere_are_allowed_their_arithmetic(
 
 
 def test_an_expression_without_operands(check: Check) -> None:
-    found = check(HEAD + ADD, "gelu(x * 2.0) + 0.1", "add(randn(100), randn(100))", options={"dtypes": ["out_ptr=fp32"]})
+    found = check(
+        HEAD + ADD, "gelu(x * 2.0) + 0.1", "add(randn(100), randn(100))", options={"dtypes": ["out_ptr=fp32"]}
+    )
     assert found.ok, render(found)
 
 
