@@ -18,7 +18,9 @@ _FORM = "write NAME=KIND or NAME=KIND:TYPE, with a KIND of scalar, row, column o
 
 
 def declared_operands(operands: Mapping[str, str | Operand] | Iterable[str]) -> dict[str, Operand]:
-    """The operands that "NAME=KIND[:TYPE]" texts, or {name: "KIND[:TYPE]"}, declare, by name. Raises FusionRefused (KR121)."""
+    """The operands that "NAME=KIND[:TYPE]" texts, or {name: "KIND[:TYPE]"}, declare, by name.
+
+    Raises FusionRefused (KR121)."""
     found: dict[str, Operand] = {}
     for name, kind in _pairs(operands):
         operand = kind if isinstance(kind, Operand) else _operand(name, kind)

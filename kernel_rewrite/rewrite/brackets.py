@@ -15,7 +15,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from kernel_rewrite.model import Edit, Span
-from kernel_rewrite.source.files import SourceFile
+from kernel_rewrite.source.files import SourceFile, newline_of
 
 LINE_LENGTH = 120
 """Columns that a line may have before a list of items goes on in the next one; more where the user's own lines do."""
@@ -85,7 +85,7 @@ def _insertions(file: SourceFile, bracket: Bracket, index: int, texts: list[str]
     if index == 0:
         first = items[0]
         alone = _starts_line(text, first.start)
-        separator = f",{_newline(text)}{_indent(text, first.start)}" if alone and _ends_line(text, first) else ", "
+        separator = f",{newline_of(text)}{_indent(text, first.start)}" if alone and _ends_line(text, first) else ", "
         yield first.start, "".join(f"{new}{separator}" for new in texts)
         return
     before = items[index - 1]
@@ -97,7 +97,7 @@ def _insertions(file: SourceFile, bracket: Bracket, index: int, texts: list[str]
     indent = _indent(text, before.start)
     commas = [","] * (len(lines) - (before.comma is None)) + [""]
     below = _line_end(text, before.comma or before.end)
-    added = "".join(f"{_newline(text)}{indent}{line}{comma}" for line, comma in zip(lines, commas, strict=False))
+    added = "".join(f"{newline_of(text)}{indent}{line}{comma}" for line, comma in zip(lines, commas, strict=False))
     if before.comma is None and below == before.end:
         yield below, f",{added}"
         return
@@ -116,7 +116,7 @@ def _beside(file: SourceFile, bracket: Bracket, before: Item, texts: list[str]) 
         return together
     first = bracket.items[0].start
     column = first - _line_start(text, first) if not _starts_line(text, first) else len(_indent(text, first))
-    return f",{_newline(text)}{' ' * column}" + ", ".join(texts)
+    return f",{newline_of(text)}{' ' * column}" + ", ".join(texts)
 
 
 def _ends_line(text: str, item: Item) -> bool:
@@ -143,10 +143,6 @@ def _line_end(text: str, offset: int) -> int:
     found = re.compile(r"\r|\n|\Z").search(text, offset)
     assert found is not None
     return found.start()
-
-
-def _newline(text: str) -> str:
-    return "\r\n" if "\r\n" in text else "\n"
 
 
 def _offset(file: SourceFile, node: ast.Call | ast.FunctionDef | ast.AsyncFunctionDef) -> int:

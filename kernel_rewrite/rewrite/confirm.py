@@ -35,6 +35,7 @@ from kernel_rewrite.ttir.validate import (
     operand_terms,
     validate,
 )
+from kernel_rewrite.ttir.written import Names
 
 
 def confirm(text: str, rewrite: Rewrite, analysis: Analysis, requests: Sequence[OutputRequest], numerics: str) -> None:
@@ -253,27 +254,27 @@ class References:
                 passed.append(current)
                 current = current.operands[0]
 
+        if not self.added:
+            return StoredValue(candidates)
+        expected = self._expected(request, in_helper=bool(access.call_path))
+
         def what_is_read(terms: Terms, store: Store) -> str:
-            return objection(terms, store, self._expected(request), self._parameter_terms(terms, view))
+            return objection(terms, store, expected, _names(terms, view))
 
         return StoredValue(candidates, what_is_read)
 
-    def _expected(self, request: OutputRequest) -> dict[str, ExpectedOperand]:
-        """What each operand's place follows from, by parameter."""
-        if self.rewrite is None:
-            return {}
-        writer = self.rewrite.writers[request.output]
-        axes = {axis.operand: axis.strides for axis in writer.axes}
+    def _expected(self, request: OutputRequest, *, in_helper: bool) -> dict[str, ExpectedOperand]:
+        """What each operand's place follows from, by parameter. An index is written in names of the function that stores,
+        which are known for the kernel alone."""
+        assert self.rewrite is not None
+        strides = self.rewrite.writers[request.output].strides
         found = {}
         for operand in request.pointwise.operands:
             name = self.rewrite.parameters[operand.name].name
-            found[name] = ExpectedOperand(name, _FOLLOWS[operand.kind], axes.get(operand.name, ()))
+            read_at = [o.index for o in request.pointwise.operands if o.name == operand.name and o.index]
+            indices = () if in_helper else tuple(read_at)
+            found[name] = ExpectedOperand(name, _FOLLOWS[operand.kind], strides.get(operand.kind) or (), indices)
         return found
-
-    def _parameter_terms(self, terms: Terms, view: View) -> dict[str, Expression]:
-        parameters = enumerate(view.module.kernel.parameters)
-        found = {p.name: terms.term("parameter", str(index), p.type) for index, p in parameters}
-        return {name: term for name, term in found.items() if not term.type.startswith("!tt.")}
 
     def _operand_terms(self, found: Expression, request: OutputRequest) -> Iterator[tuple[Expression, ...]]:
         """The operands of E as the rewritten kernel has them, in every way that what it stores allows."""
@@ -315,22 +316,19 @@ class References:
     ) -> Expression:
         shape, scalar = split_tensor(value.type)
         dtype = _triton_dtype(scalar, element)
-        dimensions = _sizes(shape)
         types = tuple(split_tensor(term.type) for term in operands)
-        key = request.text, shape, dtype, types, self._product(request)
+        may_be_product = may_store_product(self.analysis, request.output)
+        key = request.text, shape, dtype, types, may_be_product
         if key not in self._lowered:
             given = [
                 (key_of(operand), _sizes(its_shape), _triton_dtype(scalar, operand.dtype or element))
                 for operand, (its_shape, scalar) in zip(request.pointwise.operands, types, strict=True)
             ]
             source = reference_source(
-                request.pointwise, dimensions, dtype, given, value_may_be_product=self._product(request)
+                request.pointwise, _sizes(shape), dtype, given, value_may_be_product=may_be_product
             )
             self._lowered[key] = self._lower(source)
         return function_terms(self._lowered[key])(terms, value, *operands)
-
-    def _product(self, request: OutputRequest) -> bool:
-        return may_store_product(self.analysis, request.output)
 
     def _lower(self, source: str) -> Module:
         project = Project((source_from_text(source, "<reference>"),))
@@ -344,6 +342,14 @@ class References:
 
 def _sizes(shape: str) -> tuple[int, ...]:
     return tuple(int(size) for size in shape.split("x") if size)
+
+
+def _names(terms: Terms, view: View) -> Names:
+    """What names of the original kernel stand for, where they stand for numbers."""
+    parameters = enumerate(view.module.kernel.parameters)
+    found = {p.name: terms.term("parameter", str(index), p.type) for index, p in parameters}
+    constants = {name: value for name, value in view.specialization.constexprs if type(value) is int}
+    return Names({name: term for name, term in found.items() if not term.type.startswith("!tt.")}, constants)
 
 
 def _is_bool_in_memory(value: Expression, element: str) -> bool:

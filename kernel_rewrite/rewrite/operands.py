@@ -19,30 +19,24 @@ from dataclasses import dataclass, field
 
 from kernel_rewrite.analysis import Analysis
 from kernel_rewrite.diagnostics import Diagnostic, FusionRefused, Label
-from kernel_rewrite.model import Assumption, Edit, Function, FunctionRef, Operand, OperandKind, Span
+from kernel_rewrite.model import Assumption, Edit, Function, Operand, OperandKind, Span
 from kernel_rewrite.pointwise.graph import key_of
 from kernel_rewrite.rewrite.additions import AddedKeywords, AddedParameters, AddedStatements, Addition
 from kernel_rewrite.rewrite.brackets import call_bracket, definition_bracket, inserted, span_between
 from kernel_rewrite.rewrite.parameters import NewParameter
+from kernel_rewrite.rewrite.placement import indent_of
 from kernel_rewrite.rewrite.spelling import free
 from kernel_rewrite.rewrite.stores import StorePlan, StoreSite
 from kernel_rewrite.source.accesses import HelperCall
 from kernel_rewrite.source.addresses import NotAffine, Reader, StoreAddress
 from kernel_rewrite.source.definitions import Definitions
-from kernel_rewrite.source.files import SourceFile
 from kernel_rewrite.source.directions import Directions, output_directions
+from kernel_rewrite.source.expressions import grouped, parsed, printed
+from kernel_rewrite.source.files import SourceFile, newline_of
 from kernel_rewrite.source.layouts import shared_layout
 from kernel_rewrite.source.pointer_flow import bound_arguments
 
 WRITE_THE_INDEX = "write the index in the kernel's own names, for example `{name}[{example}]`"
-
-
-@dataclass(frozen=True, slots=True)
-class OperandAxis:
-    """Which direction of the output's address an operand follows: the arguments whose product is its stride there."""
-
-    operand: str
-    strides: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +81,9 @@ class OperandWriter:
         self._parameters = parameters
         self._tl = tl
         self._taken = set(taken)
-        self._places = {f.ref: self._place(f) for f in analysis.closure.functions if f.ref in self._functions()}
+        kernel = analysis.closure.kernel.ref
+        reached = {kernel, *(c.callee for c in plan.path), *(site.call.function for site in plan.sites)}
+        self._places = {f.ref: self._place(f) for f in analysis.closure.functions if f.ref in reached}
         self.directions = self._directions()
         self._texts = {id(site.call.node): dict(self._loaded(site)) for site in plan.sites}
         for _ in plan.path:  # what an inner helper takes, an outer one must be given
@@ -118,12 +114,11 @@ class OperandWriter:
         return frozenset(self._taken)
 
     @property
-    def axes(self) -> tuple[OperandAxis, ...]:
-        """The direction of each operand that has one value a row or a column."""
+    def strides(self) -> Mapping[OperandKind, tuple[str, ...] | None]:
+        """The stride of the direction that an operand of a kind follows, as the arguments whose product it is (none: 1)."""
         if not isinstance(self.directions, Directions):
-            return ()
-        found = {OperandKind.ROW: self.directions.columns, OperandKind.COLUMN: self.directions.rows}
-        return tuple(OperandAxis(o.name, strides) for o in self._operands if (strides := found.get(o.kind)) is not None)
+            return {}
+        return {OperandKind.ROW: self.directions.columns, OperandKind.COLUMN: self.directions.rows}
 
     @property
     def assumptions(self) -> tuple[Assumption, ...]:
@@ -153,10 +148,6 @@ class OperandWriter:
         return (Assumption("operand-layout", ", ".join(parts)),)
 
     # ------------------------------------------------------------------------------------------------------------ places
-
-    def _functions(self) -> set[FunctionRef]:
-        kernel = self._analysis.closure.kernel.ref
-        return {kernel, *(c.callee for c in self._plan.path), *(site.call.function for site in self._plan.sites)}
 
     def _place(self, function: Function) -> _Place:
         analysis = self._analysis
@@ -260,11 +251,10 @@ class OperandWriter:
             index = self._derived_index(operand, site, place, statement)
         conjuncts = self._mask_of(operand, index, site, place, statement)
         text = operand.index or _text(place.file, index)
-        grouped = (
-            text if isinstance(index, (ast.Name, ast.Subscript, ast.Call, ast.Constant, ast.BinOp)) else f"({text})"
-        )
-        mask = " & ".join(_operand_of_and(place.file, conjunct, len(conjuncts)) for conjunct in conjuncts)
-        return f"{self._tl}.load({parameter} + {grouped}" + (f", mask={mask})" if mask else ")")
+        offset = text if isinstance(index, ast.Constant) else _grouped(text)
+        masks = [_text(place.file, conjunct) for conjunct in conjuncts]
+        mask = " & ".join(map(_grouped, masks)) if len(masks) > 1 else "".join(masks)
+        return f"{self._tl}.load({parameter} + {offset}" + (f", mask={mask})" if mask else ")")
 
     def _written_index(self, operand: Operand, site: StoreSite, place: _Place, statement: ast.stmt) -> ast.expr:
         index = ast.parse(operand.index, mode="eval").body
@@ -293,26 +283,24 @@ class OperandWriter:
     def _derived_index(self, operand: Operand, site: StoreSite, place: _Place, statement: ast.stmt) -> ast.expr:
         """The index that the store has in the operand's direction."""
         what = "column" if operand.kind is OperandKind.ROW else "row"
-        strides: tuple[str, ...] | None = None
-        why = (
-            self.directions
-            if isinstance(self.directions, str)
-            else f"nothing says which of its directions runs along the {what}s"
-        )
-        if isinstance(self.directions, Directions):
-            strides = self.directions.columns if operand.kind is OperandKind.ROW else self.directions.rows
+        strides = self.strides.get(operand.kind)
         if strides is None:
             raise _refusal(
                 "KR301",
                 f"the {what} of `{self._plan.output}` that this store writes could not be derived",
                 site.call.span,
-                f"because {why}",
+                f"because {self._why_not(what)}",
                 WRITE_THE_INDEX.format(name=operand.name, example=self._example(site, place, statement)),
             )
         pointer = site.call.pointer(site.form)
         assert pointer is not None
         axis = place.reader.address(pointer, statement).along(strides)
         return axis.index if axis is not None else ast.Constant(0)
+
+    def _why_not(self, what: str) -> str:
+        if isinstance(self.directions, str):
+            return self.directions
+        return f"nothing says which of its directions runs along the {what}s"
 
     def _example(self, site: StoreSite, place: _Place, statement: ast.stmt) -> str:
         pointer = site.call.pointer(site.form)
@@ -413,13 +401,13 @@ class OperandWriter:
         edits: list[Edit] = []
         additions: list[Addition | AddedStatements] = []
         lines: dict[int, list[str]] = {}
-        newline = "\r\n" if "\r\n" in place.file.text else "\n"
+        newline = newline_of(place.file.text)
         for mirrored in place.statements.values():
             texts = [text for text, _ in mirrored.values()]
             statement = next(iter(mirrored.values()))[1]
             additions.append(AddedStatements(statement, behind=tuple(texts)))
             if _stands_alone(place.file, statement):
-                indent = _indent(place.file, statement)
+                indent = indent_of(place.file, statement)
                 lines.setdefault((statement.end_lineno or 0) + 1, [])[:0] = [indent + text for text in texts]
             else:
                 end = place.file.offset(statement.end_lineno or 0, statement.end_col_offset or 0)
@@ -427,7 +415,7 @@ class OperandWriter:
         for key, texts in place.before.items():
             statement = place.anchors[key]
             additions.append(AddedStatements(statement, before=tuple(texts)))
-            indent = _indent(place.file, statement)
+            indent = indent_of(place.file, statement)
             lines.setdefault(statement.lineno, []).extend(indent + text for text in texts)
         for line, texts in lines.items():
             span = Span(place.file.path, line, 0, line, 0)
@@ -512,10 +500,6 @@ def _stands_alone(file: SourceFile, statement: ast.stmt) -> bool:
     return not before.strip() and (not after or after.startswith("#"))
 
 
-def _indent(file: SourceFile, statement: ast.stmt) -> str:
-    return file.text[file.offset(statement.lineno, 0) : file.offset(statement.lineno, statement.col_offset)]
-
-
 def _text(file: SourceFile, node: ast.expr) -> str:
     """An expression as the user wrote it, on one line; one that was put together as Python writes it."""
     written = ast.unparse(node)
@@ -533,9 +517,9 @@ def _means(text: str, written: str) -> bool:
         return False
 
 
-def _operand_of_and(file: SourceFile, conjunct: ast.expr, count: int) -> str:
-    text = _text(file, conjunct)
-    return text if count == 1 or isinstance(conjunct, (ast.Name, ast.Subscript, ast.Call)) else f"({text})"
+def _grouped(text: str) -> str:
+    """An expression as an operand of anything."""
+    return printed(grouped(parsed(text)))
 
 
 def _renamed(

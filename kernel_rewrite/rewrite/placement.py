@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from kernel_rewrite.model import Edit
 from kernel_rewrite.rewrite.edits import insertion
 from kernel_rewrite.rewrite.spelling import Surroundings, import_statements, module_level
-from kernel_rewrite.source.files import SourceFile
+from kernel_rewrite.source.files import SourceFile, newline_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,9 +35,9 @@ def added_imports(file: SourceFile, around: Surroundings, lines: Iterable[str], 
     choice = language or triton or visible
     for text in dict.fromkeys(lines):
         if not choice:
-            yield Addition(above, _indent(file, around.body[0]), text, is_import=True)
+            yield Addition(above, indent_of(file, around.body[0]), text, is_import=True)
         else:
-            yield Addition(_line_below(around, choice[-1]), _indent(file, choice[-1]), text, is_import=True)
+            yield Addition(_line_below(around, choice[-1]), indent_of(file, choice[-1]), text, is_import=True)
 
 
 def _line_below(around: Surroundings, statement: ast.stmt) -> int:
@@ -49,7 +49,7 @@ def _line_below(around: Surroundings, statement: ast.stmt) -> int:
     return last + 1
 
 
-def _indent(file: SourceFile, statement: ast.stmt) -> str:
+def indent_of(file: SourceFile, statement: ast.stmt) -> str:
     """The white space that the line of `statement` starts with."""
     line = _line(file, statement.lineno)
     return line[: len(line) - len(line.lstrip(" \t"))]
@@ -61,12 +61,12 @@ def added_above(
     """Functions above the statement that holds `definition`, in the same block, comments and decorators included."""
     statement = _holder(around.body, definition)
     line = first_line(file, statement)
-    yield from (Addition(line, _indent(file, statement), text) for text in texts)
+    yield from (Addition(line, indent_of(file, statement), text) for text in texts)
 
 
 def added_below(file: SourceFile, definition: ast.FunctionDef, text: str) -> Addition:
     """A function below `definition`, in the same block."""
-    return Addition((definition.end_lineno or definition.lineno) + 1, _indent(file, definition), text)
+    return Addition((definition.end_lineno or definition.lineno) + 1, indent_of(file, definition), text)
 
 
 def first_line(file: SourceFile, statement: ast.stmt) -> int:
@@ -104,7 +104,7 @@ def addition_edits(file: SourceFile, additions: Iterable[Addition]) -> Iterator[
     by_line: dict[int, list[Addition]] = {}
     for addition in additions:
         by_line.setdefault(addition.line, []).append(addition)
-    newline = "\r\n" if "\r\n" in file.text else "\n"
+    newline = newline_of(file.text)
     for line, group in by_line.items():
         ordered = [a for a in group if a.is_import] + [a for a in group if not a.is_import]
         text = _composed(file, line, ordered)

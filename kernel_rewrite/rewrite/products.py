@@ -7,8 +7,7 @@ from collections.abc import Iterator, Mapping
 from kernel_rewrite.analysis import Analysis, View
 from kernel_rewrite.model import MemoryEffect
 from kernel_rewrite.ttir.parse import Function, Operation, Value
-
-_STORED_OPERAND = {"tt.store": 1, "tt.descriptor_store": -1, "tt.descriptor_scatter": -1}
+from kernel_rewrite.ttir.validate import STORED_OPERAND
 
 _CARRYING = frozenset(
     {
@@ -32,7 +31,10 @@ _SETTLED = frozenset(
 
 def may_store_product(analysis: Analysis, output: str) -> bool:
     """Whether some store to `output` may store a product of floats, as far as TTIR shows."""
-    return any(_stores_product(view, output) for view in analysis.views)
+    key = "product", output
+    if key not in analysis.memory:
+        analysis.memory[key] = any(_stores_product(view, output) for view in analysis.views)
+    return bool(analysis.memory[key])
 
 
 def _stores_product(view: View, output: str) -> bool:
@@ -44,8 +46,8 @@ def _stores_product(view: View, output: str) -> bool:
     for function in view.module.functions:
         makers = {result: op for op in _operations(function) for result in op.results}
         for operation in _operations(function):
-            if (operation.name, operation.location) in places and operation.name in _STORED_OPERAND:
-                stored = operation.operands[_STORED_OPERAND[operation.name]]
+            if (operation.name, operation.location) in places and operation.name in STORED_OPERAND:
+                stored = operation.operands[STORED_OPERAND[operation.name]]
                 if _may_be_product(stored, makers, set()):
                     return True
     return False

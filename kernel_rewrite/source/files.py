@@ -57,6 +57,11 @@ class SourceFile:
         return self.text[self.offset(span.line, span.column) : self.offset(span.end_line, span.end_column)]
 
 
+def newline_of(text: str) -> str:
+    """How the lines of `text` end."""
+    return "\r\n" if "\r\n" in text else "\n"
+
+
 def source_from_text(text: str, path: str = "<string>", *, encoding: str = "utf-8", location: str = "") -> SourceFile:
     """`text` as a `SourceFile`; refuses with KR101 when it is not valid Python."""
     text = text.removeprefix("\ufeff")

@@ -11,11 +11,13 @@ address was put together does not matter. Extensions of an integer to a wider on
 from __future__ import annotations
 
 import enum
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
-from kernel_rewrite.ttir.parse import split_tensor
+from kernel_rewrite.ttir.polynomials import Key, Monomial, Polynomial, divides, factors_within, joined, key, polynomial
 from kernel_rewrite.ttir.validate import OPERAND, Expression, Store, Terms, operand_of, operand_reads
+from kernel_rewrite.ttir.written import Names, is_written
 
 
 class Follows(enum.Enum):
@@ -29,34 +31,40 @@ class Follows(enum.Enum):
 
 @dataclass(frozen=True, slots=True)
 class ExpectedOperand:
-    """An operand as the request has it: its parameter of the fused kernel, and for AXIS the parameters of the original whose
-    product is the stride of its direction (none: 1)."""
+    """An operand as the request has it: its parameter of the fused kernel, for AXIS the parameters of the original whose
+    product is the stride of its direction (none: 1), for INDEX the texts of the indices it is read at."""
 
     parameter: str
     follows: Follows
     strides: tuple[str, ...] = ()
+    indices: tuple[str, ...] = ()
 
 
-Key = tuple[int, tuple[str, ...]]  # a term and, for one with a shape, the axes it was expanded along
-Monomial = tuple[Key, ...]  # sorted
-Polynomial = dict[Monomial, int]
-
-_EXTENSIONS = frozenset({"arith.extsi", "arith.extui", "arith.index_cast"})
-
-
-def objection(
-    terms: Terms, store: Store, expected: Mapping[str, ExpectedOperand], parameters: Mapping[str, Expression]
-) -> str:
-    """Why what the stored term reads is not right, in words; "" when it is. `parameters` are the terms of the original's
-    scalar parameters, by name."""
+def objection(terms: Terms, store: Store, expected: Mapping[str, ExpectedOperand], names: Names) -> str:
+    """Why what the stored term reads is not right, in words; "" when it is. `names` are those of the original's parameters
+    that stand for numbers."""
     for read in operand_reads(store.found):
         operand = expected.get(operand_of(read.operands[0]))
         if operand is None:
             return f"a read of `{operand_of(read.operands[0])}`, which the epilogue does not name"
-        problem = _CHECKS[operand.follows](terms, store, read, operand, parameters)
+        problem = _embellished(store, read) or _CHECKS[operand.follows](terms, store, read, operand, names)
         if problem:
             return f"the read of `{operand.parameter}`: {problem}"
     return ""
+
+
+def _embellished(store: Store, read: Expression) -> str:
+    """A read is plain, but for the bounds check of a block pointer, which must be that of the store."""
+    operation, _, attributes = read.attributes.partition(" ")
+    if len(read.operands) > 2 and operation == "tt.load":
+        return "it has a value for lanes that are off"
+    if _BOUNDS.findall(attributes) != _BOUNDS.findall(store.attributes):
+        return "its bounds are not checked as those of the store are"
+    return "it has a cache modifier or the like" if _MODIFIERS.search(attributes) else ""
+
+
+_BOUNDS = re.compile(r"boundaryCheck = array<[^>]*>")
+_MODIFIERS = re.compile(r"cacheModifier|evictionPolicy|isVolatile|padding")
 
 
 def _one_value(terms: Terms, store: Store, read: Expression, operand: ExpectedOperand, _: object) -> str:
@@ -76,34 +84,35 @@ def _tile(terms: Terms, store: Store, read: Expression, operand: ExpectedOperand
     return "" if guards[:1] == (store.mask,) else "its mask is not that of the store"
 
 
-def _axis(
-    terms: Terms, store: Store, read: Expression, operand: ExpectedOperand, parameters: Mapping[str, Expression]
-) -> str:
+def _axis(terms: Terms, store: Store, read: Expression, operand: ExpectedOperand, names: Names) -> str:
+    parameters = names.parameters
     index = _offsets(read.operands[0])
     place = _offsets(store.pointer)
     stride: Monomial = ()
     for name in operand.strides:
         if name not in parameters:
             return f"the stride `{name}` is no parameter of this specialization"
-        stride = _product(stride, (_key(parameters[name], ()),))
-    along = {_product(monomial, stride): count for monomial, count in index.items()}
+        stride = joined(stride, (key(parameters[name]),))
+    along = {joined(monomial, stride): count for monomial, count in index.items()}
     rest = dict(place)
     for monomial, count in along.items():
         if rest.get(monomial, 0) != count:
             return "its index times the stride is no part of the place of the store"
         rest.pop(monomial)
     for monomial in rest:
-        if stride and _divides(stride, monomial):
+        if stride and divides(stride, monomial):
             return "its index is only a part of the index of the store"
         if not stride and not _has_factor_and_stride(monomial, parameters):
             return "its index is only a part of the index of the store"
     return _guarded(store, read, index, parameters)
 
 
-def _written(
-    terms: Terms, store: Store, read: Expression, operand: ExpectedOperand, parameters: Mapping[str, Expression]
-) -> str:
-    return _guarded(store, read, _offsets(read.operands[0]), parameters, _inside(read.operands[0], ()))
+def _written(terms: Terms, store: Store, read: Expression, operand: ExpectedOperand, names: Names) -> str:
+    index = _offsets(read.operands[0])
+    found = [is_written(text, index, read.operands[0], terms, names) for text in operand.indices]
+    if found and all(verdict is False for verdict in found):
+        return "its index is not the one that was written"
+    return _guarded(store, read, index, names.parameters, factors_within(read.operands[0]))
 
 
 _CHECKS = {Follows.NOTHING: _one_value, Follows.TILE: _tile, Follows.AXIS: _axis, Follows.INDEX: _written}
@@ -122,7 +131,7 @@ def _guarded(
     own = set(_conjuncts(mask)) if mask is not None else set()
     if not own <= tests:
         return "its mask is off where the store is on"
-    along = {key for monomial in index for key in monomial} | set(more)
+    along = {factor for monomial in index for factor in monomial} | set(more)
     for test in tests - own:
         found = set(_directions(test, parameters, ()))
         if found and found <= along:
@@ -130,87 +139,19 @@ def _guarded(
     return ""
 
 
-# ---------------------------------------------------------------------------------------------------------- polynomials
-
-
-def polynomial(term: Expression) -> Polynomial:
-    """An integer or pointer term as a sum of products. The axis that a factor of one dimension lies along is part of it."""
-    return _polynomial(term, ())
-
-
-def _polynomial(term: Expression, axes: tuple[str, ...]) -> Polynomial:
-    """`axes` are the expansions around the term, outermost first, which belong to each factor with a shape."""
-    operation = term.operation
-    if operation in ("arith.addi", "tt.addptr"):
-        return _sum(*(_polynomial(operand, axes) for operand in term.operands))
-    if operation == "arith.subi":
-        left, right = (_polynomial(operand, axes) for operand in term.operands)
-        return _sum(left, {monomial: -count for monomial, count in right.items()})
-    if operation == "arith.muli":
-        left, right = (_polynomial(operand, axes) for operand in term.operands)
-        result: Polynomial = {}
-        for mine, count in left.items():
-            for theirs, times in right.items():
-                result = _sum(result, {_product(mine, theirs): count * times})
-        return result
-    if operation in _EXTENSIONS or operation in ("tt.splat", "tt.broadcast"):
-        return _polynomial(term.operands[0], axes)
-    if operation == "tt.expand_dims":
-        return _polynomial(term.operands[0], (*axes, term.attributes))
-    if operation == "arith.constant":
-        value = _integer(term.attributes)
-        if value is not None:
-            return {(): value} if value else {}
-    return {(_key(term, axes),): 1}
-
-
-def _inside(term: Expression, axes: tuple[str, ...]) -> Iterator[Key]:
-    """Every factor at any depth: the `offs` of `offs % n` too."""
-    yield _key(term, axes)
-    axes = (*axes, term.attributes) if term.operation == "tt.expand_dims" else axes
-    for operand in term.operands:
-        yield from _inside(operand, axes)
-
-
-def _key(term: Expression, axes: tuple[str, ...]) -> Key:
-    return term.identity, axes if split_tensor(term.type)[0] else ()
-
-
-def _sum(*parts: Polynomial) -> Polynomial:
-    result: Polynomial = {}
-    for part in parts:
-        for monomial, count in part.items():
-            total = result.get(monomial, 0) + count
-            if total:
-                result[monomial] = total
-            else:
-                result.pop(monomial, None)
-    return result
-
-
-def _product(one: Monomial, other: Monomial) -> Monomial:
-    return tuple(sorted((*one, *other)))
-
-
-def _divides(stride: Monomial, monomial: Monomial) -> bool:
-    left = list(monomial)
-    for key in stride:
-        if key not in left:
-            return False
-        left.remove(key)
-    return True
+# ------------------------------------------------------------------------------------------------------------ addresses
 
 
 def _has_factor_and_stride(monomial: Monomial, parameters: Mapping[str, Expression]) -> bool:
     """Whether a product is an index times an argument: a direction of its own."""
-    known = {_key(term, ()) for term in parameters.values()}
-    return len(monomial) > 1 and any(key in known for key in monomial)
+    known = {key(term, ()) for term in parameters.values()}
+    return len(monomial) > 1 and any(factor in known for factor in monomial)
 
 
 def _offsets(pointer: Expression) -> Polynomial:
     """The address without its base."""
     base = _base(pointer)
-    return {m: c for m, c in polynomial(pointer).items() if m != (_key(base, ()),)}
+    return {m: c for m, c in polynomial(pointer).items() if m != (key(base),)}
 
 
 def _base(pointer: Expression) -> Expression:
@@ -243,14 +184,6 @@ def _element(pointer_type: str) -> str:
     return pointer_type.partition("ptr<")[2].split(",")[0].rstrip(">")
 
 
-def _integer(attributes: str) -> int | None:
-    text = attributes.strip().split(" ")[0]
-    try:
-        return int(text)
-    except ValueError:
-        return None
-
-
 # ---------------------------------------------------------------------------------------------------------------- masks
 
 
@@ -268,12 +201,12 @@ def _conjuncts(mask: Expression) -> Iterator[Expression]:
 def _directions(test: Expression, parameters: Mapping[str, Expression], axes: tuple[str, ...]) -> Iterator[Key]:
     """What a test varies with: the factors of what it compares, without the arguments of the kernel."""
     if test.operation == "tt.expand_dims":
-        yield from _directions(test.operands[0], parameters, (*axes, test.attributes))
+        yield from _directions(test.operands[0], parameters, (*axes, test.attributes.strip()))
         return
     if test.operation in ("tt.splat", "tt.broadcast"):
         yield from _directions(test.operands[0], parameters, axes)
         return
-    known = {_key(term, ()) for term in parameters.values()}
+    known = {key(term, ()) for term in parameters.values()}
     compared = test.operands if test.operation == "arith.cmpi" else (test,)
     for operand in compared:
-        yield from (key for monomial in _polynomial(operand, axes) for key in monomial if key not in known)
+        yield from (f for monomial in polynomial(operand, axes) for f in monomial if f not in known)

@@ -103,6 +103,10 @@ class Terms:
     def name(self, term: Expression, name: str) -> None:
         self._names.setdefault(term.identity, name)
 
+    def named(self, name: str) -> tuple[Expression, ...]:
+        """The terms that are called by the source variable `name`."""
+        return tuple(term for term in self._known.values() if self._names.get(term.identity) == name)
+
     def shown(self, term: Expression, depth: int = 4) -> str:
         """A term as text, in terms of source variables where they are known, cut below `depth`."""
         inner = (self._shown(operand, depth) for operand in term.operands)
@@ -217,13 +221,14 @@ OPERAND, OPERAND_LOAD = "operand", "operand load"
 @dataclass(frozen=True, slots=True)
 class Store:
     """A store to the output as terms: where the original writes, under which mask (None: everywhere), and what each side
-    stores. `others` are the remaining operands."""
+    stores. `others` are the remaining operands, `attributes` what else the store says."""
 
     pointer: Expression
     mask: Expression | None
     value: Expression
     found: Expression
     others: tuple[Expression, ...] = ()
+    attributes: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -292,17 +297,17 @@ def operand_of(term: Expression) -> str:
 
 def operand_terms(term: Expression) -> Iterator[Expression]:
     """Every operand that a term is made of, each once: what is read of one, or the number that one is."""
-    for found in _within(term):
+    for found in within(term):
         if found.operation == OPERAND_LOAD or (found.operation == OPERAND and not found.type.startswith("!tt.")):
             yield found
 
 
 def operand_reads(term: Expression) -> Iterator[Expression]:
     """Every read of an operand that a term is made of, each once."""
-    return (found for found in _within(term) if found.operation == OPERAND_LOAD)
+    return (found for found in within(term) if found.operation == OPERAND_LOAD)
 
 
-def _within(term: Expression) -> Iterator[Expression]:
+def within(term: Expression) -> Iterator[Expression]:
     """A term and all it is made of, each once; not what the place of a read is made of."""
     pending, seen = [term], {id(term)}
     while pending:
@@ -590,17 +595,16 @@ class _Walk:
         """Compare two operations that are no calls: a store to the output may store something else."""
         self._same("attributes", one.attributes, other.attributes, one.location)
         self._same("types", one.types, other.types, one.location)
-        rule = self._is_output(one, path) if one.name in _STORED_OPERAND else None
+        rule = self._is_output(one, path) if one.name in STORED_OPERAND else None
         if rule is None:
             self._operands(one, other, frames, f"of {one.name}")
         else:
-            stored = _STORED_OPERAND[one.name] % len(one.operands)
+            stored = STORED_OPERAND[one.name] % len(one.operands)
             expected = self._operands(one, other, frames, f"of {one.name}", stored)
             others = tuple(term for index, term in enumerate(expected) if index not in (0, stored))
             mask = others[0] if one.name == "tt.store" and others else None
-            self._stored(
-                Store(expected[0], mask, expected[stored], values_of(other, frames[1])[stored], others), rule, one
-            )
+            found = values_of(other, frames[1])[stored]
+            self._stored(Store(expected[0], mask, expected[stored], found, others, one.attributes), rule, one)
         self._same("number of regions", str(len(one.regions)), str(len(other.regions)), one.location)
         for region, twin in zip(one.regions, other.regions, strict=True):
             self._regions(region, twin, (dict(frames[0]), dict(frames[1])), path)
@@ -629,7 +633,7 @@ class _Walk:
                 if objection:
                     shown = self.terms.shown(store.found)
                     raise _Mismatch(Difference(objection, "", shown, operation.location, about_operand=True))
-                for read in operand_reads(store.found):
+                for read in operand_reads(store.found) if self._reads else ():
                     self._reads.pop((read, self._block), None)
                 self.changed.append(ChangedStore(operation.location))
                 return
@@ -767,7 +771,8 @@ _READS = frozenset({"tt.load", "tt.descriptor_load"})
 
 _MAX_DEPTH = 64
 
-_STORED_OPERAND = {"tt.store": 1, "tt.descriptor_store": -1, "tt.descriptor_scatter": -1}
+STORED_OPERAND = {"tt.store": 1, "tt.descriptor_store": -1, "tt.descriptor_scatter": -1}
+"""Which operand of a store is the value."""
 
 
 class _Cursor:

@@ -29,6 +29,7 @@ CASES: dict[str, tuple[str, str, dict[str, str]]] = {
     "batched": ("batched_bias", "x + bias", {"bias": "row"}),
     "helper": ("operands_in_a_helper", "(x + residual) * scale", {"residual": "tile", "scale": "row"}),
     "written index": ("written_index", "x + bias[offsets % 64]", {}),
+    "index of bits": ("written_index", "x + bias[offsets & 63 | 1]", {}),
     "one element": ("number_and_tile", "x * scale", {"scale": "scalar:fp32"}),
 }
 
@@ -70,6 +71,14 @@ SPOILED: list[tuple[str, str, str]] = [
     ("helper", "scale_ptr + cols[None, :]", "scale_ptr + rows[:, None]"),
     ("written index", ", mask=mask)\n    tl.store", ")\n    tl.store"),
     ("written index", ", mask=mask)\n    tl.store", ", mask=offsets < 7)\n    tl.store"),
+    ("written index", "offsets % 64", "offsets % 65"),
+    ("written index", "offsets % 64", "64 % offsets"),
+    ("written index", "offsets % 64", "offsets // 64"),
+    ("written index", "offsets % 64", "offsets % 64 + pid"),
+    ("index of bits", "offsets & 63 | 1", "offsets & 63 | 2"),
+    ("index of bits", "offsets & 63 | 1", "(offsets & 63) + 1"),
+    ("tile and row", "residual_ptrs, mask=c_mask)", 'residual_ptrs, mask=c_mask, cache_modifier=".cg")'),
+    ("tile and row", "residual_ptrs, mask=c_mask)", "residual_ptrs, mask=c_mask, other=0.0)"),
     ("one element", "tl.load(scale_ptr)", "tl.load(scale_ptr + 1)"),
 ]
 
