@@ -325,8 +325,8 @@ class Operand:
     """A value beside the stored one that an epilogue reads.
 
     SCALAR: a Python number at launch or, with a `dtype`, a tensor of one element. ROW: one value for each column of the
-    output. COLUMN: one for each row. TILE: one for each element, in the output's own layout or, when `strided`, with
-    strides of its own. INDEXED: a tensor read at `index`, an expression in the kernel's own names.
+    output. COLUMN: one for each row. TILE: one for each element, in the output's own layout. INDEXED: a tensor read at
+    `index`, an expression in the kernel's own names.
 
     `dtype` is torch's name of the element type ("float32"); "" means that of the output.
     """
@@ -335,7 +335,6 @@ class Operand:
     kind: OperandKind
     dtype: str = ""
     index: str = ""
-    strided: bool = False
 
     @property
     def is_number(self) -> bool:

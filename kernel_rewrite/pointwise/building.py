@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from kernel_rewrite.pointwise.graph import Apply, Node, Number
-from kernel_rewrite.pointwise.op import Numbers, Op
+from kernel_rewrite.pointwise.op import Op
 from kernel_rewrite.pointwise.ops import OPS
 
 BINARY: Mapping[str, str] = {row.infix: row.name for row in OPS.values() if row.infix and len(row.operands) == 2}
@@ -40,11 +40,6 @@ def applied(row: Op, operands: Sequence[Node], arguments: Mapping[str, Any] | No
         if special is not None:
             return special(operands[0])
     return Apply(row.name, operands, tuple((arguments or {}).items()))
-
-
-def takes_numbers(row: Op) -> bool:
-    """Whether torch takes a Python number as an operand."""
-    return row.numbers is not Numbers.REJECTED
 
 
 def _cube(x: Node) -> Node:

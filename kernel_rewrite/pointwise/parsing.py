@@ -70,7 +70,6 @@ class Parser:
         self._text, self._declared, self._file = text, dict(declared), file
         self.names: dict[str, Node] = {X: Input()} if names is None else names
         self._modules = _MODULES | modules
-        self._indexed: dict[str, Operand] = {}
 
     def pointwise(self, tree: ast.expr) -> Pointwise:
         """The function of the expression `tree`."""

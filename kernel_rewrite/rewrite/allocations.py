@@ -11,8 +11,9 @@ from kernel_rewrite.model import Edit, Span
 from kernel_rewrite.rewrite.additions import AddedKeywords, Addition, Replaced
 from kernel_rewrite.rewrite.brackets import call_bracket, inserted
 from kernel_rewrite.rewrite.parameters import LaunchedKernel
-from kernel_rewrite.source.callers import Callers, HostDefinition, last_name
+from kernel_rewrite.source.callers import Callers, HostDefinition
 from kernel_rewrite.source.launches import EMPTY, FILLED, FULL, LIKE, NEW, Launch
+from kernel_rewrite.source.syntax import last_name
 
 _VIEWS = frozenset(("view", "reshape", "flatten", "t", "transpose", "permute", "squeeze", "unsqueeze", "T", "mT"))
 _FACTS = frozenset(("shape", "stride", "size", "numel", "dim", "ndim", "device", "is_contiguous", "is_cuda", "layout"))

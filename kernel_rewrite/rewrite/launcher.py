@@ -17,9 +17,10 @@ from kernel_rewrite.rewrite.additions import AddedKeywords, AddedParameters, Add
 from kernel_rewrite.rewrite.allocations import ChangedBuffer, allocation_edits
 from kernel_rewrite.rewrite.brackets import call_bracket, definition_bracket, inserted
 from kernel_rewrite.rewrite.parameters import LaunchedKernel, NewParameter, passed
-from kernel_rewrite.source.callers import Callers, HostDefinition, bound_in, last_name
+from kernel_rewrite.source.callers import Callers, HostDefinition, bound_in
 from kernel_rewrite.source.launches import Launch
 from kernel_rewrite.source.symbolic import HostFunction
+from kernel_rewrite.source.syntax import last_name
 
 WAY_OUT = "rewrite the kernel alone with `--no-launcher`, and pass the operands where you launch it"
 

@@ -10,11 +10,11 @@ from kernel_rewrite.diagnostics import Diagnostic, Label
 from kernel_rewrite.model import Closure, Edit, Span
 from kernel_rewrite.rewrite.additions import AddedParameters, Addition, Replaced
 from kernel_rewrite.rewrite.brackets import definition_bracket, inserted
-from kernel_rewrite.source.callers import last_name
 from kernel_rewrite.source.closure import KernelDefinition
 from kernel_rewrite.source.files import Project, SourceFile
 from kernel_rewrite.source.launches import Launch
 from kernel_rewrite.source.symbolic import Evaluator, HostFunction, ProjectNames, Unknown
+from kernel_rewrite.source.syntax import last_name
 
 _INDEXED = ("do_not_specialize", "do_not_specialize_on_alignment")
 """Options of `@triton.jit` that name parameters, or number them."""

@@ -13,6 +13,7 @@ from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
 
 from kernel_rewrite.source.definitions import Definitions
+from kernel_rewrite.source.syntax import last_name, mentions
 
 _DEPTH = 24
 
@@ -121,7 +122,7 @@ class Reader:
                     raise NotAffine(f"goes through `{node.id}`, which holds several values")
                 else:
                     yield False, node
-            case ast.Call(func=function, args=[argument, *_]) if _last_name(function) in _TRANSPARENT:
+            case ast.Call(func=function, args=[argument, *_]) if last_name(function) in _TRANSPARENT:
                 yield from self._addends(argument, statement, depth)
             case _:
                 yield False, node
@@ -185,7 +186,7 @@ class Reader:
             if isinstance(part, ast.Call):
                 skipped.update(id(inner) for inner in ast.walk(part.func))
                 skipped -= {id(inner) for inner in _receiver(part)}
-                if _last_name(part.func) in _VARYING_CALLS and isinstance(part.func, (ast.Attribute, ast.Name)):
+                if last_name(part.func) in _VARYING_CALLS and isinstance(part.func, (ast.Attribute, ast.Name)):
                     found.add(ast.unparse(part))
             if isinstance(part, ast.Name) and part.id not in self._uniform | self._constexprs:
                 found |= self._varying_name(part, statement, depth)
@@ -197,7 +198,7 @@ class Reader:
         value = self._definitions.value_at(node.id, statement)
         if value is None or depth > _DEPTH:
             return frozenset({node.id})
-        if _mentions(value, node.id):
+        if mentions(value, node.id):
             return frozenset({node.id})
         inner = self._varying(value, statement, depth + 1)
         # a test varies with what it tests; anything else is a direction of its own
@@ -212,7 +213,7 @@ class Reader:
         for node in ast.walk(index):
             if isinstance(node, ast.Name) and depth < _DEPTH:
                 value = self._definitions.value_at(node.id, statement)
-                if value is not None and not _mentions(value, node.id):
+                if value is not None and not mentions(value, node.id):
                     found = self._tile_axis(value, statement, depth + 1)
                     if found[1]:
                         return found
@@ -270,11 +271,3 @@ def _receiver(call: ast.Call) -> Iterator[ast.AST]:
     """The object of a method call, whose names are values: `offs` of `offs.to(tl.int64)`."""
     if isinstance(call.func, ast.Attribute):
         yield from ast.walk(call.func.value)
-
-
-def _last_name(function: ast.expr) -> str:
-    return function.attr if isinstance(function, ast.Attribute) else getattr(function, "id", "")
-
-
-def _mentions(node: ast.expr, name: str) -> bool:
-    return any(isinstance(part, ast.Name) and part.id == name for part in ast.walk(node))

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 
 from kernel_rewrite.model import Span
 from kernel_rewrite.source.symbolic import Config, Evaluator, HostFunction, Unknown, contains_unknown, module_names
+from kernel_rewrite.source.syntax import last_name
 
 TUNERS = frozenset(("autotune", "libtuner", "custom_autotune", "autotuner", "fast_autotune", "tl_autotune"))
 """Decorators that choose constexpr values among configurations; also under a project's own name."""
@@ -77,7 +78,7 @@ def tuning(
     for decorator in (*kernel.decorator_list, *_applied(kernel.name, module)):
         if not isinstance(decorator, ast.Call):
             continue
-        name = _last_name(decorator.func)
+        name = last_name(decorator.func)
         if name in TUNERS or (name != "heuristics" and "configs" in {k.arg for k in decorator.keywords}):
             collected.span = Span.of(file, decorator)
             _autotune(decorator, names, collected)
@@ -181,7 +182,7 @@ def _some_configs(node: ast.expr, names: Mapping[str, object]) -> list[Config]:
     while pending and len(configs) < 64:
         current = pending.pop(0)
         for part in ast.walk(current):
-            if isinstance(part, ast.Call) and _last_name(part.func) == "Config":
+            if isinstance(part, ast.Call) and last_name(part.func) == "Config":
                 try:
                     config = Evaluator(names).value(part)
                 except Unknown:
@@ -200,7 +201,7 @@ def _heuristics(node: ast.Call, names: Mapping[str, object], into: _Collected) -
     values = next((k.value for k in node.keywords if k.arg == "values"), node.args[0] if node.args else None)
     while isinstance(values, ast.Name) and isinstance(names.get(values.id), ast.expr):
         values = names[values.id]  # type: ignore[assignment]
-    if isinstance(values, ast.Call) and _last_name(values.func) == "dict":
+    if isinstance(values, ast.Call) and last_name(values.func) == "dict":
         pairs = [(k.arg, k.value) for k in values.keywords if k.arg is not None]
     elif isinstance(values, ast.Dict):
         pairs = [
@@ -235,14 +236,14 @@ def _classified(name: str, bodies: list[ast.expr], names: Mapping[str, object]) 
             ):
                 kinds.add(HeuristicKind.BOOLEAN)
                 continue
-            if isinstance(leaf, ast.Call) and _last_name(leaf.func) == "bool":
+            if isinstance(leaf, ast.Call) and last_name(leaf.func) == "bool":
                 kinds.add(HeuristicKind.BOOLEAN)
                 continue
             try:
                 value = Evaluator(names).value(leaf)
             except Unknown:
                 blocks = any(
-                    isinstance(p, ast.Call) and _last_name(p.func) in ("next_power_of_2", "min", "max")
+                    isinstance(p, ast.Call) and last_name(p.func) in ("next_power_of_2", "min", "max")
                     for p in ast.walk(leaf)
                 )
                 kinds.add(HeuristicKind.BLOCK if blocks else HeuristicKind.UNKNOWN)
@@ -289,9 +290,3 @@ def _leaves(node: ast.expr) -> Iterable[ast.expr]:
 
 def _hashable(value: object) -> bool:
     return isinstance(value, (int, float, str, bool, type(None)))
-
-
-def _last_name(node: ast.expr) -> str:
-    if isinstance(node, ast.Attribute):
-        return node.attr
-    return node.id if isinstance(node, ast.Name) else ""

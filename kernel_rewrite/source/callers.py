@@ -91,10 +91,3 @@ def bound_in(function: HostDefinition) -> set[str]:
             case ast.ExceptHandler(name=str(name)) | ast.MatchAs(name=str(name)) | ast.MatchStar(name=str(name)):
                 found.add(name)
     return found
-
-
-def last_name(node: ast.expr) -> str:
-    """`f` of `f`, `a.f` and `a.b.f`; "" of anything else."""
-    if isinstance(node, ast.Attribute):
-        return node.attr
-    return node.id if isinstance(node, ast.Name) else ""

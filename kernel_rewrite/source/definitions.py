@@ -6,6 +6,8 @@ import ast
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
+from kernel_rewrite.source.syntax import mentions
+
 _LOOPS = (ast.For, ast.While, ast.AsyncFor)
 
 
@@ -49,11 +51,6 @@ class Definitions:
         """The innermost statement that holds `node`."""
         return self._holders[id(node)]
 
-    def loop_of(self, statement: ast.stmt) -> int:
-        """A number for the innermost loop around `statement`; 0 outside of loops."""
-        loops = self._places[id(statement)].loops
-        return loops[-1] if loops else 0
-
     def value_at(self, name: str, statement: ast.stmt) -> ast.expr | None:
         """What `name` holds at `statement`, in terms of names that hold there what they held when it was bound; None when
         it may hold several things, or something that no such expression says.
@@ -69,7 +66,7 @@ class Definitions:
             place = self._places[id(binding.statement)]
             if binding.value is None or not self.holds_at(binding.value, binding.statement, statement, except_for=name):
                 return None
-            if _mentions(binding.value, name):  # p = 2 * p
+            if mentions(binding.value, name):  # p = 2 * p
                 return None
             if binding.operator is None:
                 value, loops = binding.value, place.loops
@@ -171,12 +168,8 @@ def _added_to(name: str, value: ast.expr) -> ast.expr | None:
     """`a + b` of `name = name + a + b`."""
     match value:
         case ast.BinOp(left=ast.Name(id=own), op=ast.Add(), right=right) if own == name:
-            return right if not _mentions(right, name) else None
+            return right if not mentions(right, name) else None
         case ast.BinOp(left=left, op=ast.Add(), right=right):
             added = _added_to(name, left)
-            return None if added is None or _mentions(right, name) else ast.BinOp(added, ast.Add(), right)
+            return None if added is None or mentions(right, name) else ast.BinOp(added, ast.Add(), right)
     return None
-
-
-def _mentions(node: ast.expr, name: str) -> bool:
-    return any(isinstance(part, ast.Name) and part.id == name for part in ast.walk(node))

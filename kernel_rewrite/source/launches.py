@@ -18,6 +18,7 @@ from kernel_rewrite.source.aliasing import GIVEN, Conditions, Flow, Place, may_h
 from kernel_rewrite.source.folding import TORCH_DTYPES
 from kernel_rewrite.source.shapes import Shapes
 from kernel_rewrite.source.symbolic import Evaluator, HostFunction, Unknown, module_names
+from kernel_rewrite.source.syntax import last_name
 
 MAXIMUM_DEPTH = 12
 
@@ -640,7 +641,7 @@ class _Scope:
         return Fact()
 
     def call(self, node: ast.Call, depth: int) -> Fact:
-        name = _last_name(node.func)
+        name = last_name(node.func)
         receiver = node.func.value if isinstance(node.func, ast.Attribute) else None
         keywords = {k.arg: k.value for k in node.keywords if k.arg is not None}
         if name in EMPTY or name in FILLED or name in FULL:
@@ -814,9 +815,3 @@ def _presence(node: ast.expr) -> tuple[str, bool] | None:
 
 def _is_constant(node: ast.expr, value: object) -> bool:
     return isinstance(node, ast.Constant) and node.value is value
-
-
-def _last_name(node: ast.expr) -> str:
-    if isinstance(node, ast.Attribute):
-        return node.attr
-    return node.id if isinstance(node, ast.Name) else ""

@@ -44,6 +44,7 @@ from kernel_rewrite.source.scopes import (
     fill,
     with_environment_defaults,
 )
+from kernel_rewrite.source.syntax import last_name
 from kernel_rewrite.source.triton_names import (
     CONSTEXPR,
     CONSTEXPR_FUNCTION,
@@ -602,7 +603,7 @@ def _made_by_call(value: ast.Call, scope: _Snapshot) -> Meaning | None:
     outer = value.func.func if isinstance(value.func, ast.Call) else value.func
     wrapper = meaning_of(outer, scope)
     known = isinstance(wrapper, TritonObject) and wrapper in WRAPPERS | {CONSTEXPR_FUNCTION}
-    if not known and _last_name(outer) not in WRAPPER_NAMES:
+    if not known and last_name(outer) not in WRAPPER_NAMES:
         return None
     inner = _assigned(value.args[0], (), scope)
     if isinstance(inner, JitDefinition):
@@ -651,10 +652,6 @@ def _getattr_call(value: ast.Call, scope: _Snapshot) -> Meaning | None:
         return None
     owner = meaning_of(value.args[0], scope)
     return attribute(owner, name) if owner is not None else None
-
-
-def _last_name(node: ast.expr) -> str:
-    return node.attr if isinstance(node, ast.Attribute) else node.id if isinstance(node, ast.Name) else ""
 
 
 def _resolves(meaning: Meaning) -> bool:

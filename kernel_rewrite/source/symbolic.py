@@ -17,6 +17,7 @@ from typing import Any
 from kernel_rewrite.model import Dtype
 from kernel_rewrite.source.files import Project, SourceFile
 from kernel_rewrite.source.folding import TORCH_DTYPES, TRITON_DTYPES
+from kernel_rewrite.source.syntax import last_name
 
 MAXIMUM_STEPS = 20_000
 MAXIMUM_ITEMS = 4_096
@@ -329,7 +330,7 @@ class Evaluator:
     # calls -----------------------------------------------------------------------------------------------------------
 
     def call(self, node: ast.Call, scope: Scope) -> object:
-        name = _last_name(node.func)
+        name = last_name(node.func)
         if name == "Config":
             return self.config(node, scope)
         if isinstance(node.func, ast.Attribute) and name in (
@@ -645,12 +646,6 @@ def _mapping(value: object) -> Mapping[object, object]:
     if isinstance(value, dict):
         return value
     raise Unknown("a dict")
-
-
-def _last_name(node: ast.expr) -> str:
-    if isinstance(node, ast.Attribute):
-        return node.attr
-    return node.id if isinstance(node, ast.Name) else ""
 
 
 def _owner(node: ast.expr) -> str:

@@ -15,6 +15,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 
 from kernel_rewrite.model import Binding, Closure, Constant, Dtype, Function, FunctionRef, Namespace, TritonObject
+from kernel_rewrite.source.syntax import last_name
 
 MAXIMUM_DEPTH = 12
 MAXIMUM_CALLS = 3000
@@ -354,13 +355,13 @@ class _Body:
                 self.bind(element, part, environment)
 
     def iteration(self, node: ast.expr, environment: Environment) -> Value:
-        if isinstance(node, ast.Call) and _last_name(node.func) in ITERATIONS:
+        if isinstance(node, ast.Call) and last_name(node.func) in ITERATIONS:
             step = ""
             for position, argument in enumerate(node.args):
                 value = self.value(argument, environment)
                 step = _alone(value) if position == 2 else step
                 self.facts.vote(value, "int", 2)
-                self.facts.role(value, "static range" if _last_name(node.func) == "static_range" else "range")
+                self.facts.role(value, "static range" if last_name(node.func) == "static_range" else "range")
             for keyword in node.keywords:
                 self.value(keyword.value, environment)
             return Value(kind="index", step=step)
@@ -587,7 +588,7 @@ class _Body:
         if isinstance(function, ast.Attribute) and self.is_local(function.value, environment):
             receiver = self.value(function.value, environment)
             return self.operation(function.attr, node, environment, receiver)
-        name = target.attribute if isinstance(target, TritonObject) and target.attribute else _last_name(function)
+        name = target.attribute if isinstance(target, TritonObject) and target.attribute else last_name(function)
         return self.operation(name, node, environment, None)
 
     def target(self, node: ast.Call, environment: Environment) -> Binding | None:
@@ -1051,12 +1052,6 @@ def _position(node: ast.expr) -> int | None:
     if isinstance(node, ast.UnaryOp) and isinstance(node.op, ast.USub) and isinstance(node.operand, ast.Constant):
         return -node.operand.value if isinstance(node.operand.value, int) else None
     return None
-
-
-def _last_name(node: ast.expr) -> str:
-    if isinstance(node, ast.Attribute):
-        return node.attr
-    return node.id if isinstance(node, ast.Name) else ""
 
 
 def _width(dtype: str) -> int:
