@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -16,8 +15,6 @@ from kernel_rewrite.rewrite.header import Header, read_header
 if TYPE_CHECKING:
     from kernel_rewrite.results import Fused
 
-_FIXED = re.compile(r"""--(set|dtype) (["'])(.*?)\2(?= --|\s*$)""")
-
 
 def static_report(
     fused: str, original: str | None, targets: Sequence[str], constexprs: Sequence[str], dtypes: Sequence[str]
@@ -28,7 +25,7 @@ def static_report(
     a kernel cannot be lowered).
     """
     text, header, source = _files(fused, original)
-    values, types = (*_fixed(header, "set"), *constexprs), (*_fixed(header, "dtype"), *dtypes)
+    values, types = (*header.texts("--set"), *constexprs), (*header.texts("--dtype"), *dtypes)
     sides = [analysed(t, p, header.kernel, values, types) for t, p in ((_read(source), source), (text, fused))]
     outputs = [output for output, _ in header.epilogues]
     try:
@@ -75,10 +72,6 @@ def resource_warnings(
     except ValueError as error:
         raise _cannot(str(error)) from None
     return warnings(report, sides[0])
-
-
-def _fixed(header: Header, kind: str) -> tuple[str, ...]:
-    return tuple(text for name, _, text in _FIXED.findall(header.command) if name == kind)
 
 
 def _read(path: str) -> str:

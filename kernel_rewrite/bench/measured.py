@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
@@ -14,6 +13,7 @@ from typing import Any
 from kernel_rewrite.bench.timing import SECONDS, Timing
 from kernel_rewrite.diagnostics import Diagnostic, FusionRefused
 from kernel_rewrite.rewrite.header import Header
+from kernel_rewrite.verify.equivalence import runner_environment
 
 TIME_LIMIT = 600.0
 
@@ -56,6 +56,7 @@ def measured(
         "original": str(Path(original).resolve()),
         "kernel": header.kernel,
         "epilogues": header.epilogues,
+        "operands": header.texts("--operand"),
         "calls": list(calls),
         "seconds": seconds,
         "judge": judge,
@@ -78,11 +79,7 @@ def measured(
 
 
 def _asked(request: Mapping[str, Any]) -> dict[str, Any]:
-    environment = dict(os.environ)
-    root = str(Path(__file__).resolve().parents[2])
-    environment["PYTHONPATH"] = os.pathsep.join(filter(None, [environment.get("PYTHONPATH"), root]))
-    if request["judge"] == "interpreter":
-        environment["TRITON_INTERPRET"] = "1"
+    environment = runner_environment(request["judge"])
     command = [sys.executable, "-m", "kernel_rewrite.bench.runner"]
     try:
         run = subprocess.run(

@@ -8,15 +8,17 @@ import contextlib
 import json
 import os
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Container, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
 from kernel_rewrite.bench.timing import Timing, copy_bandwidth, input_sets, measure, one_line
+from kernel_rewrite.pointwise.language import Pointwise
 from kernel_rewrite.verify.calls import Inputs, names_of
 from kernel_rewrite.verify.launches import is_kernel, tensor_of
 from kernel_rewrite.verify.modules import load, make_interpretable
-from kernel_rewrite.verify.runner import Session, choose_judge, device_words, prepare
+from kernel_rewrite.verify.operands import shaped
+from kernel_rewrite.verify.runner import Session, choose_judge, declared_in, device_words, pointwise_of, prepare
 
 
 def main() -> None:
@@ -64,6 +66,12 @@ class Call:
     def __call__(self) -> Any:
         return self.function(*self.arguments, **self.options)
 
+    def without(self, names: Container[str]) -> tuple[Call, dict[str, Any]]:
+        """The call without the options `names`, and these."""
+        kept = {name: value for name, value in self.options.items() if name not in names}
+        taken = {name: value for name, value in self.options.items() if name in names}
+        return Call(self.function, self.arguments, kept), taken
+
 
 def drawn(text: str, module: Any, device: str, seed: int) -> Call:
     """The launcher that `text` calls and arguments drawn with `seed`. Raises ValueError when it is no call."""
@@ -93,7 +101,8 @@ def drawn(text: str, module: Any, device: str, seed: int) -> Call:
 def _row(session: Session, text: str, original: Any, fused: Any, seconds: float) -> dict[str, Any]:
     request = session.request
     kernel, epilogues = request["kernel"], request["epilogues"]
-    ops = {output: _op(op) for output, op in epilogues}
+    ops = {output: pointwise_of(session, op) for output, op in epilogues}
+    operands = declared_in(session)
     seen: list[dict[str, Any]] = []
     with _after_each_launch(kernel, request["fused"], seen.append):
         drawn(text, fused, session.device, 0)()
@@ -101,15 +110,20 @@ def _row(session: Session, text: str, original: Any, fused: Any, seconds: float)
         raise ValueError(f"`{text.strip()}` does not launch `{kernel}`")
     moved = _bytes(seen)
     sets = input_sets(moved)
-    plain = [drawn(text, original, session.device, seed) for seed in range(sets)]
     ours = [drawn(text, fused, session.device, seed) for seed in range(sets)]
+    taken = [drawn(text, original, session.device, seed).without(operands) for seed in range(sets)]
+    plain, values = [call for call, _ in taken], [value for _, value in taken]
 
     def pair(number: int) -> Any:
         results: list[Any] = []
 
         def apply(bound: dict[str, Any]) -> None:
             found = ((op, tensor_of(bound, output)) for output, op in ops.items())
-            results.extend(op(tensor) for op, tensor in found if tensor is not None)
+            results.extend(
+                op.evaluate(tensor, **shaped(op.operands, values[number], tensor))
+                for op, tensor in found
+                if tensor is not None
+            )
 
         with _after_each_launch(kernel, request["original"], apply):
             return plain[number](), results
@@ -121,21 +135,20 @@ def _row(session: Session, text: str, original: Any, fused: Any, seconds: float)
     }
     notes: list[str] = []
     if session.judge == "cuda":
-        variants |= _compiled(plain, ops, kernel, request["original"], notes)
+        variants |= _compiled(plain, values, ops, kernel, request["original"], notes)
     found = measure(variants, sets, seconds=seconds)
     notes += [f"{name}: {time}" for name, time in found.items() if isinstance(time, str)]
     times = {name: asdict(time) for name, time in found.items() if isinstance(time, Timing)}
     return {"call": text.strip(), "bytes": moved, "sets": sets, "times": times, "notes": notes}
 
 
-def _op(text: str) -> Callable[[Any], Any]:
-    from kernel_rewrite.pointwise.language import parse_epilogue
-
-    return parse_epilogue(text).evaluate
-
-
 def _compiled(
-    plain: list[Call], ops: Mapping[str, Callable[[Any], Any]], kernel: str, path: str, notes: list[str]
+    plain: list[Call],
+    values: list[dict[str, Any]],
+    ops: Mapping[str, Pointwise],
+    kernel: str,
+    path: str,
+    notes: list[str],
 ) -> dict[str, Callable[[int], Any]]:
     """torch.compile of the pair; nothing, with a note, where what the launcher returns is not the one output."""
     import torch
@@ -149,8 +162,10 @@ def _compiled(
         return {}
     launcher, (op,) = plain[0].function, ops.values()
 
-    def whole(arguments: Any, options: Any) -> Any:
-        return op(launcher(*arguments, **options))
+    given = [shaped(op.operands, value, outputs[0]) for value in values]
+
+    def whole(arguments: Any, options: Any, operands: Any) -> Any:
+        return op.evaluate(launcher(*arguments, **options), **operands)
 
     found: dict[str, Callable[[int], Any]] = {}
     option = "epilogue_fusion_user_defined_triton_kernel"
@@ -159,12 +174,14 @@ def _compiled(
         if options and not hasattr(torch._inductor.config, option):
             continue
         function = torch.compile(whole, dynamic=False, fullgraph=True, options=options)
-        found[name] = _with_arguments(function, plain)
+        found[name] = _with_arguments(function, plain, given)
     return found
 
 
-def _with_arguments(function: Callable[..., Any], calls: list[Call]) -> Callable[[int], Any]:
-    return lambda number: function(calls[number].arguments, calls[number].options)
+def _with_arguments(
+    function: Callable[..., Any], calls: list[Call], given: list[dict[str, Any]]
+) -> Callable[[int], Any]:
+    return lambda number: function(calls[number].arguments, calls[number].options, given[number])
 
 
 def _bytes(launches: list[dict[str, Any]]) -> int:

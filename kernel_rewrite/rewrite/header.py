@@ -57,8 +57,12 @@ class Header:
     @property
     def epilogues(self) -> tuple[tuple[str, str], ...]:
         """Each (output, op)."""
-        named = [name_and_text(text) for option, text in self.given if option == "--epilogue"]
+        named = map(name_and_text, self.texts("--epilogue"))
         return tuple((name or "", text) for name, text in named)
+
+    def texts(self, option: str) -> tuple[str, ...]:
+        """What was given for `option`, in order."""
+        return tuple(text for name, text in self.given if name == option)
 
     @property
     def numerics(self) -> str:

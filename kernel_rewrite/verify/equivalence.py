@@ -67,7 +67,7 @@ def verify(
         "original": str(original_path.resolve()),
         "kernel": header.kernel,
         "epilogues": header.epilogues,
-        "operands": [text for option, text in header.given if option == "--operand"],
+        "operands": header.texts("--operand"),
         "numerics": header.numerics,
         "assumptions": header.assumptions,
         "calls": list(calls),
@@ -170,14 +170,21 @@ def _run(request: dict[str, Any], time_limit: float, progress: Progress | None) 
     return session
 
 
-def _attempt(request: dict[str, Any], timeout: float, session: _Session) -> tuple[int | None, str]:
-    """One runner process: (exit status or None when it was stopped, the end of what it printed)."""
+def runner_environment(judge: str) -> dict[str, str]:
+    """The environment of a process that runs the user's code with this package; for the interpreter Triton must be told
+    before it is imported."""
     environment = dict(os.environ)
     package_root = str(Path(__file__).resolve().parents[2])
     environment["PYTHONPATH"] = os.pathsep.join(filter(None, [environment.get("PYTHONPATH"), package_root]))
-    if request["judge"] == "interpreter":
+    if judge == "interpreter":
         environment["TRITON_INTERPRET"] = "1"
+    return environment
+
+
+def _attempt(request: dict[str, Any], timeout: float, session: _Session) -> tuple[int | None, str]:
+    """One runner process: (exit status or None when it was stopped, the end of what it printed)."""
     command = [sys.executable, "-m", "kernel_rewrite.verify.runner"]
+    environment = runner_environment(request["judge"])
     with (
         tempfile.NamedTemporaryFile() as written,
         open(written.name, "rb") as report,  # a position of its own: the runner moves the other

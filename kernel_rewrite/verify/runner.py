@@ -17,6 +17,8 @@ from kernel_rewrite.verify.calls import Inputs, applicable, evaluate, sized_call
 from kernel_rewrite.verify.operands import HANDED, Operands, shaped
 
 if TYPE_CHECKING:
+    from kernel_rewrite.model import Operand
+    from kernel_rewrite.pointwise.language import Pointwise
     from kernel_rewrite.verify.guards import Outside
     from kernel_rewrite.verify.host import Configurations
     from kernel_rewrite.verify.launches import TorchOp
@@ -236,7 +238,7 @@ def _evaluate(
 
     epilogues = session.request["epilogues"]
     ops = {output: _op(session, text) for output, text in epilogues} if with_op else {}
-    given = Operands(_declared(session), dense=bool(inputs.layout))
+    given = Operands(declared_in(session), dense=bool(inputs.layout))
     recorder = Recorder([output for output, _ in epilogues], ops, repeats=session.judge == "cuda")
     result = Evaluation()
     SEEN.reads = SEEN.writes = 0
@@ -267,7 +269,7 @@ def _op(session: Session, text: str) -> TorchOp:
     from kernel_rewrite.verify.compare import bits, zeros_as_on_cuda
     from kernel_rewrite.verify.launches import TorchOp
 
-    pointwise = _pointwise(session, text)
+    pointwise = pointwise_of(session, text)
     if pointwise.operands:
         return TorchOp(pointwise.evaluate, lambda tensor: shaped(pointwise.operands, session.operands, tensor))
 
@@ -283,15 +285,16 @@ def _op(session: Session, text: str) -> TorchOp:
     return TorchOp(on_cpu if session.judge == "interpreter" else pointwise.evaluate)
 
 
-def _pointwise(session: Session, text: str) -> Any:
+def pointwise_of(session: Session, text: str) -> Pointwise:
     """The epilogue `text`, with the operands that the fused file declares."""
     from kernel_rewrite.pointwise.declarations import used_in
     from kernel_rewrite.pointwise.language import parse_epilogue
 
-    return parse_epilogue(text, used_in(text, _declared(session)))
+    return parse_epilogue(text, used_in(text, declared_in(session)))
 
 
-def _declared(session: Session) -> dict[str, Any]:
+def declared_in(session: Session) -> dict[str, Operand]:
+    """The operands that the fused file declares, by name."""
     from kernel_rewrite.pointwise.declarations import declared_operands
 
     return declared_operands(session.request.get("operands", ()))
@@ -392,7 +395,7 @@ def _compared(session: Session, ours: Any, theirs: Any, number: int, op: str) ->
     if len(different):
         at = (value[different], wanted[different], got[different])
         how = session.request["numerics"], session.judge
-        allowed = explained(*at, _pointwise(session, op), *how, ours.operands(both[different]))
+        allowed = explained(*at, pointwise_of(session, op), *how, ours.operands(both[different]))
         wrong = different[~allowed]
     difference, ulp, relative = largest(wanted[different], got[different])
     truth = _in_float64(session, value, op)
@@ -431,7 +434,7 @@ def _compared(session: Session, ours: Any, theirs: Any, number: int, op: str) ->
 def _in_float64(session: Session, value: Any, op: str) -> Any:
     """The op in float64 on the values that the original kernel stored, taken as exact; None for other types than floats,
     and for an op that reads operands."""
-    pointwise = _pointwise(session, op)
+    pointwise = pointwise_of(session, op)
     if not value.dtype.is_floating_point or pointwise.operands:
         return None
     return pointwise.evaluate(value.double())
@@ -448,7 +451,7 @@ def _missed(session: Session, capture: Any, op: str) -> int:
     if prior.dtype == torch.bool or not prior.numel():
         return 0
     filled = prior != prior if prior.dtype.is_floating_point else prior == torch.iinfo(prior.dtype).max
-    pointwise = _pointwise(session, op)
+    pointwise = pointwise_of(session, op)
     if pointwise.operands:
         return int((~filled).sum())
     after = pointwise.evaluate(prior)
