@@ -332,6 +332,8 @@ class OperandWriter:
     def _tile(self, operand: Operand, site: StoreSite, place: _Place, statement: ast.stmt) -> str:
         pointer = site.call.pointer(site.form)
         assert pointer is not None
+        if any(str(v.specialization.type_of(self._plan.output)).startswith("tensordesc") for v in self._analysis.views):
+            raise self._no_mirror(operand, site.call.span, "is a descriptor that the launcher makes")
         mirrored = self._mirrored(operand, pointer, place, statement, site.call.span)
         if site.form.stores_through_descriptor:
             offsets = site.call.argument(site.form, "offsets")
