@@ -242,10 +242,9 @@ def assumptions(analysis: Analysis, request: OutputRequest) -> tuple[Assumption,
 
 
 def _gives_what_it_gets(request: OutputRequest) -> bool:
-    """Whether the result has the type of the output for every float type that it may have."""
-    types = ("float16", "bfloat16", "float32")
-    pointwise = request.pointwise
-    return not any(not pointwise.undefined_reason(t) and pointwise.unheld_reason(t) for t in types)
+    """Whether the result has a meaning, and the type of the output, for every float type that it may have."""
+    types = ("float16", "bfloat16", "float32", "float64")
+    return all(request.pointwise.defined_for(dtype) for dtype in types)
 
 
 def _values_given(analysis: Analysis) -> Iterator[Assumption]:

@@ -271,7 +271,14 @@ def _op(session: Session, text: str) -> TorchOp:
 
     pointwise = pointwise_of(session, text)
     if pointwise.operands:
-        return TorchOp(pointwise.evaluate, lambda tensor: shaped(pointwise.operands, session.operands, tensor))
+
+        def given(tensor: Any) -> dict[str, Any]:
+            reason = pointwise.undefined_reason(str(tensor.dtype).removeprefix("torch."))
+            if reason:  # a type that the fused file is not for
+                raise ValueError(reason)
+            return shaped(pointwise.operands, session.operands, tensor)
+
+        return TorchOp(pointwise.evaluate, given)
 
     def on_cpu(value: Any) -> Any:
         result = pointwise.evaluate(value)
