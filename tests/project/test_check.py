@@ -263,7 +263,14 @@ def test_an_interrupt_ends_everything(repository: Path) -> None:
             )
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])}
     command = [sys.executable, "-m", "kernel_rewrite", "fuse", "--jobs", "2", "--no-cache"]
-    process = subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True, start_new_session=True)
+    process = subprocess.Popen(
+        command,
+        env=environment,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # a background job of a shell ignores it
+    )
     assert process.stderr is not None and process.stderr.readline().startswith("wrote ")
     os.killpg(process.pid, signal.SIGINT)
     rest = process.stderr.read()  # ends when every process that holds the pipe has ended
