@@ -12,6 +12,9 @@ import shlex
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
+CONFIGURATION = "pyproject.toml"
+"""The file that lists fusions."""
+
 
 class Shape(enum.Enum):
     """What an argument is made of."""

@@ -9,25 +9,27 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from kernel_rewrite.arguments import given
+from kernel_rewrite.arguments import CONFIGURATION, given
 from kernel_rewrite.cli import options
 from kernel_rewrite.cli.completing import complete_epilogue
 from kernel_rewrite.cli.reporting import ERROR, REFUSED, Reporter, internal_error
-from kernel_rewrite.project.entries import FILE, Configuration, Entry, find_configuration, read_configuration
-from kernel_rewrite.project.state import Digests, Finding, Look, entry_of_file, look
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from kernel_rewrite.project.build import Built, Task
+    from kernel_rewrite.project.entries import Configuration, Entry
+    from kernel_rewrite.project.state import Look
 
 
 def configuration(path: str | None) -> Configuration:
     """The entries of the pyproject.toml at `path`, or of the nearest that has some."""
+    from kernel_rewrite.project.entries import find_configuration, read_configuration
+
     found = path or find_configuration()
     if found is None:
         raise click.UsageError(
-            f"no {FILE} here or above has a [tool.kernel-rewrite] table; `kernel-rewrite init` writes one, and "
+            f"no {CONFIGURATION} here or above has a [tool.kernel-rewrite] table; `kernel-rewrite init` writes one, and "
             "`kernel-rewrite fuse SRC.py --epilogue OP` needs none"
         )
     return read_configuration(found)
@@ -62,6 +64,8 @@ def check(
       kernel-rewrite check matmul_relu.py  one file
     """
     with reporter.errors("check"):
+        from kernel_rewrite.project.state import Digests, Finding, look
+
         entries = _named(files, config) if files else configuration(config).entries
         digests = Digests()
         looks = [(entry, look(entry, digests)) for entry in entries]
@@ -74,6 +78,8 @@ def check(
 
 def build_entries(reporter: Reporter, listed: Configuration, *, jobs: int | None, use_cache: bool, force: bool) -> None:
     """Makes every listed file, whatever digests say."""
+    from kernel_rewrite.project.state import Digests, Finding, Look, look
+
     digests = Digests()
     looks = [(entry, look(entry, digests)) for entry in listed.entries]
     if force:
@@ -86,6 +92,9 @@ def build_entries(reporter: Reporter, listed: Configuration, *, jobs: int | None
 
 def _named(files: tuple[str, ...], config: str | None) -> tuple[Entry, ...]:
     """The entries of the files: as listed, else as their headers say."""
+    from kernel_rewrite.project.entries import find_configuration, read_configuration
+    from kernel_rewrite.project.state import entry_of_file
+
     path = config or find_configuration()
     listed = read_configuration(path).entries if path else ()
     known = {os.path.realpath(entry.output): entry for entry in listed}
@@ -93,7 +102,7 @@ def _named(files: tuple[str, ...], config: str | None) -> tuple[Entry, ...]:
     for file in files:
         entry = known.get(os.path.realpath(file)) or entry_of_file(file)
         if entry is None:
-            raise click.UsageError(f"{file} is neither listed in {path or FILE} nor does it have a header")
+            raise click.UsageError(f"{file} is neither listed in {path or CONFIGURATION} nor does it have a header")
         found.append(entry)
     return tuple(found)
 
@@ -207,8 +216,9 @@ def _with_progress(tasks: Sequence[Task], jobs: int, reporter: Reporter) -> Iter
     shell_complete=complete_epilogue,
     help="The op to fuse.",
 )
+@options.operands
 @click.option("-o", "--output", metavar="FILE", type=click.Path(), help="The file to make. Default: as `fuse` has it.")
-@click.option("--config", metavar="FILE", default=FILE, show_default=True, help="The file to add to.")
+@click.option("--config", metavar="FILE", default=CONFIGURATION, show_default=True, help="The file to add to.")
 @options.reporting("text")
 def init(reporter: Reporter, source: str, output: str | None, config: str, **arguments: Any) -> None:
     """List a fusion in pyproject.toml, for `fuse`, `check` and the pre-commit hook.
@@ -222,12 +232,15 @@ def init(reporter: Reporter, source: str, output: str | None, config: str, **arg
         from kernel_rewrite.project.writing import add_entry
 
         asked = given(arguments)
-        add_entry(config, source, output or default_output(source, _name_of(arguments["epilogues"])), asked)
+        add_entry(config, source, output or default_output(source, _name_of(**arguments)), asked)
         reporter.say(f"added to {config}; `kernel-rewrite fuse` makes the file, `kernel-rewrite check` watches over it")
 
 
-def _name_of(epilogues: tuple[str, ...]) -> str:
+def _name_of(epilogues: tuple[str, ...], operands: tuple[str, ...], **_: Any) -> str:
     from kernel_rewrite.arguments import name_and_text
+    from kernel_rewrite.pointwise.declarations import declared_operands, used_in
     from kernel_rewrite.pointwise.language import parse_epilogue
 
-    return "_".join(parse_epilogue(name_and_text(text)[1]).name for text in epilogues)
+    declared = declared_operands(operands)
+    texts = [name_and_text(text)[1] for text in epilogues]
+    return "_".join(parse_epilogue(text, used_in(text, declared)).name for text in texts)

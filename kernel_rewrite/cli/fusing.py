@@ -33,13 +33,7 @@ if TYPE_CHECKING:
     shell_complete=complete_epilogue,
     help="The op to apply to what is stored, e.g. relu, 'leaky_relu(0.2)' or c_ptr=gelu. Once for each output.",
 )
-@click.option(
-    "--operand",
-    "operands",
-    multiple=True,
-    metavar="NAME=KIND[:TYPE]",
-    help="Declare what an epilogue reads beside x: scalar, row (one value a column), column (one value a row) or tile.",
-)
+@options.operands
 @click.option(
     "--launcher",
     type=click.Choice(["rewrite", "leave"]),

@@ -27,6 +27,13 @@ dtypes = click.option(
     metavar="PARAM=TYPE",
     help="Fix an element type, e.g. c_ptr=fp16, instead of inferring it.",
 )
+operands = click.option(
+    "--operand",
+    "operands",
+    multiple=True,
+    metavar="NAME=KIND[:TYPE]",
+    help="Declare what an epilogue reads beside x: scalar, row (one value a column), column (one value a row) or tile.",
+)
 stdin_filename = click.option(
     "--stdin-filename",
     metavar="FILE",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import sys
 from typing import Any
@@ -12,7 +11,6 @@ import click
 from kernel_rewrite.cli import options
 from kernel_rewrite.cli.checking import configuration
 from kernel_rewrite.cli.reporting import REFUSED, Reporter
-from kernel_rewrite.project.entries import find_configuration
 
 
 @click.command()
@@ -61,6 +59,8 @@ def verify(
             with progress_bar(sys.stderr) as progress:
                 verification = verify_file(file, expressions, **arguments, progress=progress)
             if report is not None:
+                import json
+
                 with click.open_file(report, "w", encoding="utf-8") as stream:
                     stream.write(json.dumps(to_json(verification), indent=2) + "\n")
             ok = ok and verification.ok
@@ -78,6 +78,8 @@ def _runs(fused: str | None, calls: tuple[str, ...], config: str | None) -> list
         return [(fused, calls)]
     if calls:
         raise click.UsageError("Missing argument 'FUSED.py'.")
+    from kernel_rewrite.project.entries import find_configuration
+
     if fused is not None and config is None and find_configuration() is None:
         raise click.UsageError("Missing option '--call'.")
     listed = [(entry.output, entry.calls) for entry in configuration(config).entries if entry.calls]

@@ -12,7 +12,7 @@ import sys
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from kernel_rewrite.arguments import ARGUMENTS, Argument, Given, Shape, given, keywords
+from kernel_rewrite.arguments import ARGUMENTS, CONFIGURATION, Argument, Given, Shape, given, keywords
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -22,7 +22,6 @@ else:
 if TYPE_CHECKING:
     from kernel_rewrite.diagnostics import FusionRefused
 
-FILE = "pyproject.toml"
 _TABLE = "tool.kernel-rewrite"
 _HEAD = re.compile(r"""^\s*\[\[\s*tool\s*\.\s*["']?kernel-rewrite["']?\s*\.\s*fusion\s*\]\]""")
 
@@ -55,7 +54,7 @@ def find_configuration(start: str = ".") -> str | None:
     """The nearest pyproject.toml in `start` or above that has a `[tool.kernel-rewrite]` table; None without one."""
     folder = os.path.abspath(start)
     while True:
-        path = os.path.join(folder, FILE)
+        path = os.path.join(folder, CONFIGURATION)
         if _mentions_the_table(path):
             return _shown(path)
         parent = os.path.dirname(folder)

@@ -149,6 +149,17 @@ def test_init_adds_an_entry_that_fuse_can_build(repository: Path) -> None:
     assert run("fuse").exit_code == 0 and (repository / "demo/fused/new.py").exists()
 
 
+def test_init_lists_the_operands_of_an_epilogue(repository: Path) -> None:
+    given = ["--epilogue", "out_ptr=gelu(x + residual)", "--operand", "residual=tile"]
+    assert run("init", "demo/double.py", *given, "-o", "demo/fused/with_residual.py").exit_code == 0
+    assert run("fuse").exit_code == 0 and "residual_ptr" in (repository / "demo/fused/with_residual.py").read_text()
+    assert run("check").exit_code == 0
+    (repository / "pyproject.toml").write_text(
+        (repository / "pyproject.toml").read_text().replace('residual = "tile"', 'residual = "tile:fp16"')
+    )
+    assert run("check").exit_code == 1
+
+
 def test_init_makes_the_file(folder: Path) -> None:
     (folder / "a.py").write_text("")
     for text in ("relu", 'clamp(0, "6\\\\")', "out[0]=silu"):
