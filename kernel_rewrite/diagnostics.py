@@ -76,6 +76,7 @@ CODES: dict[str, str] = {
     "KR318": "a caller of the launcher lacks the operands",
     # KR4xx: the meaning of the op
     "KR401": "the op has no meaning for this element type",
+    "KR410": "the output cannot get the element type that the epilogue gives it",
     # KR5xx: equivalence
     "KR501": "the fused kernel and the unfused pair differ",
     "KR502": "the equivalence run could not be made",

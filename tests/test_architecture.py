@@ -27,15 +27,17 @@ MAY_IMPORT: dict[str, set[str]] = {
     "results": NOUNS,
     "analysis": NOUNS | {"source", "ttir"},
     "probes": NOUNS | {"source", "ttir", "analysis"},
-    "checks": NOUNS | {"source", "pointwise", "request", "analysis", "probes"},
-    "rewrite": NOUNS | {"", "arguments", "source", "ttir", "pointwise", "request", "analysis", "probes"},
+    "retyped": NOUNS | {"source", "pointwise", "request", "analysis", "probes"},
+    "checks": NOUNS | {"source", "pointwise", "request", "analysis", "probes", "retyped"},
+    "rewrite": NOUNS | {"", "arguments", "source", "ttir", "pointwise", "request", "analysis", "probes", "retyped"},
     "vouched": NOUNS | {"source", "request", "analysis", "checks"},
     "selection": NOUNS | {"arguments", "source", "pointwise", "request", "analysis", "checks", "vouched"},
     "fused": NOUNS | {"", "arguments", "source", "request", "results", "analysis", "checks", "rewrite"},
     "fuse": NOUNS
     | {"source", "ttir", "pointwise", "request", "results", "analysis", "probes", "rewrite", "checks", "selection"}
     | {"vouched", "fused"},
-    "inspection": NOUNS | {"source", "ttir", "request", "results", "analysis", "checks", "vouched", "selection"},
+    "inspection": NOUNS
+    | {"source", "ttir", "request", "results", "analysis", "retyped", "checks", "vouched", "selection"},
     "verify": NOUNS | {"", "pointwise", "rewrite"},
     "bench": NOUNS
     | {"", "source", "ttir", "analysis", "selection", "request", "results", "pointwise", "rewrite", "verify"},

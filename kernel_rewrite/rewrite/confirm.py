@@ -14,6 +14,7 @@ from kernel_rewrite.pointwise.graph import key_of
 from kernel_rewrite.pointwise.reference import reference_source
 from kernel_rewrite.probes import probe_stores
 from kernel_rewrite.request import OutputRequest, element_type_of
+from kernel_rewrite.retyped import changes, held_type, short_name
 from kernel_rewrite.rewrite.epilogue import Rewrite
 from kernel_rewrite.rewrite.products import may_store_product
 from kernel_rewrite.rewrite.report import keep_evidence
@@ -23,7 +24,7 @@ from kernel_rewrite.source.files import Project, SourceFile, source_from_text
 from kernel_rewrite.source.signatures import TRITON_TYPES
 from kernel_rewrite.ttir.lower import TIME_LIMIT, Lowered, LoweringFailure
 from kernel_rewrite.ttir.operands import ExpectedOperand, Follows, objection
-from kernel_rewrite.ttir.parse import Module, Operation, parse, split_tensor
+from kernel_rewrite.ttir.parse import Module, Operation, parse, split_tensor, with_shape_of
 from kernel_rewrite.ttir.validate import (
     Difference,
     Expression,
@@ -91,13 +92,21 @@ def views_to_confirm(analysis: Analysis, requests: Iterable[OutputRequest]) -> t
     """The analysed views, and those with other float types where types were only inferred and rounding matters."""
     rounding = (request.output for request in requests if not request.pointwise.commutes_with_rounding)
     probed = [view for output in rounding for view in probe_stores(analysis, output)]
-    return (*analysis.views, *(view for view in probed if _has_meaning(view, requests)))
+    return (*analysis.views, *(view for view in probed if all(_has_meaning(analysis, view, r) for r in requests)))
 
 
-def _has_meaning(view: View, requests: Iterable[OutputRequest]) -> bool:
-    """Whether each epilogue gives what its output holds, under the types of a view; `element-type` is assumed where not."""
-    elements = [(request.pointwise, element_type_of(view.specialization, request.output)) for request in requests]
-    return not any(p.undefined_reason(element) or p.unheld_reason(element) for p, element in elements)
+def _has_meaning(analysis: Analysis, view: View, request: OutputRequest) -> bool:
+    """Whether an epilogue gives what its output holds, or the type it is to get, under the types of a view; `element-type` is
+    assumed where not. An output that gets another type has the one that the file says it has."""
+    element = element_type_of(view.specialization, request.output)
+    if request.pointwise.undefined_reason(element):
+        return False
+    changed = changes(analysis, request)
+    if not changed:
+        return not request.pointwise.unheld_reason(element)
+    held = held_type(analysis, request.output)
+    same = held is None or held.holds_in(view.specialization, request.output)
+    return same and request.pointwise.result_dtype(element) == changed
 
 
 def lower_rewritten(
@@ -115,21 +124,24 @@ def lower_rewritten(
         raise InternalError(f"KR902: the rewritten file has no kernel `{analysis.kernel.name}`")
     closure = close(kernel, project)
     specializations = [view.specialization for view in views]
-    if rewrite is not None and rewrite.parameters:
+    if rewrite is not None:
         order = closure.kernel.parameters
-        specializations = [_with_operands(s, order, rewrite, requests) for s in specializations]
+        specializations = [_rewritten(s, order, rewrite, requests) for s in specializations]
     # what was lowered once in time is no bug when a busy machine takes longer
     limit = 3 * TIME_LIMIT
     return list(analysis.compiler.lower(closure, project.sources(), specializations, analysis.target, limit))
 
 
-def _with_operands(
+def _rewritten(
     specialization: Specialization, order: Sequence[str], rewrite: Rewrite, requests: Iterable[OutputRequest]
 ) -> Specialization:
-    """`specialization` with a type for each new parameter: what the operand declares, else the output's own."""
+    """`specialization` with a type for each new parameter (what the operand declares, else the output's own), and with the new
+    types of outputs."""
     types = dict(specialization.signature)
     for request in requests:
         element = element_type_of(specialization, request.output)
+        if element and request.output in rewrite.retyped:
+            types[request.output] = f"*{short_name(rewrite.retyped[request.output].dtype)}"
         for operand in request.pointwise.operands:
             kind = TRITON_TYPES[operand.dtype] if operand.dtype else element
             types.setdefault(rewrite.parameters[operand.name].name, "fp32" if operand.is_number else f"*{kind}")
@@ -150,7 +162,8 @@ def check_compiled(
             message = f"KR902: Triton rejects the rewritten kernel: {result.message} at {result.places[:1]}"
             raise CompiledDifference(message, original)
         rules = {key: rule for request in requests for key, rule in references.rules(view, request)}
-        _, differences = validate(view.module, parse(result.text), _Rules(rules), references.added)
+        retyped = references.retyped(view, requests)
+        _, differences = validate(view.module, parse(result.text), _Rules(rules), references.added, retyped)
         if differences and differences[0].about_operand:
             raise FusionRefused((_unconfirmed(differences[0], references.analysis),))
         if differences:
@@ -227,6 +240,11 @@ class References:
         """The parameters that the rewritten kernel has more."""
         return frozenset(p.name for p in self.rewrite.parameters.values()) if self.rewrite is not None else frozenset()
 
+    def retyped(self, view: View, requests: Iterable[OutputRequest]) -> dict[str, str]:
+        """The outputs that must point to elements of another type in the rewritten kernel, and that type, as TTIR has it."""
+        found = {request.output: changes(self.analysis, request) for request in requests}
+        return {output: _TTIR_TYPES.get(dtype, dtype) for output, dtype in found.items() if dtype}
+
     def rules(self, view: View, request: OutputRequest) -> Iterator[tuple[Key, StoredValue]]:
         """For each store to the output: what the rewritten kernel may store there."""
         for access in view.accesses:
@@ -235,9 +253,13 @@ class References:
 
     def _rule(self, view: View, request: OutputRequest, access: MemoryAccess) -> StoredValue:
         element = element_type_of(view.specialization, request.output)
+        changed = changes(self.analysis, request)
 
         def candidates(terms: Terms, store: Store) -> Iterator[Expression]:
             """E after the store's own rounding; E before it, where that is the same or was asked for."""
+            if changed:
+                yield from self._retyped_candidates(terms, store, request, access, changed, element)
+                return
             passed: list[Expression] = []
             current, passable = store.value, self._passable_casts(access)
             while True:
@@ -262,6 +284,29 @@ class References:
             return objection(terms, store, expected, _names(terms, view))
 
         return StoredValue(candidates, what_is_read)
+
+    def _retyped_candidates(
+        self, terms: Terms, store: Store, request: OutputRequest, access: MemoryAccess, changed: str, element: str
+    ) -> Iterator[Expression]:
+        """E, in the type `changed`, after the store's own rounding to the type that the output has without it. Where the value
+        is spread over the block it may stand before that; with `numerics="fused"` before the rounding, which it replaces."""
+        spread: list[Expression] = []
+        current, passable = store.value, self._passable_casts(access)
+        while True:
+            for operands in self._operand_terms(store.found, request):
+                result = self._apply(terms, current, element, request, operands, changed)
+                for link in reversed(spread):
+                    type_ = with_shape_of(link.type, split_tensor(result.type)[1])
+                    result = terms.term(link.operation, link.attributes, type_, (result,))
+                yield result
+            rounds = bool(passable) and current.operation == passable[0] and current.operation in _CASTS
+            if len(current.operands) != 1 or not (rounds or current.operation in _SHAPES):
+                return
+            if rounds:
+                passable = passable[1:]
+            else:
+                spread.append(current)
+            current = current.operands[0]
 
     def _expected(self, request: OutputRequest, *, in_helper: bool) -> dict[str, ExpectedOperand]:
         """What each operand's place follows from, by parameter. An index is written in names of the function that stores,
@@ -313,19 +358,20 @@ class References:
         element: str,
         request: OutputRequest,
         operands: tuple[Expression, ...] = (),
+        stored: str = "",
     ) -> Expression:
         shape, scalar = split_tensor(value.type)
         dtype = _triton_dtype(scalar, element)
         types = tuple(split_tensor(term.type) for term in operands)
         may_be_product = may_store_product(self.analysis, request.output)
-        key = request.text, shape, dtype, types, may_be_product
+        key = request.text, shape, dtype, types, may_be_product, stored
         if key not in self._lowered:
             given = [
                 (key_of(operand), _sizes(its_shape), _triton_dtype(scalar, operand.dtype or element))
                 for operand, (its_shape, scalar) in zip(request.pointwise.operands, types, strict=True)
             ]
             source = reference_source(
-                request.pointwise, _sizes(shape), dtype, given, value_may_be_product=may_be_product
+                request.pointwise, _sizes(shape), dtype, given, value_may_be_product=may_be_product, stored=stored
             )
             self._lowered[key] = self._lower(source)
         return function_terms(self._lowered[key])(terms, value, *operands)
@@ -360,6 +406,11 @@ def _is_bool_in_memory(value: Expression, element: str) -> bool:
 _DTYPES = {
     **{"f16": "float16", "bf16": "bfloat16", "f32": "float32", "f64": "float64", "i1": "int1"},
     **{"f8E4M3FN": "float8e4nv", "f8E5M2": "float8e5"},
+}
+_TTIR_TYPES = {
+    **{"float16": "f16", "bfloat16": "bf16", "float32": "f32", "float64": "f64", "bool": "i1"},
+    **{"float8_e4m3fn": "f8E4M3FN", "float8_e5m2": "f8E5M2", "uint8": "i8"},
+    **{f"int{bits}": f"i{bits}" for bits in (8, 16, 32, 64)},
 }
 _UNSIGNED = {"u8": "i8", "u16": "i16", "u32": "i32", "u64": "i64"}
 

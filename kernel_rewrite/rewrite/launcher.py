@@ -78,12 +78,16 @@ def launcher_edits(
     )
 
 
-def kernel_contract(kernel: LaunchedKernel, parameters: Sequence[NewParameter]) -> tuple[str, ...]:
+def kernel_contract(
+    kernel: LaunchedKernel, parameters: Sequence[NewParameter], buffers: Sequence[ChangedBuffer] = ()
+) -> tuple[str, ...]:
     """What each launch of the kernel must pass when its launchers are left alone, one sentence a launch."""
     arguments = ", ".join(f"{name}={value}" for name, value in passed(parameters))
     lines = [launch.span.line for launch in kernel.launches]
     places = [f"line {line}: " for line in lines] or [""]
-    return tuple(f"{place}`{kernel.node.name}[grid](..., {arguments})`" for place in places)
+    types = " and ".join(f"`{buffer.output}` of {buffer.dtype}" for buffer in buffers if buffer.dtype)
+    launched = f"`{kernel.node.name}[grid](..., {arguments})`" if parameters else f"`{kernel.node.name}` is launched"
+    return tuple(f"{place}{launched}{f' with {types}' if types else ''}" for place in places)
 
 
 @dataclass(slots=True)
