@@ -372,6 +372,8 @@ class _Rewriter:
             return bool(assigned) and all(
                 v is not None and self._has_buffer_type(v, site, function, depth - 1) for v in assigned
             )
+        if self._retyped is not None and self._retyped.is_cast_to_it(value, function):
+            return True
         target = cast_target(value, function, self._closure)
         if target is None:
             return False
@@ -379,7 +381,7 @@ class _Rewriter:
             return target.name == self._element_type
         assert isinstance(value, ast.Call)
         like = self._retyped.held.like if self._retyped is not None and self._retyped.held is not None else ""
-        return self._flow.roots(target, value, function) in ({self._plan.output}, {like})
+        return self._flow.roots(target, value, function) - self._scalars in ({self._plan.output}, {like})
 
     def _cast_back(self, site: StoreSite, function: Function, emission: Emission) -> str:
         """What brings the result to the buffer's type where the store itself does not: `tl.maximum` of bfloat16 is

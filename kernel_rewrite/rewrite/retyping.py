@@ -35,6 +35,7 @@ class RetypedOutput:
         self.output, self.dtype = output, dtype
         self._analysis = analysis
         self._tl = tl
+        self._numbers = frozenset(fact.name for fact in analysis.facts if fact.kind == "scalar")
         self._held = held_type(analysis, output)
         self._uses: dict[FunctionRef, tuple[Use, ...]] = {}
         for function in analysis.closure.functions:
@@ -59,6 +60,12 @@ class RetypedOutput:
             why = f"it is the type of `{held.like}`, which cannot be asked for here"
             raise self._refused(place, why, f"say which it is: `{self._way_out}`")
         return held.text(self._tl)
+
+    def is_cast_to_it(self, value: ast.expr, function: Function) -> bool:
+        """Whether `value` is cast to what the output holds without the epilogue, by asking for that: `acc.to(desc.dtype)`."""
+        if not (isinstance(value, ast.Call) and isinstance(value.func, ast.Attribute) and value.func.attr == "to"):
+            return False
+        return not value.keywords and [id(a) for a in value.args] in [[id(u.node)] for u in self._uses[function.ref]]
 
     @property
     def held(self) -> HeldType | None:
@@ -107,7 +114,7 @@ class RetypedOutput:
         for entry, names in flow.environments(function):
             if cloned and not any(self.output in roots for roots in entry.values()):
                 continue
-            found.append(flow.roots_in(expression, names, function))
+            found.append(flow.roots_in(expression, names, function) - self._numbers)
         if not any(self.output in roots for roots in found):
             return False
         if all(roots == {self.output} for roots in found):
