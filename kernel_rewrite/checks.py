@@ -95,6 +95,8 @@ def initial_contents(analysis: Analysis, request: OutputRequest) -> Iterator[Dia
         if fact is None or Allocation.FILL not in fact.allocations:
             continue
         changed = [fill for fill in fact.fills if not _preserved(request.pointwise, fill)]
+        if request.launcher and fact.fills and all(_filled_anew(request.pointwise, fill) for fill in changed):
+            continue
         if changed or not fact.fills:
             held = f"is filled with {changed[0]!r}" if changed else "is filled with a value that could not be read"
             yield Diagnostic(
@@ -114,6 +116,22 @@ def _is_filled(launch: Launch, request: OutputRequest) -> bool:
 
 def _preserved(pointwise: Pointwise, fill: object) -> bool:
     return isinstance(fill, (bool, int, float)) and pointwise.preserves(float(fill))
+
+
+def _filled_anew(pointwise: Pointwise, fill: object) -> bool:
+    """Whether the launcher can fill the buffer with E(fill) instead."""
+    return isinstance(fill, (bool, int, float)) and pointwise.at(float(fill)) is not None
+
+
+def new_fills(analysis: Analysis, request: OutputRequest) -> tuple[tuple[float, float], ...]:
+    """What the launchers fill the output with, and what they must fill it with instead, for the fills that the op changes."""
+    if FULLY_WRITTEN in request.assumed or not request.launcher:
+        return ()
+    facts = (launch.facts.get(request.parameter) for launch in analysis.launches)
+    fills = {fill for fact in facts if fact is not None and Allocation.FILL in fact.allocations for fill in fact.fills}
+    numbers = (float(fill) for fill in fills if isinstance(fill, (bool, int, float)))
+    found = ((fill, request.pointwise.at(fill)) for fill in numbers if not request.pointwise.preserves(fill))
+    return tuple(sorted((fill, value) for fill, value in found if value is not None))
 
 
 def tuner_resets(analysis: Analysis, request: OutputRequest) -> Iterator[Diagnostic]:

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from kernel_rewrite.analysis import Analysis, analyse
+from kernel_rewrite.checks import new_fills
 from kernel_rewrite.diagnostics import FusionRefused
 from kernel_rewrite.fused import EAGER, Options, fused_file
 from kernel_rewrite.model import Operand
@@ -78,9 +79,10 @@ def fuse_outputs(
     analysis: Analysis, requested: Iterable[tuple[str | None, str]], options: Options = Options()
 ) -> Fused:
     """What `fuse` does once the kernel is analysed: check, plan, rewrite and confirm each (output, op) of `requested`."""
-    requests = choose_outputs(analysis, requested, options.assumed, options.operands)
+    requests = choose_outputs(analysis, requested, options.assumed, options.operands, options.launcher)
     plans = [(plan_output(analysis, request), request.pointwise) for request in requests]
-    rewrite = epilogue_edits(plans, analysis, options.numerics, launcher=options.launcher)
+    fills = {request.output: new_fills(analysis, request) for request in requests}
+    rewrite = epilogue_edits(plans, analysis, options.numerics, launcher=options.launcher, fills=fills)
     text = apply_edits(analysis.kernel.file, rewrite.edits)
     confirm(text, rewrite, analysis, requests, options.numerics)
     warnings = unused_ignores(analysis, requests)

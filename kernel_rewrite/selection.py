@@ -133,11 +133,12 @@ def choose_outputs(
     requested: Iterable[tuple[str | None, str]],
     assumed: frozenset[str],
     operands: Iterable[Operand] = (),
+    launcher: bool = False,
 ) -> tuple[OutputRequest, ...]:
     """One checked request for each (output or None, epilogue). Raises FusionRefused with every reason."""
     _comments_are_right(analysis)
     declared = {operand.name: operand for operand in operands}
-    requests = [choose_output(analysis, output, text, assumed, declared) for output, text in requested]
+    requests = [choose_output(analysis, output, text, assumed, declared, launcher) for output, text in requested]
     _each_output_once(requests)
     return tuple(requests)
 
@@ -155,20 +156,22 @@ def choose_output(
     text: str,
     assumed: frozenset[str],
     operands: Mapping[str, Operand] | None = None,
+    launcher: bool = False,
 ) -> OutputRequest:
     """The output meant: the one named, or the only eligible one. Raises FusionRefused with every reason."""
     pointwise = parse_epilogue(text, used_in(text, operands or {}))
     if output is not None:
         if output.split("[")[0] not in analysis.kernel_parameters:
             raise FusionRefused((_no_such_parameter(analysis, output),))
-        request = OutputRequest(output, text, pointwise, assumed)
+        request = OutputRequest(output, text, pointwise, assumed, launcher=launcher)
         request, problems = judged(analysis, request)
         if problems:
             raise FusionRefused(problems)
         return request
     changed = analysis.parameters_with(MemoryEffect.WRITE, MemoryEffect.ACCUMULATE)
     written = changed or analysis.parameters_with(MemoryEffect.UNKNOWN)
-    verdicts = [judged(analysis, OutputRequest(name, text, pointwise, assumed)) for name in written]
+    asked = (OutputRequest(name, text, pointwise, assumed, launcher=launcher) for name in written)
+    verdicts = [judged(analysis, request) for request in asked]
     requests = [request for request, _ in verdicts]
     problems_of = {request.output: problems for request, problems in verdicts}
     eligible = [request for request in requests if not problems_of[request.output]]

@@ -18,7 +18,7 @@ from kernel_rewrite.retyped import new_element_type
 from kernel_rewrite.rewrite.additions import AddedStatements
 from kernel_rewrite.rewrite.additions import Addition as TreeAddition
 from kernel_rewrite.rewrite.copies import copied_text, imports_for_copy
-from kernel_rewrite.rewrite.allocations import ChangedBuffer
+from kernel_rewrite.rewrite.allocations import ChangedBuffer, Fills
 from kernel_rewrite.rewrite.edits import apply_edits
 from kernel_rewrite.rewrite.launcher import kernel_contract, launcher_edits
 from kernel_rewrite.rewrite.operands import OperandWriter
@@ -99,10 +99,16 @@ def references(analysis: Analysis) -> frozenset[tuple[FunctionRef, int, int]]:
 
 
 def epilogue_edits(
-    plans: Iterable[tuple[StorePlan, Pointwise]], analysis: Analysis, numerics: str, *, launcher: bool = True
+    plans: Iterable[tuple[StorePlan, Pointwise]],
+    analysis: Analysis,
+    numerics: str,
+    *,
+    launcher: bool = True,
+    fills: Mapping[str, Fills] = {},
 ) -> Rewrite:
     """The edits of the kernel's file that make each plan's stores store E(value), and with `launcher` those of the functions
-    that launch the kernel, so that they take and pass on what E reads.
+    that launch the kernel, so that they take and pass on what E reads, allocate an output with the element type that E gives
+    it, and fill it with what `fills` says instead of what they fill it with.
 
     Raises FusionRefused: KR213 for a store that cannot be edited or a helper of another file that cannot be copied here,
     KR301 to KR304 for an operand whose place cannot be derived, KR310 to KR317 for a parameter that cannot be added or an
@@ -121,7 +127,11 @@ def epilogue_edits(
         for plan, pointwise in plans
         if (dtype := new_element_type(analysis, plan.output, pointwise))
     }
-    buffers = [ChangedBuffer(output, held.dtype) for output, held in retyped.items()]
+    buffers = [
+        ChangedBuffer(plan.output, held.dtype if held is not None else "", fills.get(plan.output, ()))
+        for plan, _ in plans
+        if (held := retyped.get(plan.output)) is not None or fills.get(plan.output)
+    ]
     sites = frozenset(site.call.span for plan, _ in plans for site in plan.sites)
     grown = _grown_signature(analysis, [pointwise for _, pointwise in plans], buffers, launcher, taken)
     taken |= {parameter.name for parameter in grown.parameters.values()}
