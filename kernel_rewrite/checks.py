@@ -182,7 +182,7 @@ def element_types(analysis: Analysis, request: OutputRequest) -> Iterator[Diagno
             f"{request.pointwise.name} gives `{request.output}` another element type, and it can only keep the one it has",
             (why,),
             tuple(request.pointwise.unheld_reason(element) for element in changed),
-            help=f"cast back to it in the epilogue (`.to(x.dtype)`), or store what `{request.output}` holds now and cast that",
+            help="cast back to it at the end of the epilogue, with `.to(x.dtype)`",
         )
 
 

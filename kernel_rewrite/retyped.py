@@ -67,8 +67,8 @@ class HeldType:
 
 
 def held_type(analysis: Analysis, output: str) -> HeldType | None:
-    """The element type that the file says `output` has: one for all launches, or that of another parameter, which every launch
-    of the file allocates it like; None when it says neither."""
+    """The element type that the file says `output` has: one for all launches, or that of another parameter, which every
+    launch of the file allocates it like; None when it says neither."""
     literal = certain_element_type(analysis, output)
     if literal:
         return HeldType(literal)

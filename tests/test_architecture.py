@@ -40,7 +40,19 @@ MAY_IMPORT: dict[str, set[str]] = {
     | {"source", "ttir", "request", "results", "analysis", "retyped", "checks", "vouched", "selection"},
     "verify": NOUNS | {"", "pointwise", "rewrite"},
     "bench": NOUNS
-    | {"", "source", "ttir", "analysis", "selection", "request", "results", "pointwise", "retyped", "rewrite", "verify"},
+    | {
+        "",
+        "source",
+        "ttir",
+        "analysis",
+        "selection",
+        "request",
+        "results",
+        "pointwise",
+        "retyped",
+        "rewrite",
+        "verify",
+    },
     "project": NOUNS | {"", "arguments", "results", "rewrite", "source", "ttir", "cache", "fuse"},
     "cache": NOUNS | {"", "source", "results"},
     "cli": NOUNS

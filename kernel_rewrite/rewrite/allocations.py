@@ -31,7 +31,8 @@ Fills = tuple[tuple[float, float], ...]
 @dataclass(frozen=True, slots=True)
 class ChangedBuffer:
     """An output (a parameter of the kernel) that the epilogue needs allocated otherwise: with the element type `dtype`
-    (torch's name of it, "float16"; "" leaves it), and filled with other numbers where `fills` names what it is filled with."""
+    (torch's name of it, "float16"; "" leaves it), and filled with other numbers where `fills` names what it is filled
+    with."""
 
     output: str
     dtype: str = ""
@@ -138,7 +139,11 @@ def _given_buffer(
         if not (isinstance(use, ast.Name) and use.id == name) or _bears_any_type(use, kernel, callers, output):
             continue
         stored = not isinstance(use.ctx, ast.Load)
-        why = f"the caller may give `{name}`" if stored else f"`{name}` is used here too, with the element type it has now"
+        why = (
+            f"the caller may give `{name}`"
+            if stored
+            else f"`{name}` is used here too, with the element type it has now"
+        )
         return _refused(launch.span if stored else Span.of(path, use), output, why)
     return _Given(name)
 
@@ -151,7 +156,9 @@ def _asked_around(kernel: LaunchedKernel, output: str) -> Iterator[Diagnostic]:
         nodes = list(ast.walk(root))
         parents = {child: node for node in nodes for child in ast.iter_child_nodes(node)}
         for node in nodes:
-            asked = isinstance(node, ast.Subscript) and isinstance(node.slice, ast.Constant) and node.slice.value == output
+            asked = (
+                isinstance(node, ast.Subscript) and isinstance(node.slice, ast.Constant) and node.slice.value == output
+            )
             parent = parents.get(node)
             if asked and not (isinstance(parent, ast.Attribute) and parent.attr in _FACTS):
                 assert isinstance(node, ast.Subscript)
@@ -187,9 +194,12 @@ def _allocates(node: ast.Call) -> bool:
     return isinstance(node.func, ast.Attribute) and (name in EMPTY or name in FILLED or name in FULL)
 
 
-def _refused(span: Span, output: str, why: str) -> Diagnostic:
+_HELP = "allocate it in the launcher, for this launch alone, or use `--no-launcher` and allocate it yourself"
+_FILL_HELP = "write `torch.zeros((n,), ...)` or `torch.full` with a number; or `--assume fully-written`, if that holds"
+
+
+def _refused(span: Span, output: str, why: str, help_text: str = _HELP) -> Diagnostic:
     message = f"the allocation of `{output}` cannot be changed to what the epilogue needs"
-    help_text = "allocate it in the launcher, for this launch alone, or use `--no-launcher` and allocate it yourself"
     return Diagnostic("KR317", message, (Label(span, why),), help=help_text)
 
 
@@ -217,11 +227,13 @@ def _changed(kernel: LaunchedKernel, call: ast.Call, buffer: ChangedBuffer, laun
     held = _fill_of(call) if buffer.fills else None
     fill = dict(buffer.fills).get(held) if held is not None else None
     if buffer.fills and held is None and last_name(call.func) not in EMPTY:
-        return AllocationPlan(diagnostics=(_refused(place, buffer.output, "what it is filled with cannot be read"),))
+        why = "what it is filled with cannot be read"
+        return AllocationPlan(diagnostics=(_refused(place, buffer.output, why, _FILL_HELP),))
     if fill is not None:
         replaced = _filled(call, _number(fill, buffer.dtype), typed=bool(buffer.dtype or given))
         if replaced is None:
-            return AllocationPlan(diagnostics=(_refused(place, buffer.output, "this fill cannot be changed"),))
+            why = f"it must be filled with {fill!r}, and its size is no tuple"
+            return AllocationPlan(diagnostics=(_refused(place, buffer.output, why, _FILL_HELP),))
         node, text, value = replaced
         edits.append(Edit(Span.of(kernel.file.path, node), text, "the fill that the epilogue needs"))
         additions.append(Replaced(node, text))

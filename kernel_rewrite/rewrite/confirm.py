@@ -135,8 +135,8 @@ def lower_rewritten(
 def _rewritten(
     specialization: Specialization, order: Sequence[str], rewrite: Rewrite, requests: Iterable[OutputRequest]
 ) -> Specialization:
-    """`specialization` with a type for each new parameter (what the operand declares, else the output's own), and with the new
-    types of outputs."""
+    """`specialization` with a type for each new parameter (what the operand declares, else the output's own), and with the
+    new types of outputs."""
     types = dict(specialization.signature)
     for request in requests:
         element = element_type_of(specialization, request.output)
@@ -288,8 +288,8 @@ class References:
     def _retyped_candidates(
         self, terms: Terms, store: Store, request: OutputRequest, access: MemoryAccess, changed: str, element: str
     ) -> Iterator[Expression]:
-        """E, in the type `changed`, after the store's own rounding to the type that the output has without it. Where the value
-        is spread over the block it may stand before that; with `numerics="fused"` before the rounding, which it replaces."""
+        """E, in the type `changed`, after the store's own rounding to the type that the output has without it. Where the
+        value is spread over the block it may stand before that; with `numerics="fused"` before the rounding, which it replaces."""
         spread: list[Expression] = []
         current, passable = store.value, self._passable_casts(access)
         while True:

@@ -17,8 +17,8 @@ from kernel_rewrite.probes import certain_element_type
 from kernel_rewrite.retyped import new_element_type
 from kernel_rewrite.rewrite.additions import AddedStatements
 from kernel_rewrite.rewrite.additions import Addition as TreeAddition
-from kernel_rewrite.rewrite.copies import copied_text, imports_for_copy
 from kernel_rewrite.rewrite.allocations import ChangedBuffer, Fills
+from kernel_rewrite.rewrite.copies import copied_text, imports_for_copy
 from kernel_rewrite.rewrite.edits import apply_edits
 from kernel_rewrite.rewrite.launcher import kernel_contract, launcher_edits
 from kernel_rewrite.rewrite.operands import OperandWriter
@@ -58,7 +58,8 @@ _VALUE = "__stored_value__"
 class Rewrite:
     """The edits that carry out `plans`, and the copies of helpers among them. `additions` are what they add to the user's
     functions and calls, `parameters` those of the kernel, by operand. `writers` say, for each output, what its operands
-    follow. `retyped` are the outputs that get another element type. `contract` is what callers must now pass, in sentences."""
+    follow. `retyped` are the outputs that get another element type. `contract` is what callers must now pass, in
+    sentences."""
 
     plans: tuple[StorePlan, ...]
     edits: tuple[Edit, ...]

@@ -130,7 +130,9 @@ class _Planner:
             self.diagnostics += self._backward(taker, launch.span)
             for fake in _fakes_of(taker, self.callers):
                 label = Label(Span.of(path, fake.args.args[0]) if fake.args.args else launch.span, "in this function")
-                message = f"the fake implementation of `{taker.name}` tells the element type that `{buffer.output}` has now"
+                message = (
+                    f"the fake implementation of `{taker.name}` tells the element type that `{buffer.output}` has now"
+                )
                 self.diagnostics.append(self._fixed(message, label))
 
     # one launch ------------------------------------------------------------------------------------------------------

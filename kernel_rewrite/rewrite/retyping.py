@@ -1,6 +1,6 @@
 """Where a kernel and its helpers ask for the element type of an output that gets another one, and what stands there instead.
 
-    acc.to(c_ptr.dtype.element_ty)      ->      acc.to(tl.float16)
+acc.to(c_ptr.dtype.element_ty)      ->      acc.to(tl.float16)
 """
 
 from __future__ import annotations
@@ -43,11 +43,17 @@ class RetypedOutput:
 
     def edits(self, function: Function) -> list[Edit]:
         """The edits that keep the meaning of every use of the element type in `function`."""
-        return [Edit(Span.of(function.ref.file, a.node), a.text, "the type it has without the epilogue") for a in self.additions(function)]
+        return [
+            Edit(Span.of(function.ref.file, a.node), a.text, "the type it has without the epilogue")
+            for a in self.additions(function)
+        ]
 
     def additions(self, function: Function) -> list[Replaced]:
         """What must stand in the tree after these edits."""
-        return [Replaced(use.node, self.text(function, Span.of(function.ref.file, use.node))) for use in self._uses[function.ref]]
+        return [
+            Replaced(use.node, self.text(function, Span.of(function.ref.file, use.node)))
+            for use in self._uses[function.ref]
+        ]
 
     def text(self, function: Function, place: Span) -> str:
         """The element type that the output has without the epilogue, spelled for `function`.
@@ -76,7 +82,9 @@ class RetypedOutput:
         return f"--dtype {self.output}=fp32"
 
     def _refused(self, place: Span, why: str, help: str) -> FusionRefused:
-        message = f"the element type that `{self.output}` has without the epilogue is needed here, and cannot be spelled"
+        message = (
+            f"the element type that `{self.output}` has without the epilogue is needed here, and cannot be spelled"
+        )
         return FusionRefused((Diagnostic("KR410", message, (Label(place, why),), help=help),))
 
     # c_ptr.dtype.element_ty, c_ptrs.type.element_ty.element_ty, desc.dtype
@@ -101,9 +109,11 @@ class RetypedOutput:
     def _must_be_editable(self, function: Function, cloned: bool, node: ast.expr) -> None:
         if cloned or function.ref.file == self._analysis.kernel.file.path:
             return
-        message = f"`{function.name}` of another file asks for the element type of `{self.output}`, which the epilogue changes"
+        message = f"`{function.name}` of another file asks for the element type of `{self.output}`, which changes"
         label = Label(Span.of(function.ref.file, node), "here")
-        raise FusionRefused((Diagnostic("KR410", message, (label,), help=f"move `{function.name}` into the kernel's file"),))
+        raise FusionRefused(
+            (Diagnostic("KR410", message, (label,), help=f"move `{function.name}` into the kernel's file"),)
+        )
 
     def _is_output(self, expression: ast.expr, function: Function, cloned: bool, place: Span) -> bool:
         """Whether an expression points to the output. Raises FusionRefused (KR410) where it may, and may point elsewhere.
@@ -119,7 +129,9 @@ class RetypedOutput:
             return False
         if all(roots == {self.output} for roots in found):
             return True
-        message = f"the element type of `{self.output}`, which the epilogue changes, is asked for together with another one"
+        message = (
+            f"the element type of `{self.output}`, which the epilogue changes, is asked for together with another one"
+        )
         others = ", ".join(sorted({f"`{root}`" for roots in found for root in roots} - {f"`{self.output}`"}))
         label = Label(place, f"this is the type of `{self.output}`, and of {others or 'something else'}")
         raise FusionRefused((Diagnostic("KR410", message, (label,), help="ask for each of them in its own place"),))

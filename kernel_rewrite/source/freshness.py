@@ -141,7 +141,7 @@ def _typed_like(made: ast.expr) -> str:
     of_torch = ast.unparse(made.func.value) == "torch"
     dtype = keywords.get("dtype")
     if dtype is not None:
-        known = of_torch and made.func.attr in (*_LIKE, *_NEW) or made.func.attr in _METHODS
+        known = (of_torch and made.func.attr in (*_LIKE, *_NEW)) or made.func.attr in _METHODS
         named = isinstance(dtype, ast.Attribute) and dtype.attr == "dtype" and isinstance(dtype.value, ast.Name)
         return dtype.value.id if known and named else ""  # type: ignore[attr-defined]
     if of_torch and made.func.attr in _LIKE and made.args and isinstance(made.args[0], ast.Name):
@@ -152,7 +152,9 @@ def _typed_like(made: ast.expr) -> str:
 _LIKE = ("empty_like", "zeros_like", "ones_like", "full_like")
 _NEW = ("empty", "zeros", "ones", "full")
 _METHODS = ("new_empty", "new_zeros", "new_ones", "new_full")
-_KEEP_TYPE = frozenset(("contiguous", "view", "reshape", "flatten", "t", "transpose", "permute", "squeeze", "unsqueeze"))
+_KEEP_TYPE = frozenset(
+    ("contiguous", "view", "reshape", "flatten", "t", "transpose", "permute", "squeeze", "unsqueeze")
+)
 
 
 def _keeps_its_tensor(function: ast.FunctionDef | ast.AsyncFunctionDef, name: str) -> bool:
@@ -170,7 +172,9 @@ def _same_type(expression: ast.expr) -> str:
     """`a` of `a`, `a.contiguous()`, `a.view(-1)`, `a.T`: a tensor of its element type; "" for anything else."""
     while not isinstance(expression, ast.Name):
         match expression:
-            case ast.Call(func=ast.Attribute(value=inner, attr=name), args=arguments, keywords=[]) if name in _KEEP_TYPE:
+            case ast.Call(func=ast.Attribute(value=inner, attr=name), args=arguments, keywords=[]) if (
+                name in _KEEP_TYPE
+            ):
                 if not all(_is_size(argument) for argument in arguments):
                     return ""
                 expression = inner

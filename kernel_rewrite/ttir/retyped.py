@@ -54,21 +54,23 @@ def same_but_for_elements(original: str, fused: str, changes: Mapping[str, froze
     if original == fused:
         return True
     element = element_of(fused)
-    return bool(element) and element in changes.get(element_of(original), ()) and (
-        with_elements(original, element) == fused
+    return (
+        bool(element)
+        and element in changes.get(element_of(original), ())
+        and (with_elements(original, element) == fused)
     )
 
 
-def result_types(
-    operation: Operation, operand_types: Sequence[str], yielded: Sequence[str] = ()
-) -> tuple[str, ...]:
+def result_types(operation: Operation, operand_types: Sequence[str], yielded: Sequence[str] = ()) -> tuple[str, ...]:
     """The types of the terms of a pure operation's results, for terms of `operand_types` as operands and of `yielded` as
     what its first region yields."""
     own = operation.result_types
     if operation.name in _OF_BRANCHES:
         return tuple(yielded) if len(yielded) == len(own) else own
     changed = [
-        (value.type, type_) for value, type_ in zip(operation.operands, operand_types, strict=True) if value.type != type_
+        (value.type, type_)
+        for value, type_ in zip(operation.operands, operand_types, strict=True)
+        if value.type != type_
     ]
     if not changed:
         return own
@@ -79,7 +81,8 @@ def result_types(
 
 def is_store_of_bools(operation: Operation, operand_type: str) -> bool:
     """Whether this is the cast by which Triton stores to a buffer of bools, one byte each: the same place, elements of the
-    same size. `operand_type` is the type of the operand's term, another one than its own when it comes from a retyped output."""
+    same size. `operand_type` is the type of the operand's term, another one than its own when it comes from a retyped
+    output."""
     if operation.name != "tt.bitcast" or operation.operands[0].type == operand_type:
         return False
     (result,) = operation.result_types

@@ -449,7 +449,9 @@ class _Side:
             if operation.name in _TERMINATORS:
                 terms = values_of(operation, inner)
                 yielded = tuple(term.type for term in terms)
-                parts.append(f"{operation.name}{operation.attributes}({','.join(str(term.identity) for term in terms)})")
+                parts.append(
+                    f"{operation.name}{operation.attributes}({','.join(str(term.identity) for term in terms)})"
+                )
             else:
                 self.define(operation, inner)
         self._level -= 1
@@ -688,7 +690,8 @@ class _Walk:
         added = [bool(operand_of(argument)) for argument in its_arguments]
         kept = [p for p, is_added in zip(twin.parameters, added, strict=True) if not is_added]
         both = (function.parameters, kept)
-        self._same_types("parameters of a helper", *([p.type for p in parameters] for parameters in both), one.location)
+        types = [[p.type for p in parameters] for parameters in both]
+        self._same_types("parameters of a helper", types[0], types[1], one.location)
         attributes = [[p.attributes for p in parameters] for parameters in both]
         self._same("parameters of a helper", str(attributes[0]), str(attributes[1]), one.location)
         self._same("attributes of a helper", function.attributes, twin.attributes, one.location)
@@ -753,9 +756,7 @@ class _Walk:
         if expected != found:
             raise _Mismatch(Difference(what, expected, found, location))
 
-    def _same_types(
-        self, what: str, expected: Sequence[str], found: Sequence[str], location: Location | None
-    ) -> None:
+    def _same_types(self, what: str, expected: Sequence[str], found: Sequence[str], location: Location | None) -> None:
         """Two lists of types, equal but for the elements of pointers that a retyped output gives them. What such a pointer
         comes from is in its term."""
         pairs = zip(expected, found, strict=False)

@@ -69,8 +69,8 @@ def explained(
 ) -> Any:
     """Where `got`, which is not the same bits as `expected`, is a result that the op's arithmetic allows.
 
-    `value` is what the original kernel stored before the op. 1-D tensors, the results of one dtype. `operands` are what the op
-    reads there, by key: 1-D tensors as long, or Python numbers.
+    `value` is what the original kernel stored before the op. 1-D tensors, the results of one dtype. `operands` are what the
+    op reads there, by key: 1-D tensors as long, or Python numbers.
     """
     import torch
 
@@ -89,8 +89,8 @@ def explained(
 
 
 def _undefined_casts(value: Any, pointwise: Pointwise, operands: Mapping[str, Any]) -> Any:
-    """Where the epilogue ends in a cast whose result torch leaves open (see `casts`): of numbers that an integer type does not
-    hold, and of numbers above 464 to float8_e4m3fn."""
+    """Where the epilogue ends in a cast whose result torch leaves open (see `casts`): of numbers that an integer type does
+    not hold, and of numbers above 464 to float8_e4m3fn."""
     import torch
 
     last = pointwise.result
@@ -106,7 +106,10 @@ def _undefined_casts(value: Any, pointwise: Pointwise, operands: Mapping[str, An
 _LIMITS: Mapping[str, tuple[float, float]] = {
     "float8_e4m3fn": (-464.0, 464.0),
     "uint8": (-1.0, 256.0),
-    **{f"int{bits}": (-(2.0 ** (bits - 1)) - (1.0 if bits < 32 else 0.0), 2.0 ** (bits - 1)) for bits in (8, 16, 32, 64)},
+    **{
+        f"int{bits}": (-(2.0 ** (bits - 1)) - (1.0 if bits < 32 else 0.0), 2.0 ** (bits - 1))
+        for bits in (8, 16, 32, 64)
+    },
 }
 """Between which numbers a cast to a type means the same everywhere."""
 

@@ -352,9 +352,7 @@ def _judged(
     if not all(_is_identical(output) for output in outputs):
         return trial
     trial["returned_compared"] = True
-    captures = [capture for launch in expected.launches for capture in launch]
-    retyped = {c.memory: c.dtype for c in captures if c.before.dtype != c.after.dtype}
-    if not _same_values(expected.value, got.value, retyped):
+    if not _same_values(expected.value, got.value, _allocated_anew(expected, got)):
         trial["failure"] = "what the call returns differs, though the kernel's outputs do not"
     return trial
 
@@ -449,6 +447,21 @@ def _in_float64(session: Session, value: Any, op: str) -> Any:
     return pointwise.evaluate(value.double())
 
 
+def _allocated_anew(expected: Evaluation, got: Evaluation) -> dict[int, str]:
+    """The element types in the fused file of the outputs that it allocates with another type or another fill, by the address
+    of the original's memory."""
+    from kernel_rewrite.verify.compare import same_elements
+
+    found = {}
+    for left, right in zip(expected.launches, got.launches, strict=True):
+        for ours, theirs in zip(left, right, strict=True):
+            where = (~ours.written & ours.inside).nonzero().flatten()
+            retyped = ours.before.dtype != ours.after.dtype
+            if retyped or not bool(same_elements(ours.prior[where], theirs.prior[where]).all()):
+                found[ours.memory] = theirs.dtype
+    return found
+
+
 def _missed(session: Session, ours: Any, theirs: Any, op: str) -> int:
     """How many unwritten elements of the output held a value, not an uninitialised one, and hold another one in the fused
     file than the op gives for that. An op that reads operands is taken to change every one."""
@@ -482,9 +495,9 @@ def _number(value: Any) -> str:
     return repr(item) if isinstance(item, bool | int) else f"{item:.9g}"
 
 
-def _same_values(left: Any, right: Any, retyped: Mapping[int, str]) -> bool:
-    """Whether two returned values hold the same tensors to the bit; values of other types are not compared. `retyped` has the
-    new element types of outputs, by the address of the original's, which are compared as outputs."""
+def _same_values(left: Any, right: Any, anew: Mapping[int, str]) -> bool:
+    """Whether two returned values hold the same tensors to the bit; values of other types are not compared. Outputs that are
+    allocated `anew` have been compared as such: they must be returned with their shape and their new type."""
     import torch
 
     from kernel_rewrite.verify.compare import same_elements
@@ -493,7 +506,7 @@ def _same_values(left: Any, right: Any, retyped: Mapping[int, str]) -> bool:
     if len(ours) != len(theirs):
         return False
     for a, b in zip(ours, theirs, strict=True):
-        dtype = retyped.get(a.untyped_storage().data_ptr()) if retyped else None
+        dtype = anew.get(a.untyped_storage().data_ptr()) if anew else None
         if a.shape != b.shape or (dtype or str(a.dtype).removeprefix("torch.")) != str(b.dtype).removeprefix("torch."):
             return False
         if dtype or a.is_complex() or a.is_sparse:

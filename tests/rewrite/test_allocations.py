@@ -133,9 +133,7 @@ def test_a_fill_that_cannot_be_replaced(made: str) -> None:
 
 def test_type_and_fill_at_once() -> None:
     made = "torch.zeros_like(\n        x,\n        device=d,\n    )"
-    after = (
-        "torch.full_like(\n        x,\n        dtype=torch.int8,\n        fill_value=3,\n        device=d,\n    )"
-    )
+    after = "torch.full_like(\n        x,\n        dtype=torch.int8,\n        fill_value=3,\n        device=d,\n    )"
     assert allocated(made, (ChangedBuffer("out_ptr", "int8", ((0.0, 3.0),)),)) == (after, [])
 
 
@@ -158,7 +156,8 @@ def test_a_buffer_that_is_used_otherwise_is_not(launcher: str) -> None:
 
 def test_a_heuristic_that_asks_for_the_element_type() -> None:
     decorated = KERNEL.replace(
-        "@triton.jit", '@triton.heuristics({"BLOCK": lambda args: 64 if args["out_ptr"].dtype == torch.float32 else 32})\n@triton.jit'
+        "@triton.jit",
+        '@triton.heuristics({"BLOCK": lambda args: 64 if args["out_ptr"].dtype == torch.float32 else 32})\n@triton.jit',
     )
     launcher = "\ndef f(x):\n    y = torch.empty_like(x)\n    kernel[(1,)](x, y, 4)\n    return y\n"
     assert rewritten(IMPORTS + decorated + launcher, (), HALF).codes == ["KR317"]
