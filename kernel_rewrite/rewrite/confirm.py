@@ -158,11 +158,13 @@ def check_compiled(
     """Raise InternalError unless each of `results` is its view, but for E(value) at the stores to the outputs."""
     for view, result in zip(views, results, strict=True):
         original = ("original.ttir", view.text)
+        retyped = references.retyped(view, requests)
+        if isinstance(result, LoweringFailure) and retyped and _SHORT_ROWS in result.message:
+            raise FusionRefused((_short_rows(result, references.analysis),))
         if isinstance(result, LoweringFailure):
             message = f"KR902: Triton rejects the rewritten kernel: {result.message} at {result.places[:1]}"
             raise CompiledDifference(message, original)
         rules = {key: rule for request in requests for key, rule in references.rules(view, request)}
-        retyped = references.retyped(view, requests)
         _, differences = validate(view.module, parse(result.text), _Rules(rules), references.added, retyped)
         if differences and differences[0].about_operand:
             raise FusionRefused((_unconfirmed(differences[0], references.analysis),))
@@ -170,6 +172,20 @@ def check_compiled(
             raise CompiledDifference(
                 _report(differences[0], view.specialization), original, ("fused.ttir", result.text)
             )
+
+
+_SHORT_ROWS = "must have at least 16 bytes in the last dimension"
+
+
+def _short_rows(failure: LoweringFailure, analysis: Analysis) -> Diagnostic:
+    """A descriptor's block has too few elements in a row, now that they are smaller."""
+    span = analysis.calls.surroundings(failure.places[0]) if failure.places else None
+    return Diagnostic(
+        "KR410",
+        f"a descriptor cannot have the element type that the epilogue gives the output: its block {_SHORT_ROWS}",
+        (Label(span or analysis.kernel.definition_line, failure.message),),
+        help="compile the kernel with wider blocks, or store through a pointer",
+    )
 
 
 def _unconfirmed(difference: Difference, analysis: Analysis) -> Diagnostic:
@@ -289,7 +305,8 @@ class References:
         self, terms: Terms, store: Store, request: OutputRequest, access: MemoryAccess, changed: str, element: str
     ) -> Iterator[Expression]:
         """E, in the type `changed`, after the store's own rounding to the type that the output has without it. Where the
-        value is spread over the block it may stand before that; with `numerics="fused"` before the rounding, which it replaces."""
+        value is spread over the block it may stand before that; with `numerics="fused"` before the rounding, and replace
+        it."""
         spread: list[Expression] = []
         current, passable = store.value, self._passable_casts(access)
         while True:

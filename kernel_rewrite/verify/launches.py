@@ -32,8 +32,8 @@ class Capture:
     """One output of one launch, all its elements in a row.
 
     `prior`: what the buffer held before the launch; `before`: the kernel's own values; `after`: with the op, for the
-    original, in the type that the op gives, which is `dtype`. `inside` tells the tensor's elements from others of its storage;
-    `memory` is the storage's address.
+    original, in the type that the op gives, which is `dtype`. `inside` tells the tensor's elements from others of its
+    storage; `memory` is the storage's address.
     """
 
     output: str
