@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from kernel_rewrite.diagnostics import Diagnostic
-from kernel_rewrite.model import Assumption, ParameterFact, Span, WriteOnlyProof
+from kernel_rewrite.model import Assumption, ParameterFact, ReadOnlyProof, Span, WriteOnlyProof
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,7 +25,7 @@ class Fused:
     """A fused kernel file.
 
     `source` is its whole text, `diff` the unified diff from the original (without the header), `proofs` one write-only
-    proof an output, `statements` the same in words, `assumptions` what is taken
+    proof an output, `input_proofs` one read-only proof an input, `statements` the same in words, `assumptions` what is taken
     from the caller, `contract` what callers must now pass, in sentences, `name` the short name of what was fused ("relu"),
     `encoding` that of the original file. `edits` make `source`, but for its header, of the original; they are in order and
     do not overlap. `warnings` are no reason to refuse.
@@ -44,6 +44,8 @@ class Fused:
     encoding: str = "utf-8"
     edits: tuple[TextEdit, ...] = ()
     warnings: tuple[Diagnostic, ...] = ()
+    prologues: tuple[tuple[str, str], ...] = ()
+    input_proofs: tuple[ReadOnlyProof, ...] = ()
 
     @property
     def proof(self) -> WriteOnlyProof:

@@ -28,15 +28,19 @@ MAY_IMPORT: dict[str, set[str]] = {
     "analysis": NOUNS | {"source", "ttir"},
     "probes": NOUNS | {"source", "ttir", "analysis"},
     "checks": NOUNS | {"source", "pointwise", "request", "analysis", "probes"},
+    "input_checks": NOUNS | {"source", "request", "analysis", "checks"},
     "rewrite": NOUNS | {"", "arguments", "source", "ttir", "pointwise", "request", "analysis", "probes"},
-    "vouched": NOUNS | {"source", "request", "analysis", "checks"},
+    "vouched": NOUNS | {"source", "request", "analysis", "checks", "input_checks"},
     "selection": NOUNS | {"arguments", "source", "pointwise", "request", "analysis", "checks", "vouched"},
-    "fused": NOUNS | {"", "arguments", "source", "request", "results", "analysis", "checks", "rewrite"},
+    "fused": NOUNS
+    | {"", "arguments", "source", "request", "results", "analysis", "checks", "rewrite"}
+    | {"input_checks"},
     "fuse": NOUNS
     | {"source", "ttir", "pointwise", "request", "results", "analysis", "probes", "rewrite", "checks", "selection"}
     | {"vouched", "fused"},
-    "inspection": NOUNS | {"source", "ttir", "request", "results", "analysis", "checks", "vouched", "selection"},
-    "verify": NOUNS | {"", "pointwise", "rewrite"},
+    "inspection": NOUNS
+    | {"source", "ttir", "request", "results", "analysis", "checks", "input_checks", "vouched", "selection"},
+    "verify": NOUNS | {"", "pointwise", "rewrite", "inspection"},
     "bench": NOUNS
     | {"", "source", "ttir", "analysis", "selection", "request", "results", "pointwise", "rewrite", "verify"},
     "project": NOUNS | {"", "arguments", "results", "rewrite", "source", "ttir", "cache", "fuse"},

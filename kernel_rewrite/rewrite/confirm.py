@@ -1,4 +1,5 @@
-"""The rewritten file is lowered again and validated: the original kernel, with E(value) at each store to the output."""
+"""The rewritten file is lowered again and validated: the original kernel, with E(value) at each store to an output and
+P(value) at each load of an input."""
 
 from __future__ import annotations
 
@@ -12,21 +13,26 @@ from kernel_rewrite.diagnostics import Diagnostic, FusionRefused, Label
 from kernel_rewrite.model import InternalError, Location, MemoryAccess, MemoryEffect, OperandKind, Specialization
 from kernel_rewrite.pointwise.graph import key_of
 from kernel_rewrite.pointwise.reference import reference_source
-from kernel_rewrite.probes import probe_stores
-from kernel_rewrite.request import OutputRequest, element_type_of
+from kernel_rewrite.probes import probe_loads, probe_stores
+from kernel_rewrite.request import InputRequest, OutputRequest, Request, element_type_of
 from kernel_rewrite.rewrite.epilogue import Rewrite
-from kernel_rewrite.rewrite.products import may_store_product
+from kernel_rewrite.rewrite.loads import LoadPlan, keeps
+from kernel_rewrite.rewrite.products import may_add_loaded, may_store_product
 from kernel_rewrite.rewrite.report import keep_evidence
 from kernel_rewrite.rewrite.unchanged import check_clone, check_unchanged
 from kernel_rewrite.source.closure import close, kernels
 from kernel_rewrite.source.files import Project, SourceFile, source_from_text
 from kernel_rewrite.source.signatures import TRITON_TYPES
+from kernel_rewrite.ttir.lanes import OffLanes, loads_at, off_lanes
 from kernel_rewrite.ttir.lower import TIME_LIMIT, Lowered, LoweringFailure
 from kernel_rewrite.ttir.operands import ExpectedOperand, Follows, objection
 from kernel_rewrite.ttir.parse import Module, Operation, parse, split_tensor
 from kernel_rewrite.ttir.validate import (
     Difference,
     Expression,
+    Load,
+    LoadedValue,
+    NotPlanned,
     Store,
     StoredValue,
     Terms,
@@ -38,9 +44,16 @@ from kernel_rewrite.ttir.validate import (
 from kernel_rewrite.ttir.written import Names
 
 
-def confirm(text: str, rewrite: Rewrite, analysis: Analysis, requests: Sequence[OutputRequest], numerics: str) -> None:
-    """Prove that the kernel of `text` is the analysed one, except that each store to an output stores E(value), and
-    that nothing else of the file changed.
+def confirm(
+    text: str,
+    rewrite: Rewrite,
+    analysis: Analysis,
+    requests: Sequence[OutputRequest],
+    numerics: str,
+    inputs: Sequence[InputRequest] = (),
+) -> None:
+    """Prove that the kernel of `text` is the analysed one, except that each store to an output stores E(value) and each
+    load of an input gives P(value), and that nothing else of the file changed.
 
     Raises InternalError (KR902): whatever is wrong here is a bug of the rewriter, and nothing may be written. Its
     `folder` holds all that is needed to report the bug.
@@ -48,11 +61,13 @@ def confirm(text: str, rewrite: Rewrite, analysis: Analysis, requests: Sequence[
     try:
         rewritten = read_rewritten(text, analysis)
         check_source(rewritten, rewrite, analysis)
-        views = views_to_confirm(analysis, requests)
+        views = views_to_confirm(analysis, requests, inputs)
         references = References(analysis, numerics, rewrite)
-        check_compiled(lower_rewritten(rewritten, analysis, views, rewrite, requests), views, references, requests)
+        lowered = lower_rewritten(rewritten, analysis, views, rewrite, requests)
+        check_compiled(lowered, views, references, requests, inputs)
     except InternalError as error:
-        asked = [f"{request.output}={request.text}" for request in requests]
+        every: tuple[Request, ...] = (*requests, *inputs)
+        asked = [f"{request.buffer}={request.text}" for request in every]
         ttir = error.ttir if isinstance(error, CompiledDifference) else ()
         error.folder = keep_evidence(error, text, analysis, [*asked, f"numerics={numerics}"], ttir)
         raise
@@ -87,16 +102,19 @@ def check_source(rewritten: SourceFile, rewrite: Rewrite, analysis: Analysis) ->
         check_clone(clone, helper.node, rewritten.tree)
 
 
-def views_to_confirm(analysis: Analysis, requests: Iterable[OutputRequest]) -> tuple[View, ...]:
+def views_to_confirm(
+    analysis: Analysis, requests: Sequence[OutputRequest], inputs: Sequence[InputRequest] = ()
+) -> tuple[View, ...]:
     """The analysed views, and those with other float types where types were only inferred and rounding matters."""
     rounding = (request.output for request in requests if not request.pointwise.commutes_with_rounding)
     probed = [view for output in rounding for view in probe_stores(analysis, output)]
-    return (*analysis.views, *(view for view in probed if _has_meaning(view, requests)))
+    probed += [view for request in inputs for view in probe_loads(analysis, request.input)]
+    return (*analysis.views, *(view for view in probed if _has_meaning(view, (*requests, *inputs))))
 
 
-def _has_meaning(view: View, requests: Iterable[OutputRequest]) -> bool:
-    """Whether each epilogue gives what its output holds, under the types of a view; `element-type` is assumed where not."""
-    elements = [(request.pointwise, element_type_of(view.specialization, request.output)) for request in requests]
+def _has_meaning(view: View, requests: Iterable[Request]) -> bool:
+    """Whether each op gives what its buffer holds, under the types of a view; `element-type` is assumed where not."""
+    elements = [(request.pointwise, element_type_of(view.specialization, request.buffer)) for request in requests]
     return not any(p.undefined_reason(element) or p.unheld_reason(element) for p, element in elements)
 
 
@@ -142,15 +160,19 @@ def check_compiled(
     views: Sequence[View],
     references: References,
     requests: Sequence[OutputRequest],
+    inputs: Sequence[InputRequest] = (),
 ) -> None:
-    """Raise InternalError unless each of `results` is its view, but for E(value) at the stores to the outputs."""
+    """Raise InternalError unless each of `results` is its view, but for E(value) at the stores to the outputs and P(value) at
+    the loads of the inputs."""
     for view, result in zip(views, results, strict=True):
         original = ("original.ttir", view.text)
         if isinstance(result, LoweringFailure):
             message = f"KR902: Triton rejects the rewritten kernel: {result.message} at {result.places[:1]}"
             raise CompiledDifference(message, original)
         rules = {key: rule for request in requests for key, rule in references.rules(view, request)}
-        _, differences = validate(view.module, parse(result.text), _Rules(rules), references.added)
+        loaded = {key: rule for request in inputs for key, rule in references.load_rules(view, request)}
+        stored = _Rules(rules)
+        _, differences = validate(view.module, parse(result.text), stored, references.added, _LoadRules(loaded))
         if differences and differences[0].about_operand:
             raise FusionRefused((_unconfirmed(differences[0], references.analysis),))
         if differences:
@@ -193,6 +215,16 @@ class _Rules:
     by_place: Mapping[Key, StoredValue]
 
     def __call__(self, operation: Operation, path: tuple[Location, ...]) -> StoredValue | None:
+        return self.by_place.get((operation.location, path))
+
+
+@dataclass(frozen=True, slots=True)
+class _LoadRules:
+    """What is loaded instead, by the place of the load and the calls that lead to it."""
+
+    by_place: Mapping[Key, LoadedValue]
+
+    def __call__(self, operation: Operation, path: tuple[Location, ...]) -> LoadedValue | None:
         return self.by_place.get((operation.location, path))
 
 
@@ -263,6 +295,41 @@ class References:
 
         return StoredValue(candidates, what_is_read)
 
+    def load_rules(self, view: View, request: InputRequest) -> Iterator[tuple[Key, LoadedValue]]:
+        """For each load of the input: what the original's load gives, over what the rewritten kernel loads."""
+        places = {(a.operation, a.location): a for a in view.accesses if a.roots == {request.input}}
+        lanes: dict[Location, list[OffLanes]] = {}
+        for operation in loads_at(view.module, places):
+            assert operation.location is not None
+            lanes.setdefault(operation.location, []).append(off_lanes(view.module, operation))
+        for access in view.accesses:
+            if access.effect is MemoryEffect.READ and access.roots == {request.input}:
+                kept = all(keeps(request.pointwise, each) for each in lanes[access.location])
+                yield (access.location, access.call_path), self._load_rule(view, request, access, kept)
+
+    def _load_rule(self, view: View, request: InputRequest, access: MemoryAccess, kept: bool) -> LoadedValue:
+        element = element_type_of(view.specialization, request.input)
+        guarded = self._is_guarded(request, access)
+
+        def result(terms: Terms, load: Load) -> Expression:
+            whole = self._apply(terms, load.value, element, request)
+            if not guarded and not kept:
+                raise NotPlanned("lanes that the load leaves off would take part")
+            if not guarded:
+                return whole
+            if load.mask is None:
+                raise NotPlanned("the load has no mask to put its lanes right with")
+            return terms.term("arith.select", "%, %, %", whole.type, (load.mask, whole, load.value))
+
+        return LoadedValue(result)
+
+    def _is_guarded(self, request: InputRequest, access: MemoryAccess) -> bool:
+        """Whether the rewriter puts right the lanes that a load leaves off."""
+        assert self.rewrite is not None
+        call = self.analysis.calls.memory_call(access.location, access.operation)
+        plans = (p for p in self.rewrite.plans if isinstance(p, LoadPlan) and p.input == request.input)
+        return any(site.call == call and site.guarded for plan in plans for site in plan.sites)
+
     def _expected(self, request: OutputRequest, *, in_helper: bool) -> dict[str, ExpectedOperand]:
         """What each operand's place follows from, by parameter. An index is written in names of the function that stores,
         which are known for the kernel alone."""
@@ -311,21 +378,23 @@ class References:
         terms: Terms,
         value: Expression,
         element: str,
-        request: OutputRequest,
+        request: Request,
         operands: tuple[Expression, ...] = (),
     ) -> Expression:
         shape, scalar = split_tensor(value.type)
         dtype = _triton_dtype(scalar, element)
         types = tuple(split_tensor(term.type) for term in operands)
-        may_be_product = may_store_product(self.analysis, request.output)
-        key = request.text, shape, dtype, types, may_be_product
+        is_load = isinstance(request, InputRequest)
+        may_be_product = not is_load and may_store_product(self.analysis, request.buffer)
+        apart = is_load and may_add_loaded(self.analysis, request.buffer)
+        key = request.text, shape, dtype, types, may_be_product, apart
         if key not in self._lowered:
             given = [
                 (key_of(operand), _sizes(its_shape), _triton_dtype(scalar, operand.dtype or element))
                 for operand, (its_shape, scalar) in zip(request.pointwise.operands, types, strict=True)
             ]
             source = reference_source(
-                request.pointwise, _sizes(shape), dtype, given, value_may_be_product=may_be_product
+                request.pointwise, _sizes(shape), dtype, given, value_may_be_product=may_be_product, apart=apart
             )
             self._lowered[key] = self._lower(source)
         return function_terms(self._lowered[key])(terms, value, *operands)

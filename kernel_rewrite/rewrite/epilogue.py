@@ -17,7 +17,9 @@ from kernel_rewrite.probes import certain_element_type
 from kernel_rewrite.rewrite.additions import AddedStatements
 from kernel_rewrite.rewrite.additions import Addition as TreeAddition
 from kernel_rewrite.rewrite.copies import copied_text, imports_for_copy
+from kernel_rewrite.rewrite.edits import apply_edits
 from kernel_rewrite.rewrite.launcher import kernel_contract, launcher_edits
+from kernel_rewrite.rewrite.loads import LoadPlan
 from kernel_rewrite.rewrite.operands import OperandWriter
 from kernel_rewrite.rewrite.parameters import LaunchedKernel, NewParameter, parameter_edits
 from kernel_rewrite.rewrite.placement import (
@@ -29,9 +31,10 @@ from kernel_rewrite.rewrite.placement import (
     anchor_line,
 )
 from kernel_rewrite.rewrite.products import may_store_product
+from kernel_rewrite.rewrite.prologue import LoadRewriter
 from kernel_rewrite.rewrite.spelling import Spelling, Surroundings, free, names_in
 from kernel_rewrite.rewrite.stores import StorePlan, StoreSite
-from kernel_rewrite.rewrite.unchanged import Clone
+from kernel_rewrite.rewrite.unchanged import Clone, Plan
 from kernel_rewrite.source.accesses import HelperCall
 from kernel_rewrite.source.expressions import replace_argument, substitute
 from kernel_rewrite.source.files import SourceFile
@@ -56,7 +59,7 @@ class Rewrite:
     functions and calls, `parameters` those of the kernel, by operand. `writers` say, for each output, what its operands
     follow. `contract` is what callers must now pass, in sentences."""
 
-    plans: tuple[StorePlan, ...]
+    plans: tuple[Plan, ...]
     edits: tuple[Edit, ...]
     clones: tuple[Clone, ...]
     additions: tuple[TreeAddition | AddedStatements, ...] = ()
@@ -93,20 +96,26 @@ def references(analysis: Analysis) -> frozenset[tuple[FunctionRef, int, int]]:
     return frozenset(found)
 
 
-def epilogue_edits(
-    plans: Iterable[tuple[StorePlan, Pointwise]], analysis: Analysis, numerics: str, *, launcher: bool = True
+def fusion_edits(
+    stores: Iterable[tuple[StorePlan, Pointwise]],
+    analysis: Analysis,
+    numerics: str,
+    *,
+    loads: Iterable[tuple[LoadPlan, Pointwise]] = (),
+    launcher: bool = True,
 ) -> Rewrite:
-    """The edits of the kernel's file that make each plan's stores store E(value), and with `launcher` those of the functions
-    that launch the kernel, so that they take and pass on what E reads.
+    """The edits of the kernel's file that make each plan's stores store E(value) and each plan's loads give P(value), and
+    with `launcher` those of the functions that launch the kernel, so that they take and pass on what E reads.
 
     Raises FusionRefused: KR213 for a store that cannot be edited or a helper of another file that cannot be copied here,
     KR301 to KR304 for an operand whose place cannot be derived, KR310 to KR317 for a parameter that cannot be added.
     """
     closure, project = analysis.closure, analysis.project
     file, jit = analysis.kernel.file, analysis.kernel.jit_spelling
-    plans = tuple(plans)
+    stores, loads = tuple(stores), tuple(loads)
+    plans: tuple[tuple[Plan, Pointwise], ...] = (*stores, *loads)
     _no_call_twice(plan for plan, _ in plans)
-    touched = _touched(analysis, plans)
+    touched = _touched(analysis, [plan for plan, _ in plans])
     around = Surroundings.of(analysis.kernel, project, touched)
     spelling = Spelling.of(around, jit, any(p.needs_libdevice for _, p in plans))
     taken = set(names_in(file))
@@ -119,29 +128,39 @@ def epilogue_edits(
     additions: list[Addition] = []
     imports = list(spelling.imports)
     writers: dict[str, OperandWriter] = {}
-    for plan, pointwise in plans:
-        names: dict[FunctionRef, str] = {}
-        for ref in plan.clones:
-            names[ref] = free(f"{ref.name}_{pointwise.name}", taken)
-            taken.add(names[ref])
-        writer = OperandWriter(analysis, plan, pointwise.operands, grown.parameters, spelling.tl, taken)
-        writers[plan.output] = writer
-        rewriter = _Rewriter(plan, pointwise, writer, analysis, spelling, numerics, names, frozenset(taken))
+    rewriters: list[tuple[Plan, dict[FunctionRef, str], _Rewriter | LoadRewriter]] = []
+    loaded: list[Edit] = []
+    for load, pointwise in loads:
+        names = _copy_names(load, pointwise, taken)
+        loader = LoadRewriter(load, pointwise, analysis, spelling, names, frozenset(taken))
+        loaded += loader.in_place()
+        taken |= loader.helpers.keys()
+        rewriters.append((load, names, loader))
+    for store, pointwise in stores:
+        names = _copy_names(store, pointwise, taken)
+        writer = OperandWriter(analysis, store, pointwise.operands, grown.parameters, spelling.tl, taken)
+        writers[store.output] = writer
+        rewriter = _Rewriter(
+            store, pointwise, writer, analysis, spelling, numerics, names, frozenset(taken), tuple(loaded)
+        )
         edits += rewriter.in_place()
-        added += rewriter.additions
-        above |= rewriter.helpers
-        taken |= above.keys() | writer.names
+        taken |= rewriter.helpers.keys() | writer.names
+        rewriters.append((store, names, rewriter))
+    edits += [edit for edit in loaded if not any(_holds(outer, edit) for outer in edits)]
+    for plan, names, each in rewriters:
+        added += each.additions
         for ref, name in names.items():
-            text = rewriter.clone(ref, jit="" if ref.file == file.path else spelling.jit)
-            clones.append(Clone(plan, ref, name, rewriter.clone_additions(ref)))
+            text = each.clone(ref, jit="" if ref.file == file.path else spelling.jit)
+            clones.append(Clone(plan, ref, name, each.clone_additions(ref)))
             function = closure.function(ref)
             assert function is not None
             if ref.file == file.path:
                 additions.append(added_below(file, function.node, text))
             else:
-                imports += imports_for_copy(ref, closure, file, project)
+                access = "store" if isinstance(plan, StorePlan) else "load"
+                imports += imports_for_copy(ref, closure, file, project, access)
                 above[name] = text
-        above |= rewriter.helpers
+        above = each.helpers | above
     additions += added_above(file, around, touched[0], above.values())
     additions += added_imports(file, around, imports, anchor_line(file, around, touched[0]))
     edits += addition_edits(file, additions)
@@ -154,6 +173,20 @@ def epilogue_edits(
         writers,
         grown.contract,
     )
+
+
+def _copy_names(plan: Plan, pointwise: Pointwise, taken: set[str]) -> dict[FunctionRef, str]:
+    """A free name for each helper that the plan copies; they are taken then."""
+    names: dict[FunctionRef, str] = {}
+    for ref in plan.clones:
+        names[ref] = free(f"{ref.name}_{pointwise.name}", taken)
+        taken.add(names[ref])
+    return names
+
+
+def _holds(outer: Edit, inner: Edit) -> bool:
+    """Whether one edit was made with another inside it."""
+    return outer is not inner and outer.span.contains_span(inner.span) and outer.span != inner.span
 
 
 @dataclass(frozen=True, slots=True)
@@ -193,26 +226,24 @@ def _grown_signature(
     return _Grown(parameters, (*signature.edits, *plan.edits), (*signature.additions, *plan.additions), plan.contract)
 
 
-def _no_call_twice(plans: Iterable[StorePlan]) -> None:
-    """Refuse two outputs that one helper call leads to when the helper must be copied: one copy cannot be two."""
+def _no_call_twice(plans: Iterable[Plan]) -> None:
+    """Refuse two buffers that one helper call leads to when the helper must be copied: one copy cannot be two."""
     seen: set[HelperCall] = set()
     for plan in plans:
         for call in plan.redirected:
             if call in seen:
-                message = (
-                    f"`{plan.output}` and another output are stored through one call of a helper that must be copied"
-                )
+                message = f"`{plan.buffer}` and another buffer are reached by one call of a helper that must be copied"
                 label = Label(call.span, "this call would have to call two copies")
-                raise FusionRefused((Diagnostic("KR213", message, (label,), help="fuse one output at a time"),))
+                raise FusionRefused((Diagnostic("KR213", message, (label,), help="fuse one op at a time"),))
             seen.add(call)
 
 
-def _touched(analysis: Analysis, plans: Iterable[tuple[StorePlan, Pointwise]]) -> list[ast.FunctionDef]:
+def _touched(analysis: Analysis, plans: Iterable[Plan]) -> list[ast.FunctionDef]:
     """The functions of the kernel's file that are edited or copied, in order: what they call is to stand above the
     first."""
     touched = {analysis.closure.kernel.ref}
-    for plan, _ in plans:
-        touched |= {site.call.function for site in plan.sites} | set(plan.clones)
+    for plan in plans:
+        touched |= {call.function for call, _ in plan.changes} | set(plan.clones)
     nodes = [f.node for f in analysis.closure.functions if f.ref in touched and f.ref.file == analysis.kernel.file.path]
     return sorted(nodes, key=lambda node: node.lineno)
 
@@ -230,9 +261,11 @@ class _Rewriter:
         numerics: str,
         clone_names: dict[FunctionRef, str],
         taken: frozenset[str],
+        loaded: tuple[Edit, ...] = (),
     ) -> None:
         self._plan = plan
         self._pointwise = pointwise
+        self._loaded = loaded
         self._operands = operands
         self._closure = analysis.closure
         self._calls = analysis.calls
@@ -295,7 +328,9 @@ class _Rewriter:
             result = substitute(emission.expression, _VALUE, substitute(cast, _VALUE, node) if cast else node)
             return substitute(back, _VALUE, result) if back else result
 
-        text = replace_argument(file.slice(site.call.span), argument_position(site.call.node, value), rebuild)
+        span = site.call.span
+        inside = [edit for edit in self._loaded if edit.span.file == file.path and span.contains_span(edit.span)]
+        text = replace_argument(apply_edits(file, inside, span), argument_position(site.call.node, value), rebuild)
         return Edit(site.call.span, text, f"store {self._pointwise.name} of the value")
 
     def _emission(self, site: StoreSite) -> Emission:

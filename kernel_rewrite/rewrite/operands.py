@@ -24,7 +24,7 @@ from kernel_rewrite.pointwise.graph import key_of
 from kernel_rewrite.rewrite.additions import AddedKeywords, AddedParameters, AddedStatements, Addition
 from kernel_rewrite.rewrite.brackets import call_bracket, definition_bracket, inserted, span_between
 from kernel_rewrite.rewrite.parameters import NewParameter
-from kernel_rewrite.rewrite.placement import indent_of
+from kernel_rewrite.rewrite.placement import indent_of, stands_alone
 from kernel_rewrite.rewrite.spelling import free
 from kernel_rewrite.rewrite.stores import StorePlan, StoreSite
 from kernel_rewrite.source.accesses import HelperCall
@@ -231,7 +231,7 @@ class OperandWriter:
                 yield key_of(operand), parameter
                 continue
             load = self._load(operand, parameter, site, place, statement)
-            if not _stands_alone(place.file, statement):
+            if not stands_alone(place.file, statement):
                 yield key_of(operand), load
                 continue
             name = free(operand.name if operand.name != parameter else f"{operand.name}_value", self._taken)
@@ -408,7 +408,7 @@ class OperandWriter:
             texts = [text for text, _ in mirrored.values()]
             statement = next(iter(mirrored.values()))[1]
             additions.append(AddedStatements(statement, behind=tuple(texts)))
-            if _stands_alone(place.file, statement):
+            if stands_alone(place.file, statement):
                 indent = indent_of(place.file, statement)
                 lines.setdefault((statement.end_lineno or 0) + 1, [])[:0] = [indent + text for text in texts]
             else:
@@ -491,15 +491,6 @@ def _counterpart(name: str, output: str, operand: str) -> str:
     stem = output.split("_")[0] if "_" in output else output
     rest = name[len(stem) :] if name.startswith(stem) and name != stem else f"_{name}"
     return operand + (rest if rest.startswith("_") else f"_{rest}")
-
-
-def _stands_alone(file: SourceFile, statement: ast.stmt) -> bool:
-    """Whether nothing else stands on the lines of a statement: no `if` before it, no `;` around it."""
-    start = file.offset(statement.lineno, statement.col_offset)
-    before = file.text[file.offset(statement.lineno, 0) : start]
-    end = file.offset(statement.end_lineno or 0, statement.end_col_offset or 0)
-    after = file.text[end:].split("\n", 1)[0].strip()
-    return not before.strip() and (not after or after.startswith("#"))
 
 
 def _text(file: SourceFile, node: ast.expr) -> str:

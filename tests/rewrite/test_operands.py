@@ -15,8 +15,8 @@ from kernel_rewrite.pointwise.declarations import declared_operands
 from kernel_rewrite.request import OutputRequest
 from kernel_rewrite.rewrite.confirm import References, check_compiled, lower_rewritten, views_to_confirm
 from kernel_rewrite.rewrite.edits import apply_edits
-from kernel_rewrite.rewrite.epilogue import Rewrite, epilogue_edits
-from kernel_rewrite.selection import choose_kernel, choose_outputs, requested_epilogues
+from kernel_rewrite.rewrite.epilogue import Rewrite, fusion_edits
+from kernel_rewrite.selection import choose_kernel, choose_outputs, requested_ops
 from kernel_rewrite.source.files import Project, source_from_text
 from kernel_rewrite.ttir.lower import compiler
 
@@ -91,9 +91,9 @@ def planned(case: str) -> tuple[Analysis, tuple[OutputRequest, ...], Rewrite, st
     analysis = analyse(
         choose_kernel(file, project, None if folder != "operands_in_a_helper" else "double_kernel"), project, compiler()
     )
-    requests = choose_outputs(analysis, requested_epilogues(text, declared), frozenset(), tuple(declared.values()))
+    requests = choose_outputs(analysis, requested_ops(text, (), declared)[0], frozenset(), tuple(declared.values()))
     plans = [(plan_output(analysis, request), request.pointwise) for request in requests]
-    rewrite = epilogue_edits(plans, analysis, "eager")
+    rewrite = fusion_edits(plans, analysis, "eager")
     return analysis, requests, rewrite, apply_edits(analysis.kernel.file, rewrite.edits)
 
 
