@@ -79,8 +79,20 @@ class OutputReport:
 
 
 @dataclass(frozen=True, slots=True)
+class InputReport:
+    """One parameter that is read: whether it can take a prologue, or every reason why not."""
+
+    name: str
+    element_types: tuple[str, ...]
+    read_only: bool
+    loads: tuple[Span, ...]
+    reasons: tuple[Diagnostic, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class KernelReport:
-    """What is known about one kernel. `problems` is not empty when it could not be lowered at all."""
+    """What is known about one kernel. `problems` is not empty when it could not be lowered at all. `inputs` are the
+    parameters that are read, `prologue_inputs` the same in full."""
 
     name: str
     span: Span
@@ -93,6 +105,7 @@ class KernelReport:
     rejected: tuple[tuple[str, str], ...] = ()
     assumed_names: tuple[str, ...] = ()
     problems: tuple[Diagnostic, ...] = ()
+    prologue_inputs: tuple[InputReport, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
