@@ -29,6 +29,7 @@ from kernel_rewrite.rewrite.spelling import free
 from kernel_rewrite.rewrite.stores import StorePlan, StoreSite
 from kernel_rewrite.source.accesses import HelperCall
 from kernel_rewrite.source.addresses import NotAffine, Reader, StoreAddress
+from kernel_rewrite.source.blocks import Block, block, literal_dimensions
 from kernel_rewrite.source.definitions import Definitions
 from kernel_rewrite.source.directions import Directions, output_directions
 from kernel_rewrite.source.expressions import grouped, parsed, printed
@@ -58,6 +59,7 @@ class _Place:
     bases: tuple[str, ...]  # the parameters that point into the output
     parameters: Mapping[str, str]  # operand -> parameter
     mirrors: dict[tuple[str, str], str] = field(default_factory=dict)  # (operand, pointer) -> name
+    indices: dict[tuple[int, int], str] = field(default_factory=dict)  # (store, dimension of its block) -> name
     statements: dict[int, dict[str, tuple[str, ast.stmt]]] = field(default_factory=dict)  # mirrored, by their original
     before: dict[int, list[str]] = field(default_factory=dict)  # loads, by the store's statement
     anchors: dict[int, ast.stmt] = field(default_factory=dict)
@@ -83,6 +85,7 @@ class OperandWriter:
         self._taken = set(taken)
         kernel = analysis.closure.kernel.ref
         reached = {kernel, *(c.callee for c in plan.path), *(site.call.function for site in plan.sites)}
+        self._clipped = False  # by the bounds of a block
         self._places = {f.ref: self._place(f) for f in analysis.closure.functions if f.ref in reached}
         self.directions = self._directions()
         self._texts = {id(site.call.node): dict(self._loaded(site)) for site in plan.sites}
@@ -124,7 +127,7 @@ class OperandWriter:
     def assumptions(self) -> tuple[Assumption, ...]:
         """What the operands take from the caller: their strides, and what was taken for a row and a column where no launch
         of the file shows it."""
-        return (*self._about_strides(), *self._about_directions())
+        return (*self._about_strides(), *self._about_directions(), *self._about_blocks())
 
     def _about_strides(self) -> Iterator[Assumption]:
         tiles = [o.name for o in self._operands if o.kind is OperandKind.TILE]
@@ -135,7 +138,13 @@ class OperandWriter:
             )
             yield Assumption("operand-strides", statement)
         if others:
-            yield Assumption("operand-contiguous", f"`{'`, `'.join(others)}` is contiguous")
+            verb = "is" if len(others) == 1 else "are"
+            yield Assumption("operand-contiguous", f"`{'`, `'.join(others)}` {verb} contiguous")
+
+    def _about_blocks(self) -> Iterator[Assumption]:
+        if self._clipped:
+            statement = f"no block of `{self._plan.output}` starts before the first element of a dimension"
+            yield Assumption("operand-blocks", statement)
 
     def _about_directions(self) -> tuple[Assumption, ...]:
         along = [o.kind for o in self._operands if o.kind in (OperandKind.ROW, OperandKind.COLUMN)]
@@ -210,13 +219,32 @@ class OperandWriter:
     def _directions(self) -> Directions | str:
         addresses: list[StoreAddress] = []
         for site in self._plan.sites:
-            place, pointer = self._places[site.call.function], site.call.pointer(site.form)
-            assert pointer is not None
             try:
-                addresses.append(place.reader.address(pointer, place.definitions.statement_of(site.call.node)))
+                addresses.append(self._address(site))
             except NotAffine as reason:
                 return f"its address {reason}"
         return output_directions(addresses, shared_layout(self._analysis.launches, self._plan.output))
+
+    def _address(self, site: StoreSite) -> StoreAddress:
+        """Where a store writes. Raises NotAffine."""
+        if _is_block(site):
+            return self._block(site).address(self._tl)
+        place, pointer = self._places[site.call.function], site.call.pointer(site.form)
+        assert pointer is not None
+        return place.reader.address(pointer, place.definitions.statement_of(site.call.node))
+
+    def _block(self, site: StoreSite) -> Block:
+        """The block that a store through a block pointer or a descriptor writes. Raises NotAffine."""
+        place, pointer = self._places[site.call.function], site.call.pointer(site.form)
+        assert pointer is not None
+        if site.form.stores_through_descriptor:
+            offsets, checked = site.call.argument(site.form, "offsets"), None
+            if offsets is None:
+                raise NotAffine("is that of a scatter")
+        else:
+            offsets, checked = None, literal_dimensions(site.call.argument(site.form, "boundary_check"))
+        statement = place.definitions.statement_of(site.call.node)
+        return block(pointer, offsets, checked, statement, place.definitions, place.reader)
 
     # ------------------------------------------------------------------------------------------------------------- loads
 
@@ -247,9 +275,13 @@ class OperandWriter:
             return self._tile(operand, site, place, statement)
         if operand.kind is OperandKind.INDEXED:
             index = self._written_index(operand, site, place, statement)
+            dimension = self._block_dimension(operand, index, site, place, statement) if _is_block(site) else None
         else:
-            index = self._derived_index(operand, site, place, statement)
-        conjuncts = self._mask_of(operand, index, site, place, statement)
+            index, dimension = self._derived_index(operand, site, place, statement)
+        if _is_block(site):
+            conjuncts = () if dimension is None else self._bounds(dimension, index, site, place, statement)
+        else:
+            conjuncts = self._mask_of(operand, index, site, place, statement)
         text = operand.index or _text(place.file, index)
         offset = text if isinstance(index, ast.Constant) else _grouped(text)
         masks = [_text(place.file, conjunct) for conjunct in conjuncts]
@@ -280,8 +312,10 @@ class OperandWriter:
             return any(place.definitions.runs_before(s, statement) or _is_loop_around(s, statement) for s in statements)
         return name in self._analysis.closure.bindings.get(place.function.ref.file, {})
 
-    def _derived_index(self, operand: Operand, site: StoreSite, place: _Place, statement: ast.stmt) -> ast.expr:
-        """The index that the store has in the operand's direction."""
+    def _derived_index(
+        self, operand: Operand, site: StoreSite, place: _Place, statement: ast.stmt
+    ) -> tuple[ast.expr, int | None]:
+        """The index that the store has in the operand's direction, and the dimension of its block that it lies along."""
         what = "column" if operand.kind is OperandKind.ROW else "row"
         strides = self.strides.get(operand.kind)
         if strides is None:
@@ -292,10 +326,34 @@ class OperandWriter:
                 f"because {self._why_not(what)}",
                 WRITE_THE_INDEX.format(name=operand.name, example=self._example(site, place, statement)),
             )
-        pointer = site.call.pointer(site.form)
-        assert pointer is not None
-        axis = place.reader.address(pointer, statement).along(strides)
-        return axis.index if axis is not None else ast.Constant(0)
+        if _is_block(site):
+            found = self._block(site)
+            dimension = found.along(strides)
+            if dimension is not None:
+                lanes = self._lanes(dimension, found, site, place, statement)
+                return found.spread(lanes, dimension), dimension
+        axis = self._address(site).along(strides)
+        return axis.index if axis is not None else ast.Constant(0), None
+
+    def _lanes(self, dimension: int, found: Block, site: StoreSite, place: _Place, statement: ast.stmt) -> ast.expr:
+        """The indices of a block along one dimension, by the name that they are given in a line before the store."""
+        index = found.dimensions[dimension].index(self._tl)
+        if found.dimensions[dimension].size is None or not _stands_alone(place.file, statement):
+            return index
+        key = id(site.call.node), dimension
+        if key not in place.indices:
+            wanted = self._direction_of(found.dimensions[dimension].strides)
+            name = place.indices[key] = free(wanted, self._taken)
+            self._taken.add(name)
+            place.before.setdefault(id(statement), []).append(f"{name} = {ast.unparse(index)}")
+            place.anchors[id(statement)] = statement
+        return ast.Name(place.indices[key], ast.Load())
+
+    def _direction_of(self, strides: tuple[str, ...]) -> str:
+        """What the indices along a stride are called."""
+        if isinstance(self.directions, Directions) and strides in (self.directions.columns, self.directions.rows):
+            return "columns" if strides == self.directions.columns else "rows"
+        return "indices"
 
     def _why_not(self, what: str) -> str:
         if isinstance(self.directions, str):
@@ -303,13 +361,49 @@ class OperandWriter:
         return f"nothing says which of its directions runs along the {what}s"
 
     def _example(self, site: StoreSite, place: _Place, statement: ast.stmt) -> str:
-        pointer = site.call.pointer(site.form)
-        assert pointer is not None
         try:
-            axes = place.reader.address(pointer, statement).axes
+            axes = self._address(site).axes
         except NotAffine:
             axes = ()
-        return f"{_text(place.file, axes[-1].index)} % n_cols" if axes else "offs_n"
+        return f"{_grouped(_text(place.file, axes[-1].index))} % n_cols" if axes else "offs_n"
+
+    def _block_dimension(
+        self, operand: Operand, index: ast.expr, site: StoreSite, place: _Place, statement: ast.stmt
+    ) -> int | None:
+        """The dimension of the stored block that an index lies along; None for one that is the same for all of it."""
+        axis, rank = place.reader.tile_axis(index, statement)
+        if axis is None and not rank:
+            return None
+        try:
+            full = len(self._block(site).dimensions)
+        except NotAffine as reason:
+            raise self._unguarded(operand, site, f"its address {reason}") from None
+        if axis is None or rank not in (0, full):
+            raise self._unguarded(operand, site, f"`{_text(place.file, index)}` does not lie along one dimension of it")
+        return axis if rank else full - 1
+
+    def _bounds(
+        self, dimension: int, index: ast.expr, site: StoreSite, place: _Place, statement: ast.stmt
+    ) -> tuple[ast.expr, ...]:
+        """The test that keeps an index along a dimension of the stored block where the store is on."""
+        found = self._block(site)
+        size = found.dimensions[dimension].size
+        if size is None:
+            return ()
+        self._clipped = True
+        lanes = self._lanes(dimension, found, site, place, statement)
+        spread = isinstance(index, ast.Subscript) or place.reader.tile_axis(index, statement)[1] > 0
+        return (ast.Compare(found.spread(lanes, dimension) if spread else lanes, [ast.Lt()], [size]),)
+
+    def _unguarded(self, operand: Operand, site: StoreSite, why: str) -> FusionRefused:
+        return _refusal(
+            "KR304",
+            f"what guards the index of `{operand.name}` at the bounds of the block could not be told",
+            site.call.span,
+            why,
+            "index it along one dimension of the block, for example `[(col + tl.arange(0, BLOCK_N))[None, :]]`, "
+            "and make the block in assignments that all run before the store",
+        )
 
     def _mask_of(
         self, operand: Operand, index: ast.expr, site: StoreSite, place: _Place, statement: ast.stmt
@@ -471,6 +565,11 @@ class OperandWriter:
 
 
 _WHY = "what the epilogue reads"
+
+
+def _is_block(site: StoreSite) -> bool:
+    """Whether a store goes through a block pointer or a tensor descriptor, which carry their bounds."""
+    return site.block_pointer or site.form.stores_through_descriptor
 
 
 def _product_text(strides: Sequence[str]) -> str:
