@@ -12,6 +12,7 @@ from kernel_rewrite.arguments import given
 from kernel_rewrite.checks import ASSUMPTIONS, assumptions
 from kernel_rewrite.diagnostics import Diagnostic
 from kernel_rewrite.model import Assumption, Edit, Operand, Span, WriteOnlyProof
+from kernel_rewrite.pointwise.declarations import STRIDED
 from kernel_rewrite.request import OutputRequest, element_type_of
 from kernel_rewrite.results import Fused, TextEdit
 from kernel_rewrite.rewrite.edits import in_order, unified_diff
@@ -24,8 +25,9 @@ NUMERICS = (EAGER, FUSED)
 
 
 def declaration(operand: Operand) -> str:
-    """`bias=row`, `residual=tile:float32`: an operand as `--operand` takes it."""
-    return f"{operand.name}={operand.kind.value}" + (f":{operand.dtype}" if operand.dtype else "")
+    """`bias=row`, `residual=tile:strided:float32`: an operand as `--operand` takes it."""
+    parts = (operand.kind.value, STRIDED if operand.strided else "", operand.dtype)
+    return f"{operand.name}={':'.join(filter(None, parts))}"
 
 
 @dataclass(frozen=True, slots=True)

@@ -28,7 +28,7 @@ from kernel_rewrite.rewrite.placement import indent_of
 from kernel_rewrite.rewrite.spelling import free
 from kernel_rewrite.rewrite.stores import StorePlan, StoreSite
 from kernel_rewrite.source.accesses import HelperCall
-from kernel_rewrite.source.addresses import NotAffine, Reader, StoreAddress
+from kernel_rewrite.source.addresses import NotAffine, Reader, StoreAddress, is_widened
 from kernel_rewrite.source.blocks import Block, block, literal_dimensions
 from kernel_rewrite.source.definitions import Definitions
 from kernel_rewrite.source.directions import Directions, output_directions
@@ -58,6 +58,7 @@ class _Place:
     reader: Reader
     bases: tuple[str, ...]  # the parameters that point into the output
     parameters: Mapping[str, str]  # operand -> parameter
+    strides: Mapping[str, tuple[str, ...]]  # operand -> parameters of its own strides
     mirrors: dict[tuple[str, str], str] = field(default_factory=dict)  # (operand, pointer) -> name
     indices: dict[tuple[int, int], str] = field(default_factory=dict)  # (store, dimension of its block) -> name
     statements: dict[int, dict[str, tuple[str, ast.stmt]]] = field(default_factory=dict)  # mirrored, by their original
@@ -130,13 +131,16 @@ class OperandWriter:
         return (*self._about_strides(), *self._about_directions(), *self._about_blocks())
 
     def _about_strides(self) -> Iterator[Assumption]:
-        tiles = [o.name for o in self._operands if o.kind is OperandKind.TILE]
-        others = [o.name for o in self._operands if o.kind in (OperandKind.ROW, OperandKind.COLUMN)]
+        tiles = [o.name for o in self._operands if _is_mirrored(o)]
+        others = [o.name for o in self._operands if o.kind in (OperandKind.ROW, OperandKind.COLUMN) and not o.strided]
+        strided = [o.name for o in self._operands if o.kind is OperandKind.TILE and o.strided]
         if tiles:
             statement = (
                 f"`{'`, `'.join(tiles)}` lies in memory as `{self._plan.output}` does, with its shape and strides"
             )
             yield Assumption("operand-strides", statement)
+        if strided:
+            yield Assumption("operand-shape", f"`{'`, `'.join(strided)}` has the shape of `{self._plan.output}`")
         if others:
             verb = "is" if len(others) == 1 else "are"
             yield Assumption("operand-contiguous", f"`{'`, `'.join(others)}` {verb} contiguous")
@@ -148,6 +152,8 @@ class OperandWriter:
 
     def _about_directions(self) -> tuple[Assumption, ...]:
         along = [o.kind for o in self._operands if o.kind in (OperandKind.ROW, OperandKind.COLUMN)]
+        if any(o.kind is OperandKind.TILE and o.strided for o in self._operands):
+            along += [OperandKind.ROW, OperandKind.COLUMN]
         if not isinstance(self.directions, Directions) or self.directions.certain or not along:
             return ()
         output = self._plan.output
@@ -169,14 +175,16 @@ class OperandWriter:
             uniform = {fact.name for fact in analysis.facts if fact.kind == "scalar"}
             bases: tuple[str, ...] = (self._plan.output,)
             names = {name: parameter.name for name, parameter in self._parameters.items()}
+            strides = {name: tuple(s for s, _ in p.strides) for name, p in self._parameters.items()}
         else:
             bases = tuple(p for p in function.parameters if self._points_into_output(p, function))
             uniform = {p for p in function.parameters if self._is_scalar_argument(p, function)}
             own = {node.id for node in ast.walk(function.node) if isinstance(node, ast.Name)} | set(function.parameters)
             names = {name: free(parameter.name, own) for name, parameter in self._parameters.items()}
+            strides = {name: tuple(free(s, own) for s, _ in p.strides) for name, p in self._parameters.items()}
         local = frozenset(function.parameters) - uniform - constexprs - set(bases)
         reader = Reader(definitions, lambda node: self._is_base(node, function), uniform, constexprs, local)
-        return _Place(function, file, definitions, reader, bases, names)
+        return _Place(function, file, definitions, reader, bases, names, strides)
 
     def _is_base(self, node: ast.Name, function: Function) -> bool:
         """Whether a name points into the output, and nowhere else, wherever the stores and the calls on the way use it."""
@@ -272,7 +280,8 @@ class OperandWriter:
         if operand.kind is OperandKind.SCALAR:
             return f"{self._tl}.load({parameter})"
         if operand.kind is OperandKind.TILE:
-            return self._tile(operand, site, place, statement)
+            tile = self._strided_tile if operand.strided else self._tile
+            return tile(operand, site, place, statement)
         if operand.kind is OperandKind.INDEXED:
             index = self._written_index(operand, site, place, statement)
             dimension = self._block_dimension(operand, index, site, place, statement) if _is_block(site) else None
@@ -284,6 +293,10 @@ class OperandWriter:
             conjuncts = self._mask_of(operand, index, site, place, statement)
         text = operand.index or _text(place.file, index)
         offset = text if isinstance(index, ast.Constant) else _grouped(text)
+        if operand.strided:
+            strides = self.strides.get(operand.kind)
+            assert strides is not None
+            offset = f"{self._widened(index, strides, site, place)} * {place.strides[operand.name][0]}"
         masks = [_text(place.file, conjunct) for conjunct in conjuncts]
         mask = " & ".join(map(_grouped, masks)) if len(masks) > 1 else "".join(masks)
         return f"{self._tl}.load({parameter} + {offset}" + (f", mask={mask})" if mask else ")")
@@ -319,13 +332,23 @@ class OperandWriter:
         what = "column" if operand.kind is OperandKind.ROW else "row"
         strides = self.strides.get(operand.kind)
         if strides is None:
-            raise _refusal(
-                "KR301",
-                f"the {what} of `{self._plan.output}` that this store writes could not be derived",
-                site.call.span,
-                f"because {self._why_not(what)}",
-                WRITE_THE_INDEX.format(name=operand.name, example=self._example(site, place, statement)),
-            )
+            raise self._underivable(operand, what, site, place, statement)
+        return self._along(strides, site, place, statement)
+
+    def _underivable(
+        self, operand: Operand, what: str, site: StoreSite, place: _Place, statement: ast.stmt
+    ) -> FusionRefused:
+        return _refusal(
+            "KR301",
+            f"the {what} of `{self._plan.output}` that this store writes could not be derived",
+            site.call.span,
+            f"because {self._why_not(what)}",
+            WRITE_THE_INDEX.format(name=operand.name, example=self._example(site, place, statement)),
+        )
+
+    def _along(
+        self, strides: tuple[str, ...], site: StoreSite, place: _Place, statement: ast.stmt
+    ) -> tuple[ast.expr, int | None]:
         if _is_block(site):
             found = self._block(site)
             dimension = found.along(strides)
@@ -334,6 +357,13 @@ class OperandWriter:
                 return found.spread(lanes, dimension), dimension
         axis = self._address(site).along(strides)
         return axis.index if axis is not None else ast.Constant(0), None
+
+    def _widened(self, index: ast.expr, strides: tuple[str, ...], site: StoreSite, place: _Place) -> str:
+        """An index to be multiplied by a stride of the operand's own, as wide as its product with the output's is."""
+        text = _grouped(_text(place.file, index))
+        axis = self._address(site).along(strides)
+        narrow = axis is not None and axis.wide and not is_widened(index)
+        return f"{text}.to({self._tl}.int64)" if narrow else text
 
     def _lanes(self, dimension: int, found: Block, site: StoreSite, place: _Place, statement: ast.stmt) -> ast.expr:
         """The indices of a block along one dimension, by the name that they are given in a line before the store."""
@@ -441,6 +471,40 @@ class OperandWriter:
                 arguments.append(f"{name}={_text(place.file, given)}")
         return f"{self._tl}.load({', '.join(arguments)})"
 
+    # tl.store(c_ptrs, c, mask=m) -> tl.load(gate_ptr + offs_m[:, None] * stride_gate_m + ..., mask=m)
+    def _strided_tile(self, operand: Operand, site: StoreSite, place: _Place, statement: ast.stmt) -> str:
+        known = self.directions
+        if isinstance(known, str) or known.rows is None:
+            what = "column" if isinstance(known, str) else "row"
+            raise self._underivable(operand, what, site, place, statement)
+        directions = known.rows, known.columns
+        if {axis.strides for axis in self._address(site).axes} != set(directions):
+            raise _refusal(
+                "KR301",
+                f"where `{operand.name}` is read with strides of its own could not be derived",
+                site.call.span,
+                f"because `{self._plan.output}` is written in other directions than its rows and its columns",
+                "pass it in the layout of the output, as a plain `tile`",
+            )
+        offsets: list[str] = []
+        bounds: list[ast.expr] = []
+        for strides, own in zip(directions, place.strides[operand.name], strict=True):
+            index, dimension = self._along(strides, site, place, statement)
+            offsets.append(f"{self._widened(index, strides, site, place)} * {own}")
+            if dimension is not None:
+                bounds += self._bounds(dimension, index, site, place, statement)
+        pointers = " + ".join((place.parameters[operand.name], *offsets))
+        if _stands_alone(place.file, statement):
+            name = free(f"{operand.name}_ptrs", self._taken)
+            self._taken.add(name)
+            place.before.setdefault(id(statement), []).append(f"{name} = {pointers}")
+            place.anchors[id(statement)] = statement
+            pointers = name
+        mask = site.call.argument(site.form, "mask") if "mask" in site.form.parameters else None
+        masks = [_text(place.file, test) for test in ([mask] if mask is not None else bounds)]
+        text = " & ".join(map(_grouped, masks)) if len(masks) > 1 else "".join(masks)
+        return f"{self._tl}.load({pointers}" + (f", mask={text})" if text else ")")
+
     # ----------------------------------------------------------------------------------------------------------- mirrors
 
     def _mirrored(self, operand: Operand, pointer: ast.expr, place: _Place, at: ast.stmt, span: Span) -> str:
@@ -537,8 +601,9 @@ class OperandWriter:
         at = place.definitions.statement_of(call.node)
         arguments = dict(bound_arguments(call.node, target.function))
         for operand in self._operands:
-            if operand.kind is not OperandKind.TILE:
+            if not _is_mirrored(operand):
                 yield target.parameters[operand.name], place.parameters[operand.name]
+                yield from zip(target.strides[operand.name], place.strides[operand.name], strict=True)
                 continue
             for base in target.bases:
                 mirror = target.mirrors.get((operand.name, base))
@@ -552,8 +617,8 @@ class OperandWriter:
             for operand in self._operands
             for name in (
                 [m for (o, base), m in place.mirrors.items() if o == operand.name and base in place.bases]
-                if operand.kind is OperandKind.TILE
-                else [place.parameters[operand.name]]
+                if _is_mirrored(operand)
+                else [place.parameters[operand.name], *place.strides[operand.name]]
             )
         ]
         arguments = place.function.node.args
@@ -565,6 +630,11 @@ class OperandWriter:
 
 
 _WHY = "what the epilogue reads"
+
+
+def _is_mirrored(operand: Operand) -> bool:
+    """Whether an operand is read through a pointer that is made as the output's is."""
+    return operand.kind is OperandKind.TILE and not operand.strided
 
 
 def _is_block(site: StoreSite) -> bool:

@@ -28,7 +28,8 @@ class Axis:
 
     `tile_axis` is the axis of the tile that the index varies along, None for one that is the same for the whole tile;
     `tile_rank` is the number of axes of the tile as the index spells them (0 when it spells none). `several` says that the
-    index is put together like one of several dimensions: `row * D + cols`, with a D that is not the size of a block.
+    index is put together like one of several dimensions: `row * D + cols`, with a D that is not the size of a block. `wide`
+    says that the stride is made 64 bits wide before it is multiplied.
     """
 
     strides: tuple[str, ...]
@@ -36,6 +37,7 @@ class Axis:
     tile_axis: int | None = None
     tile_rank: int = 0
     several: bool = False
+    wide: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,21 +78,26 @@ class Reader:
     def address(self, pointer: ast.expr, statement: ast.stmt) -> StoreAddress:
         """The axes of `pointer`, an expression of `statement`. Raises NotAffine."""
         axes: dict[tuple[str, ...], ast.expr] = {}
+        wide: set[tuple[str, ...]] = set()
         bases = 0
         for negative, addend in self._addends(pointer, statement, 0):
             if isinstance(addend, ast.Name) and self._is_base(addend):
                 bases += 1
                 continue
             strides, index = self._split(addend, statement)
+            if any(is_widened(factor) and self._is_stride(factor, statement) for factor in _factors(addend)):
+                wide.add(strides)
             if negative:
                 index = ast.UnaryOp(ast.USub(), index)
             earlier = axes.get(strides)
             axes[strides] = index if earlier is None else ast.BinOp(earlier, ast.Add(), index)
         if bases != 1:
             raise NotAffine("does not start from the pointer itself")
-        return StoreAddress(
-            tuple(Axis(s, i, *self._tile_axis(i, statement), self._is_several(i, statement)) for s, i in axes.items())
-        )
+        found = []
+        for strides, index in axes.items():
+            axis, rank = self._tile_axis(index, statement)
+            found.append(Axis(strides, index, axis, rank, self._is_several(index, statement), strides in wide))
+        return StoreAddress(tuple(found))
 
     def stride(self, node: ast.expr, statement: ast.stmt) -> tuple[str, ...]:
         """The arguments and numbers whose product a stride is, none of them 1. Raises NotAffine."""
@@ -351,6 +358,14 @@ def _uncast(node: ast.expr) -> ast.expr:
         case ast.Subscript(value=ast.Name() as inner):
             return inner
     return node
+
+
+def is_widened(factor: ast.expr) -> bool:
+    """Whether an expression is made 64 bits wide: `stride.to(tl.int64)`."""
+    match factor:
+        case ast.Call(func=ast.Attribute(attr="to"), args=[target]):
+            return last_name(target) in ("int64", "uint64")
+    return False
 
 
 def _is_arange(node: ast.AST) -> TypeGuard[ast.Call]:

@@ -66,7 +66,8 @@ class Block:
         """Where the block lies, as the address of raw pointers would say it."""
         rank = len(self.dimensions)
         own = [
-            Axis(d.strides, self.spread(d.index(tl), number), number, rank) for number, d in enumerate(self.dimensions)
+            Axis(d.strides, self.spread(d.index(tl), number), number, rank, wide=True)
+            for number, d in enumerate(self.dimensions)
         ]
         return StoreAddress((*self.moved, *own))
 

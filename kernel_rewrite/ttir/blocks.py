@@ -12,6 +12,7 @@ from kernel_rewrite.ttir.validate import Expression, Store
 
 _LENGTHS = re.compile(r"tensor<((?:\d+x)+)")
 _BOUNDS = re.compile(r"boundaryCheck = array<i32: ([\d, ]*)>")
+_AXIS = re.compile(r"\{axis = (\d+) : i32\}")
 _BELOW = re.compile(r"\s*slt\b")
 _RANGE = "{{end = {} : i32, start = 0 : i32}}"
 
@@ -40,11 +41,15 @@ class Block:
         return frozenset(rank - len(lengths) + i for i, length in enumerate(lengths) if length != 1)
 
     def is_index(self, index: Polynomial, inside: Expression, dimension: int) -> bool:
-        """Whether `index`, a part of the term `inside`, counts a dimension's elements: its start plus 0, 1, 2, ..."""
-        if not self.varies(inside.type) <= {dimension} or len(_lengths(inside.type)) > len(self.lengths):
-            return False
+        """Whether `index`, a part of the term `inside`, counts a dimension's elements: its start plus 0, 1, 2, ..., along
+        that dimension when a value in the shape of `inside` is aligned at the last one."""
+        rank = len(_lengths(inside.type))
+        along = dimension - len(self.lengths) + rank
         ranges = _ranges(inside, self.lengths[dimension])
-        return any(index == summed(self.starts[dimension], {(factor,): 1}) for factor in ranges)
+        return any(
+            index == summed(self.starts[dimension], {(factor,): 1}) and _lies_along(factor[1], rank) == along
+            for factor in ranges
+        )
 
     def bound(self, test: Expression) -> int | None:
         """The dimension whose size a test stops at: true for the elements of the block before it, false for those behind."""
@@ -104,6 +109,18 @@ def _block_lengths(type_: str) -> tuple[int, ...]:
 
 def _lengths(type_: str) -> tuple[int, ...]:
     return tuple(int(length) for length in split_tensor(type_)[0].split("x") if length)
+
+
+def _lies_along(axes: tuple[str, ...], rank: int) -> int | None:
+    """The axis that a value with one axis lies along after it was expanded to a rank; `axes` are the expansions, outermost
+    first."""
+    position = 0
+    for expansion in reversed(axes):
+        found = _AXIS.fullmatch(expansion)
+        if found is None:
+            return None
+        position += int(found[1]) <= position
+    return position if rank == 1 + len(axes) else None
 
 
 def _ranges(term: Expression, length: int) -> Iterator[Key]:

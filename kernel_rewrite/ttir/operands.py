@@ -29,6 +29,7 @@ from kernel_rewrite.ttir.polynomials import (
     factors_within,
     key,
     polynomial,
+    summed,
     times,
 )
 from kernel_rewrite.ttir.validate import OPERAND, Expression, Store, Terms, operand_of, operand_reads
@@ -40,18 +41,28 @@ class Follows(enum.Enum):
 
     TILE = "the place of the store"
     AXIS = "the index of the store in one direction"
+    AXES = "the indices of the store, in directions that each have a stride of the operand's own"
     INDEX = "an index that the user wrote"
     NOTHING = "nothing: it is one value"
 
 
 @dataclass(frozen=True, slots=True)
+class Direction:
+    """A direction of the output: the parameters of the original (and numbers) whose product is its stride (none: 1), and the
+    parameter of the fused kernel that is the operand's own stride in it ("": it has 1)."""
+
+    strides: tuple[str, ...] = ()
+    own: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class ExpectedOperand:
-    """An operand as the request has it: its parameter of the fused kernel, for AXIS the parameters of the original (and
-    numbers) whose product is the stride of its direction (none: 1), for INDEX the texts of the indices it is read at."""
+    """An operand as the request has it: its parameter of the fused kernel, for AXIS its one direction, for AXES all that
+    the output has, for INDEX the texts of the indices it is read at."""
 
     parameter: str
     follows: Follows
-    strides: tuple[str, ...] = ()
+    directions: tuple[Direction, ...] = ()
     indices: tuple[str, ...] = ()
 
 
@@ -100,10 +111,13 @@ def _tile(terms: Terms, store: Store, read: Expression, operand: ExpectedOperand
 
 
 def _axis(terms: Terms, store: Store, read: Expression, operand: ExpectedOperand, names: Names) -> str:
-    index = _offsets(read.operands[0])
-    stride = _stride(operand.strides, names)
+    (direction,) = operand.directions
+    index = _own_index(_offsets(read.operands[0]), direction, terms) if direction.own else _offsets(read.operands[0])
+    stride = _stride(direction.strides, names)
     if isinstance(stride, str):
         return stride
+    if index is None:
+        return f"its index is not multiplied by `{direction.own}`"
     if not is_block(store.pointer):
         return _part(index, stride, _offsets(store.pointer), names) or _guarded(store, read, index, names.parameters)
     block = stored_block(store)
@@ -117,6 +131,53 @@ def _axis(terms: Terms, store: Store, read: Expression, operand: ExpectedOperand
     if not block.is_index(index, read.operands[0], dimension):
         return "its index is not that of the block in its direction"
     return _part({}, stride, _offsets(block.base), names) or _within(block, read)
+
+
+def _axes(terms: Terms, store: Store, read: Expression, operand: ExpectedOperand, names: Names) -> str:
+    offsets, place = _offsets(read.operands[0]), _offsets(store.pointer)
+    block = stored_block(store) if is_block(store.pointer) else None
+    if block is None and is_block(store.pointer):
+        return "the block of the store could not be followed"
+    whole: Polynomial = {}
+    strides = [_stride(direction.strides, names) for direction in operand.directions]
+    for direction, stride in zip(operand.directions, strides, strict=True):
+        own = _own_key(direction, terms)
+        mine = {monomial: count for monomial, count in offsets.items() if own in monomial}
+        offsets = {monomial: count for monomial, count in offsets.items() if own not in monomial}
+        index = _own_index(mine, direction, terms)
+        if isinstance(stride, str) or index is None:
+            return stride if isinstance(stride, str) else f"its index is multiplied by `{direction.own}` more than once"
+        if block is not None:
+            dimension = block.along(stride)
+            if dimension is None or not block.is_index(index, read.operands[0], dimension):
+                return "its index is not that of the block in each direction"
+            continue
+        step = times(index, stride)
+        others = [next(iter(s), ()) for s in strides if isinstance(s, dict) and s is not stride]
+        if any(other and divides(other, monomial) for other in others for monomial in step):
+            return "its index in one direction holds a part of another"
+        whole = summed(whole, step)
+    if offsets:
+        return "a part of its place has no stride of its own"
+    if block is not None:
+        whole_block = len(operand.directions) == len(block.lengths) and not _offsets(block.base)
+        return _within(block, read) if whole_block else "its place is only a part of that of the store"
+    if whole != place:
+        return "its place is not that of the store"
+    masks = read.operands[1:2]
+    return "" if masks == (() if store.mask is None else (store.mask,)) else "its mask is not that of the store"
+
+
+def _own_key(direction: Direction, terms: Terms) -> Key:
+    return key(terms.term(OPERAND, direction.own, "i32"))
+
+
+def _own_index(offsets: Polynomial, direction: Direction, terms: Terms) -> Polynomial | None:
+    """The index of which `offsets` is the product with the operand's own stride; None when it is none."""
+    own = _own_key(direction, terms)
+    if any(monomial.count(own) != 1 for monomial in offsets):
+        return None
+    return {tuple(f for f in monomial if f != own): count for monomial, count in offsets.items()}
 
 
 def _stride(names_of_it: Iterable[str], names: Names) -> Polynomial | str:
@@ -173,7 +234,13 @@ def _written(terms: Terms, store: Store, read: Expression, operand: ExpectedOper
     return _within(block, read)
 
 
-_CHECKS = {Follows.NOTHING: _one_value, Follows.TILE: _tile, Follows.AXIS: _axis, Follows.INDEX: _written}
+_CHECKS = {
+    Follows.NOTHING: _one_value,
+    Follows.TILE: _tile,
+    Follows.AXIS: _axis,
+    Follows.AXES: _axes,
+    Follows.INDEX: _written,
+}
 
 
 def _guarded(
