@@ -57,7 +57,8 @@ def fuse(
     likewise, of inputs.
     `operands` declares what it reads beside x: "NAME=KIND[:TYPE]" texts or {name: "KIND[:TYPE]"}, with a KIND of scalar (a
     number; with a TYPE a tensor of one element), row (one value a column), column (one value a row) or tile (one value an
-    element, in the output's layout). `launcher`: "rewrite" makes the functions of the file that launch the kernel take the
+    element, in the output's layout); "row:strided", "column:strided" and "tile:strided" come with strides of their own.
+    `launcher`: "rewrite" makes the functions of the file that launch the kernel take the
     operands and pass them on; "leave" leaves them alone. `numerics`: "eager" rounds to the output's type between kernel
     and op, as the unfused pair does; "fused" keeps the precision of the stored value. `constexprs` ("NAME=VALUE") and
     `dtypes` ("PARAM=fp16") fix what is otherwise inferred; `project` takes note of the files that are read. Raises

@@ -22,6 +22,7 @@ from kernel_rewrite.model import (
     Specialization,
     WriteOnlyProof,
 )
+from kernel_rewrite.pointwise.declarations import STRIDED
 from kernel_rewrite.request import InputRequest, OutputRequest, Request, element_type_of
 from kernel_rewrite.results import Fused, TextEdit
 from kernel_rewrite.rewrite.edits import in_order, unified_diff
@@ -35,8 +36,9 @@ NUMERICS = (EAGER, FUSED)
 
 
 def declaration(operand: Operand) -> str:
-    """`bias=row`, `residual=tile:float32`: an operand as `--operand` takes it."""
-    return f"{operand.name}={operand.kind.value}" + (f":{operand.dtype}" if operand.dtype else "")
+    """`bias=row`, `residual=tile:strided:float32`: an operand as `--operand` takes it."""
+    parts = (operand.kind.value, STRIDED if operand.strided else "", operand.dtype)
+    return f"{operand.name}={':'.join(filter(None, parts))}"
 
 
 @dataclass(frozen=True, slots=True)

@@ -333,13 +333,15 @@ class Operand:
     output. COLUMN: one for each row. TILE: one for each element, in the output's own layout. INDEXED: a tensor read at
     `index`, an expression in the kernel's own names.
 
-    `dtype` is torch's name of the element type ("float32"); "" means that of the output.
+    `dtype` is torch's name of the element type ("float32"); "" means that of the output. A row, a column or a tile that is
+    `strided` comes with its own strides, which a launch passes along.
     """
 
     name: str
     kind: OperandKind
     dtype: str = ""
     index: str = ""
+    strided: bool = False
 
     @property
     def is_number(self) -> bool:

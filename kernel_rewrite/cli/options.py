@@ -49,7 +49,8 @@ operands = click.option(
     "operands",
     multiple=True,
     metavar="NAME=KIND[:TYPE]",
-    help="Declare what an epilogue reads beside x: scalar, row (one value a column), column (one value a row) or tile.",
+    help="Declare what an epilogue reads beside x: scalar, row (one value a column), column (one value a row) or tile; "
+    "row:strided, column:strided and tile:strided have strides of their own.",
 )
 stdin_filename = click.option(
     "--stdin-filename",

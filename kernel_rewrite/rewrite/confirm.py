@@ -17,6 +17,7 @@ from kernel_rewrite.probes import probe_loads, probe_stores
 from kernel_rewrite.request import InputRequest, OutputRequest, Request, element_type_of
 from kernel_rewrite.rewrite.epilogue import Rewrite
 from kernel_rewrite.rewrite.loads import LoadPlan, keeps
+from kernel_rewrite.rewrite.parameters import passed
 from kernel_rewrite.rewrite.products import may_add_loaded, may_store_product
 from kernel_rewrite.rewrite.report import keep_evidence
 from kernel_rewrite.rewrite.unchanged import check_clone, check_unchanged
@@ -25,7 +26,7 @@ from kernel_rewrite.source.files import Project, SourceFile, source_from_text
 from kernel_rewrite.source.signatures import TRITON_TYPES
 from kernel_rewrite.ttir.lanes import OffLanes, loads_at, off_lanes
 from kernel_rewrite.ttir.lower import TIME_LIMIT, Lowered, LoweringFailure
-from kernel_rewrite.ttir.operands import ExpectedOperand, Follows, objection
+from kernel_rewrite.ttir.operands import Direction, ExpectedOperand, Follows, objection
 from kernel_rewrite.ttir.parse import Module, Operation, parse, split_tensor
 from kernel_rewrite.ttir.validate import (
     Difference,
@@ -150,7 +151,9 @@ def _with_operands(
         element = element_type_of(specialization, request.output)
         for operand in request.pointwise.operands:
             kind = TRITON_TYPES[operand.dtype] if operand.dtype else element
-            types.setdefault(rewrite.parameters[operand.name].name, "fp32" if operand.is_number else f"*{kind}")
+            parameter = rewrite.parameters[operand.name]
+            types.setdefault(parameter.name, "fp32" if operand.is_number else f"*{kind}")
+            types |= {name: "i32" for name, _ in parameter.strides}
     signature = tuple((name, types[name]) for name in order)
     return Specialization(signature, specialization.constexprs, specialization.origin)
 
@@ -203,6 +206,13 @@ _FOLLOWS = {
     OperandKind.TILE: Follows.TILE,
     OperandKind.INDEXED: Follows.INDEX,
 }
+
+_ALONG = {
+    OperandKind.ROW: (OperandKind.ROW,),
+    OperandKind.COLUMN: (OperandKind.COLUMN,),
+    OperandKind.TILE: (OperandKind.COLUMN, OperandKind.ROW),
+}
+"""The directions that an operand has strides for, in the order of its parameters, by the kind that runs along them."""
 
 _MOST_CHOICES = 64
 """How many ways to match what is read with the operands are tried."""
@@ -257,7 +267,7 @@ class References:
     @property
     def added(self) -> frozenset[str]:
         """The parameters that the rewritten kernel has more."""
-        return frozenset(p.name for p in self.rewrite.parameters.values()) if self.rewrite is not None else frozenset()
+        return frozenset(name for name, _ in passed(self.rewrite.parameters.values())) if self.rewrite else frozenset()
 
     def rules(self, view: View, request: OutputRequest) -> Iterator[tuple[Key, StoredValue]]:
         """For each store to the output: what the rewritten kernel may store there."""
@@ -337,10 +347,15 @@ class References:
         strides = self.rewrite.writers[request.output].strides
         found = {}
         for operand in request.pointwise.operands:
-            name = self.rewrite.parameters[operand.name].name
+            parameter = self.rewrite.parameters[operand.name]
+            name, own = parameter.name, [stride for stride, _ in parameter.strides]
+            follows = Follows.AXES if operand.kind is OperandKind.TILE and operand.strided else _FOLLOWS[operand.kind]
+            along = _ALONG.get(operand.kind, ())
+            steps = zip(along, own or [""] * len(along), strict=True)
+            directions = tuple(Direction(strides.get(kind) or (), stride) for kind, stride in steps)
             read_at = [o.index for o in request.pointwise.operands if o.name == operand.name and o.index]
             indices = () if in_helper else tuple(read_at)
-            found[name] = ExpectedOperand(name, _FOLLOWS[operand.kind], strides.get(operand.kind) or (), indices)
+            found[name] = ExpectedOperand(name, follows, directions, indices)
         return found
 
     def _operand_terms(self, found: Expression, request: OutputRequest) -> Iterator[tuple[Expression, ...]]:

@@ -10,7 +10,7 @@ import libcst as cst
 
 from kernel_rewrite.analysis import Analysis
 from kernel_rewrite.diagnostics import Diagnostic, FusionRefused, Label, Severity
-from kernel_rewrite.model import Assumption, Dtype, Edit, Function, FunctionRef, Operand, Span
+from kernel_rewrite.model import Assumption, Dtype, Edit, Function, FunctionRef, Operand, OperandKind, Span
 from kernel_rewrite.pointwise.emission import Emission, emit
 from kernel_rewrite.pointwise.function import Pointwise
 from kernel_rewrite.probes import certain_element_type
@@ -189,6 +189,14 @@ def _holds(outer: Edit, inner: Edit) -> bool:
     return outer is not inner and outer.span.contains_span(inner.span) and outer.span != inner.span
 
 
+_STRIDES: Mapping[OperandKind, tuple[tuple[str, int], ...]] = {
+    OperandKind.ROW: (("stride_{}", -1),),
+    OperandKind.COLUMN: (("stride_{}", 0),),
+    OperandKind.TILE: (("stride_{}_m", -2), ("stride_{}_n", -1)),
+}
+"""The parameters for the strides that an operand of a kind has of its own, rows first, each with its dimension."""
+
+
 @dataclass(frozen=True, slots=True)
 class _Grown:
     """The kernel's new parameters, by operand, and the edits of its signature and its launchers."""
@@ -211,7 +219,11 @@ def _grown_signature(
     for operand in operands.values():
         name = free(operand.name if operand.is_number else f"{operand.name}_ptr", taken)
         taken.add(name)
-        parameters[operand.name] = NewParameter(name, operand.name, number=operand.is_number)
+        strides = []
+        for wanted, dimension in _STRIDES[operand.kind] if operand.strided else ():
+            strides.append((free(wanted.format(operand.name), taken), dimension))
+            taken.add(strides[-1][0])
+        parameters[operand.name] = NewParameter(name, operand.name, tuple(strides), number=operand.is_number)
     kernel = LaunchedKernel.of(analysis.kernel, analysis.closure, analysis.launches, analysis.project)
     signature = parameter_edits(kernel, tuple(parameters.values()))
     if signature.diagnostics:

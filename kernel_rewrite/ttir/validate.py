@@ -94,6 +94,7 @@ class Terms:
     def __init__(self) -> None:
         self._known: dict[tuple[object, ...], Expression] = {}
         self._names: dict[int, str] = {}
+        self._named: dict[str, dict[int, Expression]] = {}
 
     def call_it(self, term: Expression, operation: Operation) -> None:
         """Remember the source variable that `operation` gives its result to, if any."""
@@ -102,10 +103,11 @@ class Terms:
 
     def name(self, term: Expression, name: str) -> None:
         self._names.setdefault(term.identity, name)
+        self._named.setdefault(name, {})[term.identity] = term
 
     def named(self, name: str) -> tuple[Expression, ...]:
         """The terms that are called by the source variable `name`."""
-        return tuple(term for term in self._known.values() if self._names.get(term.identity) == name)
+        return tuple(self._named.get(name, {}).values())
 
     def shown(self, term: Expression, depth: int = 4) -> str:
         """A term as text, in terms of source variables where they are known, cut below `depth`."""
