@@ -34,6 +34,7 @@ from kernel_rewrite.source.unlowered import Uncovered, uncovered
 from kernel_rewrite.ttir.accesses import memory_accesses
 from kernel_rewrite.ttir.lower import Compiler, Lowered, LoweringFailure
 from kernel_rewrite.ttir.parse import Module, parse
+from kernel_rewrite.ttir.read_only import ReadOnlyVerdict, read_only
 from kernel_rewrite.ttir.write_only import WriteOnlyVerdict, write_only
 
 ALTERNATIVES_SECONDS = 2.0
@@ -109,12 +110,20 @@ class Analysis:
             self.memory[key] = self.write_only(output, self.views)
         return cast(WriteOnlyVerdict, self.memory[key])
 
-    def uncovered(self, output: str) -> Uncovered:
-        """What the source may do to `output` (a parameter) that no view shows."""
-        key = ("uncovered", output)
+    def read_only(self, input: str) -> ReadOnlyVerdict:
+        """The verdict on `input` over all views."""
+        key = ("read only", input)
         if key not in self.memory:
-            buffers = frozenset(fact.name for fact in self.facts if fact.kind != "scalar") | {output}
-            self.memory[key] = uncovered(output, self.accesses, self.calls, self.flow, buffers)
+            accesses = [(view.specialization, view.accesses) for view in self.views]
+            self.memory[key] = read_only(input, accesses, self.span_of)
+        return cast(ReadOnlyVerdict, self.memory[key])
+
+    def uncovered(self, buffer: str, effect: MemoryEffect = MemoryEffect.WRITE) -> Uncovered:
+        """What the source may do to `buffer` (a parameter) that no view shows; `effect` is the one it is to have alone."""
+        key = ("uncovered", buffer, effect)
+        if key not in self.memory:
+            buffers = frozenset(fact.name for fact in self.facts if fact.kind != "scalar") | {buffer}
+            self.memory[key] = uncovered(buffer, effect, self.accesses, self.calls, self.flow, buffers)
         return cast(Uncovered, self.memory[key])
 
     def accessed_unlowered(self) -> tuple[str, ...]:

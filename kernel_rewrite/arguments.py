@@ -28,8 +28,7 @@ class Shape(enum.Enum):
 class Argument:
     """One argument of a fusion: its key in pyproject.toml, its option, and the name of the parameter of `fuse`.
 
-    `choices` are the only texts it takes, where that is so; `default` is what leaving it out means. An argument that is
-    not `ready` is one that is planned: it is known, and refused.
+    `choices` are the only texts it takes, where that is so; `default` is what leaving it out means.
     """
 
     key: str
@@ -38,13 +37,12 @@ class Argument:
     shape: Shape
     choices: tuple[str, ...] = ()
     default: str = ""
-    ready: bool = True
 
 
 ARGUMENTS: tuple[Argument, ...] = (
     Argument("kernel", "--kernel", "kernel", Shape.TEXT),
     Argument("epilogues", "--epilogue", "epilogues", Shape.NAMED),
-    Argument("prologues", "--prologue", "prologues", Shape.NAMED, ready=False),
+    Argument("prologues", "--prologue", "prologues", Shape.NAMED),
     Argument("operands", "--operand", "operands", Shape.NAMED),
     Argument("launcher", "--launcher", "launcher", Shape.TEXT, choices=("rewrite", "leave"), default="rewrite"),
     Argument("numerics", "--numerics", "numerics", Shape.TEXT, choices=("eager", "fused"), default="eager"),
@@ -99,7 +97,7 @@ def _agree(argument: Argument, asked: Given, settled: Given) -> bool:
     left, right = (sorted(text for option, text in side if option == argument.option) for side in (asked, settled))
     if argument.option == "--kernel":
         return not left or left == right
-    if argument.option == "--epilogue" and len(left) == 1 and len(right) == 1:
+    if argument.option in ("--epilogue", "--prologue") and len(left) == 1 and len(right) == 1:
         (name, text), (settled_name, settled_text) = name_and_text(left[0]), name_and_text(right[0])
         return text == settled_text and name in (None, settled_name)
     if argument.shape is Shape.NAMED:

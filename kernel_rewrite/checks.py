@@ -7,14 +7,14 @@ A check yields diagnostics; it never touches syntax trees. What only the caller 
 from __future__ import annotations
 
 import ast
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 from kernel_rewrite.analysis import Analysis, View
 from kernel_rewrite.diagnostics import Diagnostic, Label
 from kernel_rewrite.model import ANYWHERE, Assumption, Evidence, FunctionRef, MemoryEffect, Span
 from kernel_rewrite.pointwise.language import Pointwise
 from kernel_rewrite.probes import is_certain, may_store_integers
-from kernel_rewrite.request import OutputRequest
+from kernel_rewrite.request import OutputRequest, Request
 from kernel_rewrite.retyped import changes, element_types_of
 from kernel_rewrite.source.aliasing import Conditions
 from kernel_rewrite.source.freshness import is_fresh
@@ -25,12 +25,14 @@ NO_ALIAS = "no-alias"
 FULLY_WRITTEN = "fully-written"
 FLOAT_ELEMENTS = "float-elements"
 ELEMENT_TYPE = "element-type"
+INPUT_APART = "input-apart"
 
 ASSUMPTIONS: dict[str, str] = {
     NO_ALIAS: "no other argument of the kernel overlaps the memory of `{output}`",
     FLOAT_ELEMENTS: "what is stored to `{output}` is floating-point (nothing in this file says so)",
     ELEMENT_TYPE: "the elements of `{output}` have the type it is said to have here (nothing in this file says so)",
     FULLY_WRITTEN: "elements of `{output}` that the kernel does not write are not used (they would miss the op)",
+    INPUT_APART: "the kernel writes to nothing that overlaps the memory of `{output}`",
 }
 """What `--assume` accepts: name and statement."""
 
@@ -62,7 +64,7 @@ def launched_with_alias(analysis: Analysis, request: OutputRequest) -> Iterator[
             if request.parameter not in (alias.left, alias.right):
                 continue
             other = alias.right if alias.left == request.parameter else alias.left
-            if all(_is_harmless(analysis, launch, way, request.parameter, other) for way in alias.ways):
+            if all(is_harmless(analysis, launch, way, request.parameter, other) for way in alias.ways):
                 continue
             verb = "passes" if alias.certain else "may pass"
             yield Diagnostic(
@@ -73,7 +75,7 @@ def launched_with_alias(analysis: Analysis, request: OutputRequest) -> Iterator[
             )
 
 
-def _is_harmless(analysis: Analysis, launch: Launch, way: Conditions, output: str, other: str) -> bool:
+def is_harmless(analysis: Analysis, launch: Launch, way: Conditions, output: str, other: str) -> bool:
     """Whether a kernel compiled for such a launch accesses one of the two alone: a placeholder for what a flag turns off.
     Only views of all compile-time values can tell, and one of them must be of such a launch."""
     if not way or not analysis.complete:
@@ -200,7 +202,7 @@ def _fixed_type(analysis: Analysis, request: OutputRequest) -> Label | None:
     return Label(cast, "its pointer is cast here, to the type it has now") if cast is not None else None
 
 
-def ambiguous_helpers(analysis: Analysis, request: OutputRequest) -> Iterator[Diagnostic]:
+def ambiguous_helpers(analysis: Analysis, request: Request) -> Iterator[Diagnostic]:
     """KR117: the output is handed to a helper whose definition is chosen when the module is imported."""
     assumed = {(a.file, a.name) for a in analysis.closure.assumed_names}
     bindings = analysis.closure.bindings
@@ -214,13 +216,13 @@ def ambiguous_helpers(analysis: Analysis, request: OutputRequest) -> Iterator[Di
                     "KR117",
                     f"`{request.parameter}` is handed to `{name}`, which has several definitions",
                     (Label(Span.of(function.ref.file, call), "which definition this calls is decided at import"),),
-                    help=f"define `{name}` once, or store outside of it",
+                    help=f"define `{name}` once, or access the buffer outside of it",
                 )
 
 
 def cast_pointer(analysis: Analysis, request: OutputRequest) -> Iterator[Diagnostic]:
     """KR205: the source casts the output's pointer, and only the cast itself says what the elements are."""
-    if _is_certain(analysis, request.parameter):
+    if has_certain_type(analysis, request.parameter):
         return  # TTIR shows whether the cast changes the type
     for span in pointer_casts(request.parameter, analysis.calls, analysis.flow):
         yield Diagnostic(
@@ -231,7 +233,7 @@ def cast_pointer(analysis: Analysis, request: OutputRequest) -> Iterator[Diagnos
         )
 
 
-def used_as_helper(analysis: Analysis, request: OutputRequest) -> Iterator[Diagnostic]:
+def used_as_helper(analysis: Analysis, request: Request) -> Iterator[Diagnostic]:
     """KR114: another kernel of the file calls this one, and would change with it."""
     for call in analysis.kernel.calls_as_helper:
         yield Diagnostic(
@@ -273,14 +275,21 @@ def assumptions(analysis: Analysis, request: OutputRequest) -> tuple[Assumption,
         names.append(FULLY_WRITTEN)
     if request.pointwise.commutes_with_rounding and may_store_integers(analysis, request.output):
         names.append(FLOAT_ELEMENTS)
-    if not _is_certain(analysis, request.parameter) and not _gives_what_it_gets(request, changes(analysis, request)):
+    if not has_certain_type(analysis, request.parameter) and not gives_what_it_gets(
+        request, changes(analysis, request)
+    ):
         names.append(ELEMENT_TYPE)
+    return assumed(analysis, request, names)
+
+
+def assumed(analysis: Analysis, request: Request, names: Iterable[str]) -> tuple[Assumption, ...]:
+    """The assumptions of these names about the request's buffer, behind those about the kernel as a whole."""
     given = tuple(_values_given(analysis))
-    return given + tuple(Assumption(name, ASSUMPTIONS[name].format(output=request.output)) for name in names)
+    return given + tuple(Assumption(name, ASSUMPTIONS[name].format(output=request.buffer)) for name in names)
 
 
-def _gives_what_it_gets(request: OutputRequest, changed: str) -> bool:
-    """Whether the result has a meaning, and the type of the output (or the type `changed` in its place), for every float type
+def gives_what_it_gets(request: Request, changed: str = "") -> bool:
+    """Whether the result has a meaning, and the type of the buffer (or the type `changed` in its place), for every float type
     that it may have."""
     types = ("float16", "bfloat16", "float32", "float64")
     if not changed:
@@ -300,7 +309,7 @@ def _values_given(analysis: Analysis) -> Iterator[Assumption]:
         yield Assumption("values-given", f"every launch of the kernel has {text}")
 
 
-def _is_certain(analysis: Analysis, parameter: str) -> bool:
+def has_certain_type(analysis: Analysis, parameter: str) -> bool:
     """Whether the element type of `parameter` is known, and not only inferred."""
     fact = next((f for f in analysis.facts if f.name == parameter), None)
     return fact is not None and fact.kind != "tuple" and is_certain(fact)

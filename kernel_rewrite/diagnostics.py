@@ -58,6 +58,17 @@ CODES: dict[str, str] = {
     "KR212": "one store call writes several buffers",
     "KR213": "the store stands in code that cannot be edited",
     "KR214": "the kernel reads through a pointer that is not an argument",
+    # KR22x: the read-only proof
+    "KR220": "the kernel does not read this parameter",
+    "KR221": "the input is written by the kernel",
+    "KR222": "the input's pointer reaches an operation whose effect is unknown",
+    "KR223": "the kernel accesses memory through a pointer that is not an argument",
+    "KR224": "one load call reads several buffers",
+    "KR225": "the input is read in a way that a prologue cannot follow",
+    "KR226": "a load is seen in no specialization",
+    "KR227": "the input may be written in a branch that was not lowered",
+    "KR228": "the load stands in code that cannot be edited",
+    "KR229": "a launch passes the input also as something that is written",
     # KR30x: where an operand is read
     "KR301": "the row or column that a store writes could not be derived",
     "KR302": "an index uses a name that has no value at the store",
@@ -76,6 +87,7 @@ CODES: dict[str, str] = {
     "KR318": "a caller of the launcher lacks the operands",
     # KR4xx: the meaning of the op
     "KR401": "the op has no meaning for this element type",
+    "KR402": "the op would change the lanes that a load leaves off",
     "KR410": "the output cannot get the element type that the epilogue gives it",
     # KR5xx: equivalence
     "KR501": "the fused kernel and the unfused pair differ",

@@ -11,18 +11,23 @@ from kernel_rewrite.diagnostics import FusionRefused
 from kernel_rewrite.fused import EAGER, Options, fused_file
 from kernel_rewrite.model import Operand
 from kernel_rewrite.pointwise.declarations import declared_operands
-from kernel_rewrite.request import OutputRequest
+from kernel_rewrite.request import InputRequest, OutputRequest
 from kernel_rewrite.results import Fused
 from kernel_rewrite.rewrite.confirm import confirm
 from kernel_rewrite.rewrite.edits import apply_edits
-from kernel_rewrite.rewrite.epilogue import epilogue_edits, references
+from kernel_rewrite.rewrite.epilogue import fusion_edits, references
+from kernel_rewrite.rewrite.loads import LoadPlan, plan_loads
 from kernel_rewrite.rewrite.stores import StorePlan, plan_stores
 from kernel_rewrite.selection import (
+    Requested,
+    Texts,
     checked_assumptions,
+    choose_inputs,
     choose_kernel,
     choose_outputs,
+    comments_are_right,
     read_source,
-    requested_epilogues,
+    requested_ops,
 )
 from kernel_rewrite.source.files import Project
 from kernel_rewrite.source.signatures import parse_overrides
@@ -32,8 +37,9 @@ from kernel_rewrite.vouched import unused_ignores
 
 def fuse(
     source: Any,
-    epilogues: str | Mapping[str, str] | Iterable[str],
+    epilogues: Texts = (),
     *,
+    prologues: Texts = (),
     operands: Mapping[str, str | Operand] | Iterable[str] = (),
     kernel: str | None = None,
     numerics: str = EAGER,
@@ -44,13 +50,16 @@ def fuse(
     path: str | None = None,
     project: Project | None = None,
 ) -> Fused:
-    """The file of `source` with each epilogue inlined into every store of its output, proved.
+    """The file of `source` with each epilogue inlined into every store of its output, and each prologue into every load of
+    its input, proved.
 
     `source` is a path, the text of a file, or a `triton.JITFunction`. `epilogues` is an expression ("relu",
-    "gelu(x + bias)", when the kernel has one eligible output), "OUT=EXPRESSION" texts, or {output: expression}.
+    "gelu(x + bias)", when the kernel has one eligible output), "OUT=EXPRESSION" texts, or {output: expression}; `prologues`
+    likewise, of inputs.
     `operands` declares what it reads beside x: "NAME=KIND[:TYPE]" texts or {name: "KIND[:TYPE]"}, with a KIND of scalar (a
     number; with a TYPE a tensor of one element), row (one value a column), column (one value a row) or tile (one value an
-    element, in the output's layout). `launcher`: "rewrite" makes the functions of the file that launch the kernel take the
+    element, in the output's layout); "row:strided", "column:strided" and "tile:strided" come with strides of their own.
+    `launcher`: "rewrite" makes the functions of the file that launch the kernel take the
     operands and pass them on; "leave" leaves them alone. `numerics`: "eager" rounds to the output's type between kernel
     and op, as the unfused pair does; "fused" keeps the precision of the stored value. `constexprs` ("NAME=VALUE") and
     `dtypes` ("PARAM=fp16") fix what is otherwise inferred; `project` takes note of the files that are read. Raises
@@ -58,7 +67,7 @@ def fuse(
     """
     compiler().start()  # its imports overlap with the reading
     declared = declared_operands(operands)
-    requested = requested_epilogues(epilogues, declared)
+    requested, before = requested_ops(epilogues, prologues, declared)
     options = Options(
         numerics,
         tuple(constexprs),
@@ -72,26 +81,37 @@ def fuse(
     analysis = analyse(
         definition, project, compiler(), lambda function: parse_overrides(function, options.constexprs, options.dtypes)
     )
-    return fuse_outputs(analysis, requested, options)
+    return fuse_outputs(analysis, requested, options, before)
 
 
 def fuse_outputs(
-    analysis: Analysis, requested: Iterable[tuple[str | None, str]], options: Options = Options()
+    analysis: Analysis, requested: Requested, options: Options = Options(), prologues: Requested = ()
 ) -> Fused:
-    """What `fuse` does once the kernel is analysed: check, plan, rewrite and confirm each (output, op) of `requested`."""
-    requests = choose_outputs(analysis, requested, options.assumed, options.operands, options.launcher)
-    plans = [(plan_output(analysis, request), request.pointwise) for request in requests]
-    fills = {request.output: new_fills(analysis, request) for request in requests}
-    rewrite = epilogue_edits(plans, analysis, options.numerics, launcher=options.launcher, fills=fills)
+    """What `fuse` does once the kernel is analysed: check, plan, rewrite and confirm each (output, op) of `requested` and
+    each (input, op) of `prologues`."""
+    comments_are_right(analysis)
+    outputs = choose_outputs(analysis, requested, options.assumed, options.operands, options.launcher)
+    inputs = choose_inputs(analysis, prologues, options.assumed, options.operands)
+    stores = [(plan_output(analysis, request), request.pointwise) for request in outputs]
+    loads = [(plan_input(analysis, request), request.pointwise) for request in inputs]
+    fills = {request.output: new_fills(analysis, request) for request in outputs}
+    rewrite = fusion_edits(stores, analysis, options.numerics, loads=loads, launcher=options.launcher, fills=fills)
     text = apply_edits(analysis.kernel.file, rewrite.edits)
-    confirm(text, rewrite, analysis, requests, options.numerics)
-    warnings = unused_ignores(analysis, requests)
-    return fused_file(analysis, requests, options, rewrite.edits, text, warnings, rewrite.assumptions, rewrite.contract)
+    confirm(text, rewrite, analysis, outputs, options.numerics, inputs)
+    return fused_file(analysis, outputs, inputs, options, rewrite, text, unused_ignores(analysis, (*outputs, *inputs)))
 
 
 def plan_output(analysis: Analysis, request: OutputRequest) -> StorePlan:
     """The calls to rewrite for one output. Raises FusionRefused (KR212, KR213)."""
     planned = plan_stores(request.output, analysis.accesses, analysis.calls, references(analysis))
     if not isinstance(planned, StorePlan):
+        raise FusionRefused(planned)
+    return planned
+
+
+def plan_input(analysis: Analysis, request: InputRequest) -> LoadPlan:
+    """The calls to rewrite for one input. Raises FusionRefused (KR224, KR228, KR402)."""
+    planned = plan_loads(request.input, request.pointwise, analysis, references(analysis))
+    if not isinstance(planned, LoadPlan):
         raise FusionRefused(planned)
     return planned

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from kernel_rewrite import __version__
@@ -11,10 +11,22 @@ from kernel_rewrite.analysis import Analysis
 from kernel_rewrite.arguments import given
 from kernel_rewrite.checks import ASSUMPTIONS, assumptions
 from kernel_rewrite.diagnostics import Diagnostic
-from kernel_rewrite.model import Assumption, Edit, Operand, Span, WriteOnlyProof
-from kernel_rewrite.request import OutputRequest, element_type_of
+from kernel_rewrite.input_checks import input_assumptions
+from kernel_rewrite.model import (
+    Assumption,
+    Edit,
+    MemoryEffect,
+    Operand,
+    ReadOnlyProof,
+    Span,
+    Specialization,
+    WriteOnlyProof,
+)
+from kernel_rewrite.pointwise.declarations import STRIDED
+from kernel_rewrite.request import InputRequest, OutputRequest, Request, element_type_of
 from kernel_rewrite.results import Fused, TextEdit
 from kernel_rewrite.rewrite.edits import in_order, unified_diff
+from kernel_rewrite.rewrite.epilogue import Rewrite
 from kernel_rewrite.rewrite.header import Header, digest, with_header
 from kernel_rewrite.source.files import SourceFile
 from kernel_rewrite.source.fingerprint import fingerprint
@@ -24,8 +36,9 @@ NUMERICS = (EAGER, FUSED)
 
 
 def declaration(operand: Operand) -> str:
-    """`bias=row`, `residual=tile:float32`: an operand as `--operand` takes it."""
-    return f"{operand.name}={operand.kind.value}" + (f":{operand.dtype}" if operand.dtype else "")
+    """`bias=row`, `residual=tile:strided:float32`: an operand as `--operand` takes it."""
+    parts = (operand.kind.value, STRIDED if operand.strided else "", operand.dtype)
+    return f"{operand.name}={':'.join(filter(None, parts))}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,34 +56,38 @@ class Options:
 
 def fused_file(
     analysis: Analysis,
-    requests: Sequence[OutputRequest],
+    outputs: Sequence[OutputRequest],
+    inputs: Sequence[InputRequest],
     options: Options,
-    edits: Iterable[Edit],
+    rewrite: Rewrite,
     text: str,
     warnings: tuple[Diagnostic, ...] = (),
-    assumed: Sequence[Assumption] = (),
-    contract: Sequence[str] = (),
 ) -> Fused:
-    """The confirmed `text`, which `edits` have made, with its header, diff and proofs. `assumed` is what the operands take
-    from the caller, `contract` what callers must now pass."""
+    """The confirmed `text`, which `rewrite` has made, with its header, diff and proofs."""
     file, kernel = analysis.kernel.file, analysis.kernel.name
-    proofs = tuple(proof_of(analysis, request) for request in requests)
-    taken = (*_taken_together(proofs), *assumed)
-    header = header_of(analysis, requests, options, proofs, taken)
+    proofs = tuple(proof_of(analysis, request) for request in outputs)
+    input_proofs = tuple(input_proof_of(analysis, request) for request in inputs)
+    requests: tuple[Request, ...] = (*inputs, *outputs)
+    every: tuple[Proof, ...] = (*proofs, *input_proofs)
+    statements = tuple(map(statement, every))
+    taken = (*_taken_together(every), *rewrite.assumptions)
+    header = header_of(analysis, outputs, inputs, options, statements, taken)
     return Fused(
         source=with_header(text, header),
         diff=unified_diff(file, text),
         kernel=kernel,
         name="_".join(request.pointwise.name for request in requests),
         proofs=proofs,
-        epilogues=tuple((request.output, request.text) for request in requests),
-        statements=tuple(statement(proof) for proof in proofs),
+        epilogues=tuple((request.output, request.text) for request in outputs),
+        statements=statements,
         assumptions=taken,
-        contract=tuple(contract),
+        contract=rewrite.contract,
         path=file.path,
         encoding=file.encoding,
-        edits=tuple(_text_edit(file, edit) for edit in in_order(edits)),
+        edits=tuple(_text_edit(file, edit) for edit in in_order(rewrite.edits)),
         warnings=warnings,
+        prologues=tuple((request.input, request.text) for request in inputs),
+        input_proofs=input_proofs,
     )
 
 
@@ -82,9 +99,10 @@ def _text_edit(file: SourceFile, edit: Edit) -> TextEdit:
 
 def header_of(
     analysis: Analysis,
-    requests: Sequence[OutputRequest],
+    outputs: Sequence[OutputRequest],
+    inputs: Sequence[InputRequest],
     options: Options,
-    proofs: Sequence[WriteOnlyProof],
+    statements: Sequence[str],
     taken: tuple[Assumption, ...],
 ) -> Header:
     """The header of a fused file that lies beside its source."""
@@ -94,7 +112,8 @@ def header_of(
     folder = os.path.dirname(file.location)
     arguments = {
         "kernel": kernel,
-        "epilogues": [f"{request.output}={request.text}" for request in requests],
+        "epilogues": [f"{request.output}={request.text}" for request in outputs],
+        "prologues": [f"{request.input}={request.text}" for request in inputs],
         "operands": [declaration(operand) for operand in options.operands],
         "launcher": "rewrite" if options.launcher else "leave",
         "numerics": options.numerics,
@@ -108,42 +127,64 @@ def header_of(
         source_digest=digest(file.text),
         kernel=kernel,
         given=given(arguments),
-        proved=tuple(statement(proof) for proof in proofs),
+        proved=tuple(statements),
         assumed=tuple((assumption.name, assumption.statement) for assumption in taken),
         reads=tuple((os.path.relpath(other, folder), digest(known[other].text)) for other in closure.files),
         closure=closure.digest,
     )
 
 
-def _taken_together(proofs: Sequence[WriteOnlyProof]) -> tuple[Assumption, ...]:
-    """The assumptions of all outputs, each name once."""
-    outputs: dict[Assumption, list[str]] = {}
+Proof = WriteOnlyProof | ReadOnlyProof
+
+
+def _buffer(proof: Proof) -> str:
+    return proof.output if isinstance(proof, WriteOnlyProof) else proof.input
+
+
+def _taken_together(proofs: Sequence[Proof]) -> tuple[Assumption, ...]:
+    """The assumptions about all buffers, each name once."""
+    buffers: dict[Assumption, list[str]] = {}
     for proof in proofs:
         for assumption in proof.assumptions:
             known = assumption.name in ASSUMPTIONS
             key = Assumption(assumption.name, ASSUMPTIONS[assumption.name]) if known else assumption
-            outputs.setdefault(key, []).append(proof.output)
-    return tuple(Assumption(a.name, a.statement.replace("{output}", "` and `".join(o))) for a, o in outputs.items())
+            buffers.setdefault(key, []).append(_buffer(proof))
+    return tuple(Assumption(a.name, a.statement.replace("{output}", "` and `".join(b))) for a, b in buffers.items())
 
 
 def proof_of(analysis: Analysis, request: OutputRequest) -> WriteOnlyProof:
-    unreached = [reached for reached in analysis.uncovered(request.parameter).stores if not reached.path]
-    return WriteOnlyProof(
-        request.output,
-        tuple(view.specialization for view in analysis.views),
-        analysis.write_only(request.output).stores,
-        assumptions(analysis, request),
-        tuple(Span.of(reached.function.ref.file, reached.call) for reached in unreached),
-    )
+    stores = analysis.write_only(request.output).stores
+    unreached = _unreached(analysis, request, MemoryEffect.WRITE)
+    return WriteOnlyProof(request.output, _lowered(analysis), stores, assumptions(analysis, request), unreached)
 
 
-def statement(proof: WriteOnlyProof) -> str:
+def input_proof_of(analysis: Analysis, request: InputRequest) -> ReadOnlyProof:
+    loads = analysis.read_only(request.input).loads
+    unreached = _unreached(analysis, request, MemoryEffect.READ)
+    return ReadOnlyProof(request.input, _lowered(analysis), loads, input_assumptions(analysis, request), unreached)
+
+
+def _lowered(analysis: Analysis) -> tuple[Specialization, ...]:
+    return tuple(view.specialization for view in analysis.views)
+
+
+def _unreached(analysis: Analysis, request: Request, effect: MemoryEffect) -> tuple[Span, ...]:
+    """The calls that would have been rewritten, if any launch compiled them."""
+    missed = (reached for reached in analysis.uncovered(request.parameter, effect).missed if not reached.path)
+    return tuple(Span.of(reached.function.ref.file, reached.call) for reached in missed)
+
+
+def statement(proof: Proof) -> str:
     """`c_ptr` (fp16) is only written, by 1 store, in 2 specializations."""
-    count, stores = len(proof.specializations), len(proof.stores)
+    if isinstance(proof, WriteOnlyProof):
+        does, what, sites = "written", "store", proof.stores
+    else:
+        does, what, sites = "read", "load", proof.loads
+    count = len(proof.specializations)
     ways = "1 specialization" if count == 1 else f"{count} specializations"
-    calls = "1 store" if stores == 1 else f"{stores} stores"
-    types = "/".join(sorted({element_type_of(s, proof.output) for s in proof.specializations} - {""}))
+    calls = f"1 {what}" if len(sites) == 1 else f"{len(sites)} {what}s"
+    types = "/".join(sorted({element_type_of(s, _buffer(proof)) for s in proof.specializations} - {""}))
     dead = (
         f" (line {', '.join(str(s.line) for s in proof.unreached)}: no launch compiles it)" if proof.unreached else ""
     )
-    return f"`{proof.output}` ({types}) is only written, by {calls}{dead}, in {ways}"
+    return f"`{_buffer(proof)}` ({types}) is only {does}, by {calls}{dead}, in {ways}"

@@ -8,9 +8,10 @@ from typing import Any
 from kernel_rewrite.analysis import Analysis, View, analyse
 from kernel_rewrite.checks import CHECKS_WITHOUT_OP
 from kernel_rewrite.diagnostics import FusionRefused
+from kernel_rewrite.input_checks import INPUT_CHECKS_WITHOUT_OP
 from kernel_rewrite.model import MemoryEffect, Span
-from kernel_rewrite.request import OutputRequest
-from kernel_rewrite.results import AccessReport, Inspection, KernelReport, OutputReport
+from kernel_rewrite.request import InputRequest, OutputRequest
+from kernel_rewrite.results import AccessReport, InputReport, Inspection, KernelReport, OutputReport
 from kernel_rewrite.retyped import element_types_of
 from kernel_rewrite.selection import choose_kernel, read_source
 from kernel_rewrite.source.closure import KernelDefinition, kernels
@@ -64,6 +65,7 @@ def _report(
         analysis.complete,
         tuple((f.specialization.origin, f.message) for f in analysis.failures),
         tuple(assumed.statement for assumed in analysis.closure.assumed_names),
+        prologue_inputs=tuple(_input(analysis, name) for name in analysis.parameters_with(MemoryEffect.READ)),
     )
 
 
@@ -87,6 +89,14 @@ def _output(analysis: Analysis, name: str) -> OutputReport:
         tuple(_origin(view) for view in clean),
         tuple(_origin(view) for view in touched),
     )
+
+
+def _input(analysis: Analysis, name: str) -> InputReport:
+    request = InputRequest.without_op(name)
+    found = tuple(dict.fromkeys(d for check in INPUT_CHECKS_WITHOUT_OP for d in check(analysis, request)))
+    reasons, _, _ = answered(analysis, found)
+    types = tuple(sorted(element_types_of(analysis, name)))
+    return InputReport(name, types, not reasons, analysis.read_only(name).loads, reasons)
 
 
 def _origin(view: View) -> str:

@@ -48,6 +48,11 @@ class Span:
             and (location.line, location.column) < (self.end_line, self.end_column)
         )
 
+    def contains_span(self, other: Span) -> bool:
+        """Whether `other` lies in this span, ends included."""
+        starts_here = self.file == other.file and (self.line, self.column) <= (other.line, other.column)
+        return starts_here and (other.end_line, other.end_column) <= (self.end_line, self.end_column)
+
     @classmethod
     def of(cls, file: str, node: ast.expr | ast.stmt | ast.arg | ast.keyword | ast.alias) -> Span:
         assert node.end_lineno is not None and node.end_col_offset is not None
@@ -328,13 +333,15 @@ class Operand:
     output. COLUMN: one for each row. TILE: one for each element, in the output's own layout. INDEXED: a tensor read at
     `index`, an expression in the kernel's own names.
 
-    `dtype` is torch's name of the element type ("float32"); "" means that of the output.
+    `dtype` is torch's name of the element type ("float32"); "" means that of the output. A row, a column or a tile that is
+    `strided` comes with its own strides, which a launch passes along.
     """
 
     name: str
     kind: OperandKind
     dtype: str = ""
     index: str = ""
+    strided: bool = False
 
     @property
     def is_number(self) -> bool:
@@ -361,6 +368,18 @@ class WriteOnlyProof:
     output: str
     specializations: tuple[Specialization, ...]
     stores: tuple[Span, ...]
+    assumptions: tuple[Assumption, ...] = ()
+    unreached: tuple[Span, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class ReadOnlyProof:
+    """`input` is only ever read, in each of `specializations`; `loads` are its load calls in the source, and `unreached`
+    those that no launch can compile, which were left alone."""
+
+    input: str
+    specializations: tuple[Specialization, ...]
+    loads: tuple[Span, ...]
     assumptions: tuple[Assumption, ...] = ()
     unreached: tuple[Span, ...] = ()
 

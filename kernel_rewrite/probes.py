@@ -1,4 +1,4 @@
-"""What the stores of an output look like when the element types that were only inferred are other ones.
+"""What the accesses of a buffer look like when the element types that were only inferred are other ones.
 
 A value may have its buffer's type by construction (`acc.to(c_ptr.dtype.element_ty)`) or only for the types that were
 inferred. Lowering with other types tells which: a fused kernel must round as the unfused pair does for all of them.
@@ -6,11 +6,11 @@ inferred. Lowering with other types tells which: a fused kernel must round as th
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import cast
 
 from kernel_rewrite.analysis import Analysis, View, view_of
-from kernel_rewrite.model import Evidence, ParameterFact, Specialization
+from kernel_rewrite.model import Evidence, ParameterFact, Span, Specialization
 from kernel_rewrite.source.freshness import allocated_dtype
 from kernel_rewrite.source.signatures import DTYPE_NAMES, FLOAT_TYPES
 from kernel_rewrite.ttir.lower import Lowered
@@ -44,6 +44,15 @@ def probe_stores(analysis: Analysis, output: str) -> tuple[View, ...]:
     return cast(tuple[View, ...], analysis.memory[key])
 
 
+def probe_loads(analysis: Analysis, input: str) -> tuple[View, ...]:
+    """Views with another float type for `input`, where its type was only inferred, that have every load of it between
+    them."""
+    key = ("probed input", input)
+    if key not in analysis.memory:
+        analysis.memory[key] = tuple(_lowered(analysis, input, _other_float_alone, analysis.read_only(input).loads))
+    return cast(tuple[View, ...], analysis.memory[key])
+
+
 def may_store_integers(analysis: Analysis, output: str) -> bool:
     """Whether the kernel also compiles with integers where nothing says what the elements are, and then stores some to
     `output`."""
@@ -58,21 +67,23 @@ def may_store_integers(analysis: Analysis, output: str) -> bool:
 OtherTypes = Callable[[Specialization, dict[str, str], str], Iterator[Specialization]]
 
 
-def _lowered(analysis: Analysis, output: str, other_types: OtherTypes) -> Iterator[View]:
-    """Few views with every store to `output` between them, under each of their other types."""
+def _lowered(
+    analysis: Analysis, buffer: str, other_types: OtherTypes, sites: Iterable[Span] | None = None
+) -> Iterator[View]:
+    """Few views with every store to `buffer` between them, or all of `sites`, under each of their other types."""
     texts = analysis.project.sources()
-    for view in _covering(analysis, output):
-        types = other_types(view.specialization, _uncertain(analysis, view), output.split("[")[0])
+    for view in _covering(analysis, buffer, analysis.write_only(buffer).stores if sites is None else sites):
+        types = other_types(view.specialization, _uncertain(analysis, view), buffer.split("[")[0])
         for result in analysis.compiler.lower(analysis.closure, texts, types, analysis.target):
             if isinstance(result, Lowered):
                 yield view_of(result)
 
 
-def _covering(analysis: Analysis, output: str) -> Iterator[View]:
-    """Few views that have every store to `output` between them."""
-    missing = set(analysis.write_only(output).stores)
+def _covering(analysis: Analysis, buffer: str, sites: Iterable[Span]) -> Iterator[View]:
+    """Few views that have all of `sites`, calls that access `buffer`, between them."""
+    missing = set(sites)
     for view in analysis.views:
-        here = {analysis.span_of(a.location, a.operation) for a in view.accesses if a.roots == {output}}
+        here = {analysis.span_of(a.location, a.operation) for a in view.accesses if a.roots == {buffer}}
         if missing & here:
             missing -= here
             yield view
@@ -91,6 +102,14 @@ def _other_floats(specialization: Specialization, uncertain: dict[str, str], out
         yield specialization.with_types(**{output: _other_float(uncertain[output])})
     if others:
         yield specialization.with_types(**others)
+
+
+def _other_float_alone(
+    specialization: Specialization, uncertain: dict[str, str], input: str
+) -> Iterator[Specialization]:
+    """Another type for the input alone."""
+    if input in uncertain:
+        yield specialization.with_types(**{input: _other_float(uncertain[input])})
 
 
 def _integers(specialization: Specialization, uncertain: dict[str, str], output: str) -> Iterator[Specialization]:

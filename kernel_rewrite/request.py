@@ -1,12 +1,34 @@
-"""One epilogue for one output: what every later stage is asked about."""
+"""One epilogue for one output, or one prologue for one input: what every later stage is asked about."""
 
 from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from typing import Protocol
 
 from kernel_rewrite.model import Span, Specialization
 from kernel_rewrite.pointwise.language import Input, Pointwise
+
+
+class Request(Protocol):
+    """One op for one buffer of the kernel."""
+
+    @property
+    def buffer(self) -> str:
+        """The root: `c_ptr`, or `outs[0]` for an element of a tuple."""
+
+    @property
+    def parameter(self) -> str:
+        """The source parameter: `outs` for the root `outs[0]`."""
+
+    @property
+    def text(self) -> str: ...
+    @property
+    def pointwise(self) -> Pointwise: ...
+    @property
+    def assumed(self) -> frozenset[str]: ...
+    @property
+    def ignoring(self) -> frozenset[Span]: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,14 +49,41 @@ class OutputRequest:
         return cls(output, "x", Pointwise(Input()))
 
     @property
+    def buffer(self) -> str:
+        return self.output
+
+    @property
     def parameter(self) -> str:
-        """The source parameter: `outs` for the root `outs[0]`."""
         return self.output.split("[")[0]
 
 
-def element_type_of(specialization: Specialization, output: str) -> str:
-    """The element type of `output` ("outs[0]" for an element of a tuple) in one specialization, "" when it is absent."""
-    name, _, index = output.partition("[")
+@dataclass(frozen=True, slots=True)
+class InputRequest:
+    """One prologue for one input, as text and parsed; `assumed` and `ignoring` as for an output."""
+
+    input: str
+    text: str
+    pointwise: Pointwise
+    assumed: frozenset[str] = frozenset()
+    ignoring: frozenset[Span] = frozenset()
+
+    @classmethod
+    def without_op(cls, input: str) -> InputRequest:
+        """A request that only asks whether any op could be fused."""
+        return cls(input, "x", Pointwise(Input()))
+
+    @property
+    def buffer(self) -> str:
+        return self.input
+
+    @property
+    def parameter(self) -> str:
+        return self.input.split("[")[0]
+
+
+def element_type_of(specialization: Specialization, buffer: str) -> str:
+    """The element type of `buffer` ("outs[0]" for an element of a tuple) in one specialization, "" when it is absent."""
+    name, _, index = buffer.partition("[")
     kind = specialization.type_of(name)
     if isinstance(kind, (tuple, list)) and index:
         kind = kind[int(index.rstrip("]"))]

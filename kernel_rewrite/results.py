@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from kernel_rewrite.diagnostics import Diagnostic
-from kernel_rewrite.model import Assumption, ParameterFact, Span, WriteOnlyProof
+from kernel_rewrite.model import Assumption, ParameterFact, ReadOnlyProof, Span, WriteOnlyProof
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,7 +25,7 @@ class Fused:
     """A fused kernel file.
 
     `source` is its whole text, `diff` the unified diff from the original (without the header), `proofs` one write-only
-    proof an output, `statements` the same in words, `assumptions` what is taken
+    proof an output, `input_proofs` one read-only proof an input, `statements` the same in words, `assumptions` what is taken
     from the caller, `contract` what callers must now pass, in sentences, `name` the short name of what was fused ("relu"),
     `encoding` that of the original file. `edits` make `source`, but for its header, of the original; they are in order and
     do not overlap. `warnings` are no reason to refuse.
@@ -44,6 +44,8 @@ class Fused:
     encoding: str = "utf-8"
     edits: tuple[TextEdit, ...] = ()
     warnings: tuple[Diagnostic, ...] = ()
+    prologues: tuple[tuple[str, str], ...] = ()
+    input_proofs: tuple[ReadOnlyProof, ...] = ()
 
     @property
     def proof(self) -> WriteOnlyProof:
@@ -77,8 +79,20 @@ class OutputReport:
 
 
 @dataclass(frozen=True, slots=True)
+class InputReport:
+    """One parameter that is read: whether it can take a prologue, or every reason why not."""
+
+    name: str
+    element_types: tuple[str, ...]
+    read_only: bool
+    loads: tuple[Span, ...]
+    reasons: tuple[Diagnostic, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class KernelReport:
-    """What is known about one kernel. `problems` is not empty when it could not be lowered at all."""
+    """What is known about one kernel. `problems` is not empty when it could not be lowered at all. `inputs` are the
+    parameters that are read, `prologue_inputs` the same in full."""
 
     name: str
     span: Span
@@ -91,6 +105,7 @@ class KernelReport:
     rejected: tuple[tuple[str, str], ...] = ()
     assumed_names: tuple[str, ...] = ()
     problems: tuple[Diagnostic, ...] = ()
+    prologue_inputs: tuple[InputReport, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,25 +15,27 @@ from kernel_rewrite.diagnostics import Diagnostic, FusionRefused, Label
 from kernel_rewrite.model import MemoryEffect, Operand
 from kernel_rewrite.pointwise.declarations import used_in
 from kernel_rewrite.pointwise.language import parse_epilogue
-from kernel_rewrite.request import OutputRequest
+from kernel_rewrite.request import InputRequest, OutputRequest, Request
 from kernel_rewrite.source.closure import KernelDefinition, kernels
 from kernel_rewrite.source.comments import is_skipped, wrong_controls
 from kernel_rewrite.source.files import Project, SourceFile, source_from_text
-from kernel_rewrite.vouched import forbidden_ignores, judged
+from kernel_rewrite.vouched import AnyRequest, forbidden_ignores, judged
+
+Texts = str | Mapping[str, str] | Iterable[str]
+"""Ops as a user gives them: one text, {buffer: text}, or texts that may start with `BUFFER=`."""
+
+Requested = tuple[tuple[str | None, str], ...]
+"""(buffer or None, text of the op) of each request."""
 
 
-def requested_epilogues(
-    epilogues: str | Mapping[str, str] | Iterable[str], operands: Mapping[str, Operand] | None = None
-) -> tuple[tuple[str | None, str], ...]:
-    """(output or None, text of the epilogue) of each request. Raises FusionRefused (KR107, KR108, KR118, KR119)."""
-    pairs: list[tuple[str | None, str]] = []
-    if isinstance(epilogues, Mapping):
-        pairs += epilogues.items()
-    else:
-        pairs += map(name_and_text, [epilogues] if isinstance(epilogues, str) else epilogues)
+def requested_ops(
+    epilogues: Texts, prologues: Texts, operands: Mapping[str, Operand] | None = None
+) -> tuple[Requested, Requested]:
+    """The epilogues and the prologues that are asked for. Raises FusionRefused (KR107, KR108, KR118, KR119)."""
+    pairs = _pairs(epilogues), _pairs(prologues)
     operands = operands or {}
     used: set[str] = set()
-    for _, text in pairs:
+    for _, text in (*pairs[0], *pairs[1]):
         named = used_in(text, operands)
         used |= named.keys()
         parse_epilogue(text, named)
@@ -42,7 +44,13 @@ def requested_epilogues(
         help_text = f"leave out `--operand {unused[0]}=...`, or use it"
         message = f"operand `{unused[0]}` is declared and no epilogue uses it"
         raise FusionRefused((Diagnostic("KR119", message, help=help_text),))
-    return tuple(pairs)
+    return pairs
+
+
+def _pairs(texts: Texts) -> Requested:
+    if isinstance(texts, Mapping):
+        return tuple(texts.items())
+    return tuple(map(name_and_text, [texts] if isinstance(texts, str) else texts))
 
 
 def checked_assumptions(names: Iterable[str]) -> frozenset[str]:
@@ -130,24 +138,34 @@ _NAME_ONE = "name the one to rewrite with `--kernel NAME`"
 
 def choose_outputs(
     analysis: Analysis,
-    requested: Iterable[tuple[str | None, str]],
+    requested: Requested,
     assumed: frozenset[str],
     operands: Iterable[Operand] = (),
     launcher: bool = False,
 ) -> tuple[OutputRequest, ...]:
     """One checked request for each (output or None, epilogue). Raises FusionRefused with every reason."""
-    _comments_are_right(analysis)
     declared = {operand.name: operand for operand in operands}
     requests = [choose_output(analysis, output, text, assumed, declared, launcher) for output, text in requested]
-    _each_output_once(requests)
+    _each_once(requests, "epilogues")
     return tuple(requests)
 
 
-def _comments_are_right(analysis: Analysis) -> None:
+def comments_are_right(analysis: Analysis) -> None:
+    """Raise FusionRefused where a comment to this tool is wrong, or ignores what nobody can answer for."""
     file, project = analysis.kernel.file, analysis.project
     wrong = (*wrong_controls(file, project), *forbidden_ignores(analysis))
     if wrong:
         raise FusionRefused(wrong)
+
+
+def choose_inputs(
+    analysis: Analysis, requested: Requested, assumed: frozenset[str], operands: Iterable[Operand] = ()
+) -> tuple[InputRequest, ...]:
+    """One checked request for each (input or None, prologue). Raises FusionRefused with every reason."""
+    declared = {operand.name: operand for operand in operands}
+    requests = [choose_input(analysis, input, text, assumed, declared) for input, text in requested]
+    _each_once(requests, "prologues")
+    return tuple(requests)
 
 
 def choose_output(
@@ -160,57 +178,72 @@ def choose_output(
 ) -> OutputRequest:
     """The output meant: the one named, or the only eligible one. Raises FusionRefused with every reason."""
     pointwise = parse_epilogue(text, used_in(text, operands or {}))
-    if output is not None:
-        if output.split("[")[0] not in analysis.kernel_parameters:
-            raise FusionRefused((_no_such_parameter(analysis, output),))
-        request = OutputRequest(output, text, pointwise, assumed, launcher=launcher)
-        request, problems = judged(analysis, request)
-        if problems:
-            raise FusionRefused(problems)
-        return request
     changed = analysis.parameters_with(MemoryEffect.WRITE, MemoryEffect.ACCUMULATE)
     written = changed or analysis.parameters_with(MemoryEffect.UNKNOWN)
-    asked = (OutputRequest(name, text, pointwise, assumed, launcher=launcher) for name in written)
+    names = [output] if output is not None else written
+    asked = [OutputRequest(name, text, pointwise, assumed, launcher=launcher) for name in names]
+    if not asked:
+        raise FusionRefused((_touches_nothing(analysis, "KR210", "stores to"),))
+    return _eligible(analysis, asked, output is not None, "output", "--epilogue")
+
+
+def choose_input(
+    analysis: Analysis,
+    input: str | None,
+    text: str,
+    assumed: frozenset[str],
+    operands: Mapping[str, Operand] | None = None,
+) -> InputRequest:
+    """The input meant: the one named, or the only eligible one. Raises FusionRefused with every reason."""
+    pointwise = parse_epilogue(text, used_in(text, operands or {}))
+    read = analysis.parameters_with(MemoryEffect.READ)
+    asked = [InputRequest(name, text, pointwise, assumed) for name in ([input] if input is not None else read)]
+    if not asked:
+        raise FusionRefused((_touches_nothing(analysis, "KR220", "loads from"),))
+    return _eligible(analysis, asked, input is not None, "input", "--prologue")
+
+
+def _eligible(analysis: Analysis, asked: Sequence[AnyRequest], named: bool, what: str, option: str) -> AnyRequest:
+    """The one request that nothing speaks against. Raises FusionRefused where there is none, or several."""
+    if named and asked[0].parameter not in analysis.kernel_parameters:
+        raise FusionRefused((_no_such_parameter(analysis, asked[0].buffer, what),))
     verdicts = [judged(analysis, request) for request in asked]
-    requests = [request for request, _ in verdicts]
-    problems_of = {request.output: problems for request, problems in verdicts}
-    eligible = [request for request in requests if not problems_of[request.output]]
+    eligible = [request for request, problems in verdicts if not problems]
     if len(eligible) == 1:
         return eligible[0]
     if eligible:
-        choices = " or ".join(f"`--epilogue {r.output}={text}`" for r in eligible)
-        message = f"`{analysis.kernel.name}` has {len(eligible)} outputs that can take {text}"
+        choices = " or ".join(f"`{option} {r.buffer}={r.text}`" for r in eligible)
+        message = f"`{analysis.kernel.name}` has {len(eligible)} {what}s that can take {eligible[0].text}"
         raise FusionRefused(
             (Diagnostic("KR106", message, (Label(analysis.kernel.definition_line),), help=f"choose {choices}"),)
         )
-    if not written:
-        raise FusionRefused((_writes_nothing(analysis),))
-    raise FusionRefused(tuple(dict.fromkeys(d for problems in problems_of.values() for d in problems)))
+    raise FusionRefused(tuple(dict.fromkeys(d for _, problems in verdicts for d in problems)))
 
 
-def _each_output_once(requests: list[OutputRequest]) -> None:
-    seen: dict[str, OutputRequest] = {}
+def _each_once(requests: Sequence[Request], what: str) -> None:
+    seen: dict[str, Request] = {}
     for request in requests:
-        first = seen.setdefault(request.output, request)
+        first = seen.setdefault(request.buffer, request)
         if first is not request:
             inner = first.text if "(" in first.text else f"{first.text}(x)"
-            hint = f"to apply one after the other, compose them: `{request.output}={request.pointwise.name}({inner})`"
-            message = f"`{request.output}` is given two epilogues, `{first.text}` and `{request.text}`"
+            hint = f"to apply one after the other, compose them: `{request.buffer}={request.pointwise.name}({inner})`"
+            message = f"`{request.buffer}` is given two {what}, `{first.text}` and `{request.text}`"
             raise FusionRefused((Diagnostic("KR116", message, help=hint),))
 
 
-def _no_such_parameter(analysis: Analysis, output: str) -> Diagnostic:
-    close = difflib.get_close_matches(output, analysis.kernel_parameters, 1)
-    written = ", ".join(f"`{name}`" for name in analysis.parameters_with(MemoryEffect.WRITE)) or "none"
+def _no_such_parameter(analysis: Analysis, name: str, what: str) -> Diagnostic:
+    close = difflib.get_close_matches(name, analysis.kernel_parameters, 1)
+    effect = MemoryEffect.WRITE if what == "output" else MemoryEffect.READ
+    known = ", ".join(f"`{parameter}`" for parameter in analysis.parameters_with(effect)) or "none"
     return Diagnostic(
         "KR105",
-        f"`{analysis.kernel.name}` has no parameter `{output}`",
+        f"`{analysis.kernel.name}` has no parameter `{name}`",
         (Label(analysis.kernel.definition_line),),
-        (f"outputs of this kernel: {written}",),
+        (f"{what}s of this kernel: {known}",),
         f"did you mean `{close[0]}`?" if close else "",
     )
 
 
-def _writes_nothing(analysis: Analysis) -> Diagnostic:
-    message = f"`{analysis.kernel.name}` stores to none of its parameters"
-    return Diagnostic("KR210", message, (Label(analysis.kernel.definition_line),))
+def _touches_nothing(analysis: Analysis, code: str, does: str) -> Diagnostic:
+    message = f"`{analysis.kernel.name}` {does} none of its parameters"
+    return Diagnostic(code, message, (Label(analysis.kernel.definition_line),))

@@ -7,24 +7,36 @@ code says that the fused kernel would be wrong, or could not be shown to be righ
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
+from typing import TypeVar
 
 from kernel_rewrite.analysis import Analysis
-from kernel_rewrite.checks import FULLY_WRITTEN, NO_ALIAS, run_checks
+from kernel_rewrite.checks import FULLY_WRITTEN, INPUT_APART, NO_ALIAS, run_checks
 from kernel_rewrite.diagnostics import CODES, Diagnostic, Label, Severity
+from kernel_rewrite.input_checks import run_input_checks
 from kernel_rewrite.model import Span
-from kernel_rewrite.request import OutputRequest
+from kernel_rewrite.request import InputRequest, OutputRequest, Request
 from kernel_rewrite.source.closure import KernelDefinition, kernels
 from kernel_rewrite.source.comments import IGNORE, Control, controls
 
-VOUCHABLE: dict[str, str] = {"KR208": NO_ALIAS, "KR209": FULLY_WRITTEN, "KR211": FULLY_WRITTEN}
+VOUCHABLE: dict[str, str] = {
+    "KR208": NO_ALIAS,
+    "KR209": FULLY_WRITTEN,
+    "KR211": FULLY_WRITTEN,
+    "KR229": INPUT_APART,
+}
 """The codes that can be ignored, and the assumption that each then becomes."""
 
 
-def judged(analysis: Analysis, request: OutputRequest) -> tuple[OutputRequest, tuple[Diagnostic, ...]]:
+AnyRequest = TypeVar("AnyRequest", OutputRequest, InputRequest)
+
+
+def judged(analysis: Analysis, request: AnyRequest) -> tuple[AnyRequest, tuple[Diagnostic, ...]]:
     """The request, with the assumptions that comments make, and every reason not to fuse that is left."""
-    problems = run_checks(analysis, request)
+    problems = (
+        run_input_checks(analysis, request) if isinstance(request, InputRequest) else run_checks(analysis, request)
+    )
     left, names, used = answered(analysis, problems)
     if not used:
         return request, problems
@@ -72,7 +84,7 @@ def _because(code: str) -> str:
     return "leaves nothing that could be fused"
 
 
-def unused_ignores(analysis: Analysis, requests: tuple[OutputRequest, ...]) -> tuple[Diagnostic, ...]:
+def unused_ignores(analysis: Analysis, requests: Iterable[Request]) -> tuple[Diagnostic, ...]:
     """KR608, a warning, for each comment at this kernel and its launches, or at none at all, that ignores nothing."""
     used = frozenset(span for request in requests for span in request.ignoring)
     file, kernel = analysis.kernel.file, analysis.kernel

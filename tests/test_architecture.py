@@ -29,16 +29,19 @@ MAY_IMPORT: dict[str, set[str]] = {
     "probes": NOUNS | {"source", "ttir", "analysis"},
     "retyped": NOUNS | {"source", "pointwise", "request", "analysis", "probes"},
     "checks": NOUNS | {"source", "pointwise", "request", "analysis", "probes", "retyped"},
+    "input_checks": NOUNS | {"source", "request", "analysis", "checks", "retyped"},
     "rewrite": NOUNS | {"", "arguments", "source", "ttir", "pointwise", "request", "analysis", "probes", "retyped"},
-    "vouched": NOUNS | {"source", "request", "analysis", "checks"},
+    "vouched": NOUNS | {"source", "request", "analysis", "checks", "input_checks"},
     "selection": NOUNS | {"arguments", "source", "pointwise", "request", "analysis", "checks", "vouched"},
-    "fused": NOUNS | {"", "arguments", "source", "request", "results", "analysis", "checks", "rewrite"},
+    "fused": NOUNS
+    | {"", "arguments", "source", "pointwise", "request", "results", "analysis", "checks", "rewrite"}
+    | {"input_checks"},
     "fuse": NOUNS
     | {"source", "ttir", "pointwise", "request", "results", "analysis", "probes", "rewrite", "checks", "selection"}
     | {"vouched", "fused"},
     "inspection": NOUNS
-    | {"source", "ttir", "request", "results", "analysis", "retyped", "checks", "vouched", "selection"},
-    "verify": NOUNS | {"", "pointwise", "rewrite"},
+    | {"source", "ttir", "request", "results", "analysis", "retyped", "checks", "input_checks", "vouched", "selection"},
+    "verify": NOUNS | {"", "pointwise", "rewrite", "inspection"},
     "bench": NOUNS
     | {
         "",

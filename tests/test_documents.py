@@ -94,5 +94,4 @@ def test_every_key_is_documented() -> None:
     text = text_of(ROOT / "docs" / "configuration.md")
     for argument in ARGUMENTS:
         row = re.search(rf"^\| `{argument.key}` \|.*`{argument.option}` \|$", text, re.MULTILINE)
-        assert (row is not None) == argument.ready, argument.key
-        assert f"`{argument.key}`" in text
+        assert row is not None, argument.key

@@ -96,7 +96,7 @@ def test_a_bug_of_the_tool(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
     def broken(*arguments: object, **options: object) -> None:
         raise IndexError("list index out of range")
 
-    monkeypatch.setattr(sys.modules["kernel_rewrite.fuse"], "epilogue_edits", broken)
+    monkeypatch.setattr(sys.modules["kernel_rewrite.fuse"], "fusion_edits", broken)
     exit_code, output = fuse_in(tmp_path, monkeypatch)
     assert exit_code == 2
     assert "error[KR901]: internal error" in output and "list index out of range" in output

@@ -11,7 +11,6 @@ import click
 
 from kernel_rewrite.arguments import CONFIGURATION, given
 from kernel_rewrite.cli import options
-from kernel_rewrite.cli.completing import complete_epilogue
 from kernel_rewrite.cli.reporting import ERROR, REFUSED, Reporter, internal_error
 
 if TYPE_CHECKING:
@@ -207,15 +206,8 @@ def _with_progress(tasks: Sequence[Task], jobs: int, reporter: Reporter) -> Iter
 @click.command()
 @click.argument("source", metavar="SRC.py", type=click.Path())
 @click.option("--kernel", metavar="NAME", help="The kernel, when the file has several.")
-@click.option(
-    "--epilogue",
-    "epilogues",
-    multiple=True,
-    required=True,
-    metavar="OP|OUT=OP",
-    shell_complete=complete_epilogue,
-    help="The op to fuse.",
-)
+@options.epilogues
+@options.prologues
 @options.operands
 @click.option("-o", "--output", metavar="FILE", type=click.Path(), help="The file to make. Default: as `fuse` has it.")
 @click.option("--config", metavar="FILE", default=CONFIGURATION, show_default=True, help="The file to add to.")
@@ -227,6 +219,8 @@ def init(reporter: Reporter, source: str, output: str | None, config: str, **arg
     Example:
       kernel-rewrite init kernels/matmul.py --epilogue c_ptr=relu
     """
+    if not arguments["epilogues"] and not arguments["prologues"]:
+        raise click.UsageError("Missing option '--epilogue' or '--prologue'.")
     with reporter.errors("init", source):
         from kernel_rewrite.project.files import default_output
         from kernel_rewrite.project.writing import add_entry
@@ -236,11 +230,11 @@ def init(reporter: Reporter, source: str, output: str | None, config: str, **arg
         reporter.say(f"added to {config}; `kernel-rewrite fuse` makes the file, `kernel-rewrite check` watches over it")
 
 
-def _name_of(epilogues: tuple[str, ...], operands: tuple[str, ...], **_: Any) -> str:
+def _name_of(epilogues: tuple[str, ...], prologues: tuple[str, ...], operands: tuple[str, ...], **_: Any) -> str:
     from kernel_rewrite.arguments import name_and_text
     from kernel_rewrite.pointwise.declarations import declared_operands, used_in
     from kernel_rewrite.pointwise.language import parse_epilogue
 
     declared = declared_operands(operands)
-    texts = [name_and_text(text)[1] for text in epilogues]
+    texts = [name_and_text(text)[1] for text in (*prologues, *epilogues)]
     return "_".join(parse_epilogue(text, used_in(text, declared)).name for text in texts)

@@ -19,7 +19,7 @@ def complete_kernel(context: click.Context, parameter: click.Parameter, incomple
     return [name for name in re.findall(r"(?m)^@.*jit.*\n(?:@.*\n)*def (\w+)", text) if name.startswith(incomplete)]
 
 
-def complete_epilogue(context: click.Context, parameter: click.Parameter, incomplete: str) -> list[str]:
+def complete_op(context: click.Context, parameter: click.Parameter, incomplete: str) -> list[str]:
     """The ops, after `OUT=` too."""
     from kernel_rewrite.pointwise.ops import OPS
 

@@ -91,6 +91,7 @@ def _fused(fused: Fused) -> dict[str, Any]:
         "source": fused.path,
         "kernel": fused.kernel,
         "epilogues": dict(fused.epilogues),
+        "prologues": dict(fused.prologues),
         "diff": fused.diff,
         "edits": plain(fused.edits),
         "proofs": [
@@ -101,6 +102,15 @@ def _fused(fused: Fused) -> dict[str, Any]:
                 "assumptions": plain(proof.assumptions),
             }
             for proof in fused.proofs
+        ],
+        "input_proofs": [
+            {
+                "input": proof.input,
+                "loads": plain(proof.loads),
+                "specializations": plain(proof.specializations),
+                "assumptions": plain(proof.assumptions),
+            }
+            for proof in fused.input_proofs
         ],
         "statements": list(fused.statements),
         "assumptions": plain(fused.assumptions),

@@ -10,7 +10,7 @@ import click
 from kernel_rewrite.arguments import given
 from kernel_rewrite.cli import options
 from kernel_rewrite.cli.checking import build_entries, configuration
-from kernel_rewrite.cli.completing import complete_epilogue, complete_kernel
+from kernel_rewrite.cli.completing import complete_kernel
 from kernel_rewrite.cli.reporting import Reporter, texts_of
 
 if TYPE_CHECKING:
@@ -25,14 +25,8 @@ if TYPE_CHECKING:
     shell_complete=complete_kernel,
     help="The kernel to work on; needed when the file has several.",
 )
-@click.option(
-    "--epilogue",
-    "epilogues",
-    multiple=True,
-    metavar="OP|OUT=OP",
-    shell_complete=complete_epilogue,
-    help="The op to apply to what is stored, e.g. relu, 'leaky_relu(0.2)' or c_ptr=gelu. Once for each output.",
-)
+@options.epilogues
+@options.prologues
 @options.operands
 @click.option(
     "--launcher",
@@ -90,7 +84,8 @@ def fuse(
     force: bool,
     **arguments: Any,
 ) -> None:
-    """Write a copy of SRC.py in which every store to an output stores OP of the value.
+    """Write a copy of SRC.py in which every store to an output stores OP of the value, or every load of an input gives OP of
+    it.
 
     Without SRC.py: make every file that pyproject.toml lists. SRC.py may be '-', for stdin.
 
@@ -100,12 +95,14 @@ def fuse(
       kernel-rewrite fuse matmul.py --epilogue c_ptr=gelu --diff  shows the change
       kernel-rewrite fuse matmul.py --epilogue 'clamp(0, 6)' -o -
       kernel-rewrite fuse matmul.py --epilogue 'gelu(x + bias)' --operand bias=row
+      kernel-rewrite fuse matmul.py --prologue b_ptr=sigmoid      works on what is loaded
       kernel-rewrite fuse - --stdin-filename matmul.py --epilogue relu < matmul.py
       kernel-rewrite fuse --jobs 8                                every entry of pyproject.toml
     """
     if source is None:
         alone = {
             "--epilogue": arguments["epilogues"],
+            "--prologue": arguments["prologues"],
             "--kernel": arguments["kernel"],
             "-o": output,
             "--diff": show_diff,
@@ -115,8 +112,8 @@ def fuse(
         with reporter.errors("fuse"):
             build_entries(reporter, configuration(config), jobs=jobs, use_cache=not no_cache, force=force)
         return
-    if not arguments["epilogues"]:
-        raise click.UsageError("Missing option '--epilogue'.")
+    if not arguments["epilogues"] and not arguments["prologues"]:
+        raise click.UsageError("Missing option '--epilogue' or '--prologue'.")
     if no_launcher:
         arguments["launcher"] = "leave"
     text = None
@@ -173,8 +170,8 @@ def _report(reporter: Reporter, fused: Fused, written: str, source: str, *, to_s
         reporter.say(f"proved: {statement}")
     for assumption in fused.assumptions:
         reporter.say(f"assumed ({assumption.name}): {assumption.statement}")
-    for proof in fused.proofs:
-        for specialization in proof.specializations:
+    for specializations in [p.specializations for p in fused.proofs] + [p.specializations for p in fused.input_proofs]:
+        for specialization in specializations:
             reporter.say(f"specialization: {specialization.origin or 'as inferred'}", 1)
     for sentence in fused.contract:
         reporter.say(f"to pass: {sentence}")

@@ -7,6 +7,7 @@ from typing import Any
 
 import click
 
+from kernel_rewrite.cli.completing import complete_op
 from kernel_rewrite.cli.reporting import Reporter
 
 FORMATS = ("text", "concise", "json", "sarif", "github")
@@ -27,12 +28,29 @@ dtypes = click.option(
     metavar="PARAM=TYPE",
     help="Fix an element type, e.g. c_ptr=fp16, instead of inferring it.",
 )
+epilogues = click.option(
+    "--epilogue",
+    "epilogues",
+    multiple=True,
+    metavar="OP|OUT=OP",
+    shell_complete=complete_op,
+    help="The op to apply to what is stored, e.g. relu, 'leaky_relu(0.2)' or c_ptr=gelu. Once for each output.",
+)
+prologues = click.option(
+    "--prologue",
+    "prologues",
+    multiple=True,
+    metavar="OP|IN=OP",
+    shell_complete=complete_op,
+    help="The op to apply to what is loaded, e.g. b_ptr=sigmoid. Once for each input.",
+)
 operands = click.option(
     "--operand",
     "operands",
     multiple=True,
     metavar="NAME=KIND[:TYPE]",
-    help="Declare what an epilogue reads beside x: scalar, row (one value a column), column (one value a row) or tile.",
+    help="Declare what an epilogue reads beside x: scalar, row (one value a column), column (one value a row) or tile; "
+    "row:strided, column:strided and tile:strided have strides of their own.",
 )
 stdin_filename = click.option(
     "--stdin-filename",

@@ -35,7 +35,8 @@ def inspect(
     stdin_filename: str | None,
     no_cache: bool,
 ) -> None:
-    """Show the inputs, outputs, loads and stores of each kernel, and which outputs can take an epilogue.
+    """Show the inputs, outputs, loads and stores of each kernel, which outputs can take an epilogue, and which inputs a
+    prologue.
 
     \b
     Examples:
@@ -197,7 +198,10 @@ def _inspection_text(inspection: Inspection, color: bool) -> str:
             lines.append(
                 f"    {access.span.line}:{access.span.column + 1}  {access.effect:<13} {target:<14} {access.text}{unseen}"
             )
-        lines.append(f"  inputs   {', '.join(kernel.inputs) or '-'}")
+        for given in kernel.prologue_inputs:
+            codes = ", ".join(dict.fromkeys(reason.code for reason in given.reasons))
+            verdict = "read-only" if given.read_only else f"cannot take a prologue ({codes})"
+            lines.append(f"  input    {given.name}  {'/'.join(given.element_types)}  {verdict}")
         for output in kernel.outputs:
             verdict = "write-only" if output.write_only else "cannot take an epilogue"
             if output.reasons and output.write_only_in:

@@ -95,12 +95,15 @@ class Composition:
 
 
 @functools.lru_cache(maxsize=512)
-def compose(result: Node, operands: tuple[Operand, ...], value_may_be_product: bool, whole: bool) -> Composition:
-    """The expression of `result`. `whole`: as the body of a function, its value brought to torch's type."""
-    plain = _Composer(result, operands, value_may_be_product, split=False).composition(whole)
+def compose(
+    result: Node, operands: tuple[Operand, ...], value_may_be_product: bool, whole: bool, apart: bool = False
+) -> Composition:
+    """The expression of `result`. `whole`: as the body of a function, its value brought to torch's type. `apart`: no sum
+    that follows can swallow its rounding."""
+    plain = _Composer(result, operands, value_may_be_product, split=False).composition(whole, apart)
     if not whole or len(ast.unparse(plain.tree)) + 4 <= 100:
         return plain
-    return _Composer(result, operands, value_may_be_product, split=True).composition(whole)
+    return _Composer(result, operands, value_may_be_product, split=True).composition(whole, apart)
 
 
 def parameter_names(result: Node) -> dict[str, str]:
@@ -137,10 +140,12 @@ class _Composer:
             self._failures[x] = str(undefined)
         return x not in self._failures
 
-    def composition(self, whole: bool) -> Composition:
+    def composition(self, whole: bool, apart: bool) -> Composition:
         piece = self._piece(self._result, outermost=True)
         if whole:
             piece = self._settled(piece)
+        if apart:
+            piece = self._apart(piece)
         uses = Counter(
             node.id
             for tree in (*(tree for _, tree in self._statements), piece.tree)

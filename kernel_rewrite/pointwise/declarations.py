@@ -1,4 +1,5 @@
-"""Declarations of operands: `bias=row`, `residual=tile:fp32`, `scale=scalar`, `bias` in `bias[offs_n]` by itself."""
+"""Declarations of operands: `bias=row`, `residual=tile:fp32`, `scale=scalar`, `gate=tile:strided`, `bias` in
+`bias[offs_n]` by itself."""
 
 from __future__ import annotations
 
@@ -16,9 +17,12 @@ from kernel_rewrite.pointwise.ops import ALIASES, OPS
 _KINDS = tuple(kind.value for kind in OperandKind)
 _FORM = "write NAME=KIND or NAME=KIND:TYPE, with a KIND of scalar, row, column or tile"
 
+STRIDED = "strided"
+"""Stands before the type of a row, a column or a tile that comes with its own strides: `gate=tile:strided:fp32`."""
+
 
 def declared_operands(operands: Mapping[str, str | Operand] | Iterable[str]) -> dict[str, Operand]:
-    """The operands that "NAME=KIND[:TYPE]" texts, or {name: "KIND[:TYPE]"}, declare, by name.
+    """The operands that "NAME=KIND[:strided][:TYPE]" texts, or {name: "KIND[:strided][:TYPE]"}, declare, by name.
 
     Raises FusionRefused (KR121)."""
     found: dict[str, Operand] = {}
@@ -59,7 +63,10 @@ def _operand(name: str, text: str) -> Operand:
         )
     if name in OPS or name in ALIASES:
         raise _refusal(f"`{name}` is an op and cannot be the name of an operand", "give the operand another name")
-    kind, _, type_text = text.partition(":")
+    kind, _, rest = text.partition(":")
+    first, _, behind = rest.partition(":")
+    strided = first.strip() == STRIDED
+    type_text = behind if strided else rest
     if kind.strip() not in _KINDS or kind.strip() == OperandKind.INDEXED.value:
         close = difflib.get_close_matches(kind.strip(), _KINDS, 1)
         hint = f"did you mean `{close[0]}`? " if close else ""
@@ -67,7 +74,9 @@ def _operand(name: str, text: str) -> Operand:
     dtype = torch_name(type_text.strip()) if type_text.strip() else ""
     if dtype is None:
         raise _refusal(f"`{type_text.strip()}` is no element type", "write fp16, bf16, fp32, fp64, int8, int32, ...")
-    return Operand(name, OperandKind(kind.strip()), dtype)
+    if strided and kind.strip() == OperandKind.SCALAR.value:
+        raise _refusal(f"`{name}` is one value and has no strides", _FORM)
+    return Operand(name, OperandKind(kind.strip()), dtype, strided=strided)
 
 
 def _refusal(message: str, help: str) -> FusionRefused:

@@ -56,6 +56,8 @@ def emit(
     jit: str = "triton.jit",
     taken_names: Collection[str] = (),
     value_may_be_product: bool = False,
+    settled: bool = False,
+    apart: bool = False,
 ) -> Emission:
     """Triton source for E(value).
 
@@ -63,26 +65,27 @@ def emit(
     `pointwise.commutes_with_rounding`; `operands` maps each operand, by key or name, to the text of its loaded value.
     `tl`, `libdevice` and `jit` are the file's own spellings of triton.language, triton.language.extra.libdevice and
     triton.jit. A helper takes a name outside `taken_names`. `value_may_be_product`: the stored value may end in a
-    product, which a sum must not swallow.
+    product, which a sum must not swallow. `settled`: what is written has torch's result type by itself, for a place that
+    converts nothing; `apart`: it is no product that a sum behind it could swallow.
 
     A short expression that mentions everything once stands in the store; another one becomes a function of its own.
     """
     writer = _Writer(tl, libdevice, jit, frozenset(taken_names))
     texts = operands or {}
-    inline = compose(pointwise.result, pointwise.operands, value_may_be_product, False)
+    inline = compose(pointwise.result, pointwise.operands, value_may_be_product, False, apart)
     given = {name: _text_of(key, texts) for key, name in inline.parameters.items()}
-    if _stands_in_the_store(pointwise, inline):
+    if _stands_in_place(pointwise, inline) and (inline.settled or not settled):
         places = {X: _parsed(value), **{name: _parsed(text) for name, text in given.items()}}
         expression = writer.expression(inline.tree, inline, places)
         return writer.emission(expression, inline.settled)
-    whole = compose(pointwise.result, pointwise.operands, value_may_be_product, True)
+    whole = compose(pointwise.result, pointwise.operands, value_may_be_product, True, apart)
     name = writer.function(pointwise, whole)
     arguments = [_parsed(text) for text in (value, *given.values())]
     call = ast.Call(ast.Name(name, ast.Load()), arguments, [])
     return writer.emission(_printed(call), True)
 
 
-def _stands_in_the_store(pointwise: Pointwise, inline: Composition) -> bool:
+def _stands_in_place(pointwise: Pointwise, inline: Composition) -> bool:
     """Short, or calls within calls; and nothing is mentioned twice."""
     once = all(count <= 1 for count in inline.uses.values())
     return once and not inline.statements and (pointwise.is_chain or len(_printed(inline.tree)) <= _LONGEST_INLINE)

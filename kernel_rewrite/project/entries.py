@@ -103,9 +103,11 @@ def read_configuration(path: str) -> Configuration:
 
 def _entry(place: _Place, fusion: dict[str, Any], root: str) -> Entry:
     _known(place, fusion, ("source", "output", "calls", *(argument.key for argument in ARGUMENTS)))
-    for key in ("source", "output", "epilogues"):
+    for key in ("source", "output"):
         if key not in fusion:
             raise _wrong(place, f"this fusion has no `{key}`")
+    if "epilogues" not in fusion and "prologues" not in fusion:
+        raise _wrong(place, "this fusion has no `epilogues` and no `prologues`")
     values: dict[str, str | list[str] | None] = {}
     for argument in ARGUMENTS:
         if argument.key in fusion:
@@ -118,8 +120,6 @@ def _entry(place: _Place, fusion: dict[str, Any], root: str) -> Entry:
 
 
 def _value(place: _Place, argument: Argument, value: object) -> str | list[str]:
-    if not argument.ready:
-        raise _wrong(place, f"`{argument.key}` is not supported by this version of kernel-rewrite")
     if argument.shape is Shape.TEXT:
         text = _text(place, argument.key, value)
         if argument.choices and text not in argument.choices:

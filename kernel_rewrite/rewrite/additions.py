@@ -74,11 +74,13 @@ class Replaced:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class AddedStatements:
-    """`before` and `behind` (assignments to new names, as text) stand around `statement`."""
+    """`before` and `behind` (assignments to new names, as text) stand around `statement`. `rebinds`: those behind it give
+    the name that it binds another value."""
 
     statement: ast.stmt
     before: tuple[str, ...] = ()
     behind: tuple[str, ...] = ()
+    rebinds: bool = False
 
     @property
     def node(self) -> ast.AST:

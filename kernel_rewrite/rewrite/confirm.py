@@ -1,4 +1,5 @@
-"""The rewritten file is lowered again and validated: the original kernel, with E(value) at each store to the output."""
+"""The rewritten file is lowered again and validated: the original kernel, with E(value) at each store to an output and
+P(value) at each load of an input."""
 
 from __future__ import annotations
 
@@ -12,22 +13,28 @@ from kernel_rewrite.diagnostics import Diagnostic, FusionRefused, Label
 from kernel_rewrite.model import InternalError, Location, MemoryAccess, MemoryEffect, OperandKind, Specialization
 from kernel_rewrite.pointwise.graph import key_of
 from kernel_rewrite.pointwise.reference import reference_source
-from kernel_rewrite.probes import probe_stores
-from kernel_rewrite.request import OutputRequest, element_type_of
+from kernel_rewrite.probes import probe_loads, probe_stores
+from kernel_rewrite.request import InputRequest, OutputRequest, Request, element_type_of
 from kernel_rewrite.retyped import changes, held_type, short_name
 from kernel_rewrite.rewrite.epilogue import Rewrite
-from kernel_rewrite.rewrite.products import may_store_product
+from kernel_rewrite.rewrite.loads import LoadPlan, keeps
+from kernel_rewrite.rewrite.parameters import passed
+from kernel_rewrite.rewrite.products import may_add_loaded, may_store_product
 from kernel_rewrite.rewrite.report import keep_evidence
 from kernel_rewrite.rewrite.unchanged import check_clone, check_unchanged
 from kernel_rewrite.source.closure import close, kernels
 from kernel_rewrite.source.files import Project, SourceFile, source_from_text
 from kernel_rewrite.source.signatures import TRITON_TYPES
+from kernel_rewrite.ttir.lanes import OffLanes, loads_at, off_lanes
 from kernel_rewrite.ttir.lower import TIME_LIMIT, Lowered, LoweringFailure
-from kernel_rewrite.ttir.operands import ExpectedOperand, Follows, objection
+from kernel_rewrite.ttir.operands import Direction, ExpectedOperand, Follows, objection
 from kernel_rewrite.ttir.parse import Module, Operation, parse, split_tensor, with_shape_of
 from kernel_rewrite.ttir.validate import (
     Difference,
     Expression,
+    Load,
+    LoadedValue,
+    NotPlanned,
     Store,
     StoredValue,
     Terms,
@@ -39,9 +46,16 @@ from kernel_rewrite.ttir.validate import (
 from kernel_rewrite.ttir.written import Names
 
 
-def confirm(text: str, rewrite: Rewrite, analysis: Analysis, requests: Sequence[OutputRequest], numerics: str) -> None:
-    """Prove that the kernel of `text` is the analysed one, except that each store to an output stores E(value), and
-    that nothing else of the file changed.
+def confirm(
+    text: str,
+    rewrite: Rewrite,
+    analysis: Analysis,
+    requests: Sequence[OutputRequest],
+    numerics: str,
+    inputs: Sequence[InputRequest] = (),
+) -> None:
+    """Prove that the kernel of `text` is the analysed one, except that each store to an output stores E(value) and each
+    load of an input gives P(value), and that nothing else of the file changed.
 
     Raises InternalError (KR902): whatever is wrong here is a bug of the rewriter, and nothing may be written. Its
     `folder` holds all that is needed to report the bug.
@@ -49,11 +63,13 @@ def confirm(text: str, rewrite: Rewrite, analysis: Analysis, requests: Sequence[
     try:
         rewritten = read_rewritten(text, analysis)
         check_source(rewritten, rewrite, analysis)
-        views = views_to_confirm(analysis, requests)
+        views = views_to_confirm(analysis, requests, inputs)
         references = References(analysis, numerics, rewrite)
-        check_compiled(lower_rewritten(rewritten, analysis, views, rewrite, requests), views, references, requests)
+        lowered = lower_rewritten(rewritten, analysis, views, rewrite, requests)
+        check_compiled(lowered, views, references, requests, inputs)
     except InternalError as error:
-        asked = [f"{request.output}={request.text}" for request in requests]
+        every: tuple[Request, ...] = (*requests, *inputs)
+        asked = [f"{request.buffer}={request.text}" for request in every]
         ttir = error.ttir if isinstance(error, CompiledDifference) else ()
         error.folder = keep_evidence(error, text, analysis, [*asked, f"numerics={numerics}"], ttir)
         raise
@@ -88,24 +104,28 @@ def check_source(rewritten: SourceFile, rewrite: Rewrite, analysis: Analysis) ->
         check_clone(clone, helper.node, rewritten.tree)
 
 
-def views_to_confirm(analysis: Analysis, requests: Iterable[OutputRequest]) -> tuple[View, ...]:
+def views_to_confirm(
+    analysis: Analysis, requests: Sequence[OutputRequest], inputs: Sequence[InputRequest] = ()
+) -> tuple[View, ...]:
     """The analysed views, and those with other float types where types were only inferred and rounding matters."""
     rounding = (request.output for request in requests if not request.pointwise.commutes_with_rounding)
     probed = [view for output in rounding for view in probe_stores(analysis, output)]
-    return (*analysis.views, *(view for view in probed if all(_has_meaning(analysis, view, r) for r in requests)))
+    probed += [view for request in inputs for view in probe_loads(analysis, request.input)]
+    asked: tuple[Request, ...] = (*requests, *inputs)
+    return (*analysis.views, *(view for view in probed if all(_has_meaning(analysis, view, r) for r in asked)))
 
 
-def _has_meaning(analysis: Analysis, view: View, request: OutputRequest) -> bool:
-    """Whether an epilogue gives what its output holds, or the type it is to get, under the types of a view; `element-type` is
-    assumed where not. An output that gets another type has the one that the file says it has."""
-    element = element_type_of(view.specialization, request.output)
+def _has_meaning(analysis: Analysis, view: View, request: Request) -> bool:
+    """Whether an op gives what its buffer holds, or the type it is to get, under the types of a view; else `element-type` is
+    assumed. An output that gets another type has the one that the file says it has."""
+    element = element_type_of(view.specialization, request.buffer)
     if request.pointwise.undefined_reason(element):
         return False
-    changed = changes(analysis, request)
+    changed = changes(analysis, request) if isinstance(request, OutputRequest) else ""
     if not changed:
         return not request.pointwise.unheld_reason(element)
-    held = held_type(analysis, request.output)
-    same = held is None or held.holds_in(view.specialization, request.output)
+    held = held_type(analysis, request.buffer)
+    same = held is None or held.holds_in(view.specialization, request.buffer)
     return same and request.pointwise.result_dtype(element) == changed
 
 
@@ -144,7 +164,9 @@ def _rewritten(
             types[request.output] = f"*{short_name(rewrite.retyped[request.output].dtype)}"
         for operand in request.pointwise.operands:
             kind = TRITON_TYPES[operand.dtype] if operand.dtype else element
-            types.setdefault(rewrite.parameters[operand.name].name, "fp32" if operand.is_number else f"*{kind}")
+            parameter = rewrite.parameters[operand.name]
+            types.setdefault(parameter.name, "fp32" if operand.is_number else f"*{kind}")
+            types |= {name: "i32" for name, _ in parameter.strides}
     signature = tuple((name, types[name]) for name in order)
     return Specialization(signature, specialization.constexprs, specialization.origin)
 
@@ -154,8 +176,10 @@ def check_compiled(
     views: Sequence[View],
     references: References,
     requests: Sequence[OutputRequest],
+    inputs: Sequence[InputRequest] = (),
 ) -> None:
-    """Raise InternalError unless each of `results` is its view, but for E(value) at the stores to the outputs."""
+    """Raise InternalError unless each of `results` is its view, but for E(value) at the stores to the outputs and P(value) at
+    the loads of the inputs."""
     for view, result in zip(views, results, strict=True):
         original = ("original.ttir", view.text)
         retyped = references.retyped(view, requests)
@@ -165,7 +189,9 @@ def check_compiled(
             message = f"KR902: Triton rejects the rewritten kernel: {result.message} at {result.places[:1]}"
             raise CompiledDifference(message, original)
         rules = {key: rule for request in requests for key, rule in references.rules(view, request)}
-        _, differences = validate(view.module, parse(result.text), _Rules(rules), references.added, retyped)
+        loaded = {key: rule for request in inputs for key, rule in references.load_rules(view, request)}
+        rewritten, known = parse(result.text), (_Rules(rules), references.added, _LoadRules(loaded))
+        _, differences = validate(view.module, rewritten, *known, references.retyped(view, requests))
         if differences and differences[0].about_operand:
             raise FusionRefused((_unconfirmed(differences[0], references.analysis),))
         if differences:
@@ -211,6 +237,13 @@ _FOLLOWS = {
     OperandKind.INDEXED: Follows.INDEX,
 }
 
+_ALONG = {
+    OperandKind.ROW: (OperandKind.ROW,),
+    OperandKind.COLUMN: (OperandKind.COLUMN,),
+    OperandKind.TILE: (OperandKind.COLUMN, OperandKind.ROW),
+}
+"""The directions that an operand has strides for, in the order of its parameters, by the kind that runs along them."""
+
 _MOST_CHOICES = 64
 """How many ways to match what is read with the operands are tried."""
 
@@ -222,6 +255,16 @@ class _Rules:
     by_place: Mapping[Key, StoredValue]
 
     def __call__(self, operation: Operation, path: tuple[Location, ...]) -> StoredValue | None:
+        return self.by_place.get((operation.location, path))
+
+
+@dataclass(frozen=True, slots=True)
+class _LoadRules:
+    """What is loaded instead, by the place of the load and the calls that lead to it."""
+
+    by_place: Mapping[Key, LoadedValue]
+
+    def __call__(self, operation: Operation, path: tuple[Location, ...]) -> LoadedValue | None:
         return self.by_place.get((operation.location, path))
 
 
@@ -254,7 +297,7 @@ class References:
     @property
     def added(self) -> frozenset[str]:
         """The parameters that the rewritten kernel has more."""
-        return frozenset(p.name for p in self.rewrite.parameters.values()) if self.rewrite is not None else frozenset()
+        return frozenset(name for name, _ in passed(self.rewrite.parameters.values())) if self.rewrite else frozenset()
 
     def retyped(self, view: View, requests: Iterable[OutputRequest]) -> dict[str, str]:
         """The outputs that must point to elements of another type in the rewritten kernel, and that type, as TTIR has it."""
@@ -325,6 +368,41 @@ class References:
                 spread.append(current)
             current = current.operands[0]
 
+    def load_rules(self, view: View, request: InputRequest) -> Iterator[tuple[Key, LoadedValue]]:
+        """For each load of the input: what the original's load gives, over what the rewritten kernel loads."""
+        places = {(a.operation, a.location): a for a in view.accesses if a.roots == {request.input}}
+        lanes: dict[Location, list[OffLanes]] = {}
+        for operation in loads_at(view.module, places):
+            assert operation.location is not None
+            lanes.setdefault(operation.location, []).append(off_lanes(view.module, operation))
+        for access in view.accesses:
+            if access.effect is MemoryEffect.READ and access.roots == {request.input}:
+                kept = all(keeps(request.pointwise, each) for each in lanes[access.location])
+                yield (access.location, access.call_path), self._load_rule(view, request, access, kept)
+
+    def _load_rule(self, view: View, request: InputRequest, access: MemoryAccess, kept: bool) -> LoadedValue:
+        element = element_type_of(view.specialization, request.input)
+        guarded = self._is_guarded(request, access)
+
+        def result(terms: Terms, load: Load) -> Expression:
+            whole = self._apply(terms, load.value, element, request)
+            if not guarded and not kept:
+                raise NotPlanned("lanes that the load leaves off would take part")
+            if not guarded:
+                return whole
+            if load.mask is None:
+                raise NotPlanned("the load has no mask to put its lanes right with")
+            return terms.term("arith.select", "%, %, %", whole.type, (load.mask, whole, load.value))
+
+        return LoadedValue(result)
+
+    def _is_guarded(self, request: InputRequest, access: MemoryAccess) -> bool:
+        """Whether the rewriter puts right the lanes that a load leaves off."""
+        assert self.rewrite is not None
+        call = self.analysis.calls.memory_call(access.location, access.operation)
+        plans = (p for p in self.rewrite.plans if isinstance(p, LoadPlan) and p.input == request.input)
+        return any(site.call == call and site.guarded for plan in plans for site in plan.sites)
+
     def _expected(self, request: OutputRequest, *, in_helper: bool) -> dict[str, ExpectedOperand]:
         """What each operand's place follows from, by parameter. An index is written in names of the function that stores,
         which are known for the kernel alone."""
@@ -332,10 +410,15 @@ class References:
         strides = self.rewrite.writers[request.output].strides
         found = {}
         for operand in request.pointwise.operands:
-            name = self.rewrite.parameters[operand.name].name
+            parameter = self.rewrite.parameters[operand.name]
+            name, own = parameter.name, [stride for stride, _ in parameter.strides]
+            follows = Follows.AXES if operand.kind is OperandKind.TILE and operand.strided else _FOLLOWS[operand.kind]
+            along = _ALONG.get(operand.kind, ())
+            steps = zip(along, own or [""] * len(along), strict=True)
+            directions = tuple(Direction(strides.get(kind) or (), stride) for kind, stride in steps)
             read_at = [o.index for o in request.pointwise.operands if o.name == operand.name and o.index]
             indices = () if in_helper else tuple(read_at)
-            found[name] = ExpectedOperand(name, _FOLLOWS[operand.kind], strides.get(operand.kind) or (), indices)
+            found[name] = ExpectedOperand(name, follows, directions, indices)
         return found
 
     def _operand_terms(self, found: Expression, request: OutputRequest) -> Iterator[tuple[Expression, ...]]:
@@ -373,22 +456,30 @@ class References:
         terms: Terms,
         value: Expression,
         element: str,
-        request: OutputRequest,
+        request: Request,
         operands: tuple[Expression, ...] = (),
         stored: str = "",
     ) -> Expression:
         shape, scalar = split_tensor(value.type)
         dtype = _triton_dtype(scalar, element)
         types = tuple(split_tensor(term.type) for term in operands)
-        may_be_product = may_store_product(self.analysis, request.output)
-        key = request.text, shape, dtype, types, may_be_product, stored
+        is_load = isinstance(request, InputRequest)
+        may_be_product = not is_load and may_store_product(self.analysis, request.buffer)
+        apart = is_load and may_add_loaded(self.analysis, request.buffer)
+        key = request.text, shape, dtype, types, may_be_product, apart, stored
         if key not in self._lowered:
             given = [
                 (key_of(operand), _sizes(its_shape), _triton_dtype(scalar, operand.dtype or element))
                 for operand, (its_shape, scalar) in zip(request.pointwise.operands, types, strict=True)
             ]
             source = reference_source(
-                request.pointwise, _sizes(shape), dtype, given, value_may_be_product=may_be_product, stored=stored
+                request.pointwise,
+                _sizes(shape),
+                dtype,
+                given,
+                value_may_be_product=may_be_product,
+                apart=apart,
+                stored=stored,
             )
             self._lowered[key] = self._lower(source)
         return function_terms(self._lowered[key])(terms, value, *operands)

@@ -25,15 +25,18 @@ def copied_text(file: SourceFile, function: Function, name: str, edits: Iterable
     return _dedented(text.replace("\r\n", "\n").replace("\r", "\n"), function.nesting) + "\n"
 
 
-def imports_for_copy(ref: FunctionRef, closure: Closure, here: SourceFile, project: Project) -> list[str]:
+def imports_for_copy(
+    ref: FunctionRef, closure: Closure, here: SourceFile, project: Project, access: str = "store"
+) -> list[str]:
     """Import lines that give a copy of another file's helper the names it uses there.
 
-    Raises FusionRefused(KR213) when a name means something else in the kernel's file, or cannot be imported into it.
+    Raises FusionRefused (KR213, for a "load" KR228) when a name means something else in the kernel's file, or cannot be
+    imported into it.
     """
     function, there = closure.function(ref), project.file(ref.file)
     assert function is not None and there is not None
     if len(function.node.decorator_list) > 1:
-        raise FusionRefused((_cannot_copy(function, there, "its decorators"),))
+        raise FusionRefused((_cannot_copy(function, there, "its decorators", access),))
     scope = module_scope(here, project)
     lines: list[str] = []
     by_module: dict[str, list[str]] = {}
@@ -44,13 +47,13 @@ def imports_for_copy(ref: FunctionRef, closure: Closure, here: SourceFile, proje
         if found is not None and binding_of(found.meaning, name) == meaning:
             continue
         if found is not None:
-            raise FusionRefused((_cannot_copy(function, there, f"`{name}`"),))
+            raise FusionRefused((_cannot_copy(function, there, f"`{name}`", access),))
         if isinstance(meaning, TritonObject):
             lines.append(_triton_import(name, meaning))
             continue
         module = _module_of(meaning, there, here, project)
         if not module:
-            raise FusionRefused((_cannot_copy(function, there, f"`{name}`"),))
+            raise FusionRefused((_cannot_copy(function, there, f"`{name}`", access),))
         by_module.setdefault(module, []).append(name)
     return lines + [f"from {module} import {', '.join(sorted(names))}" for module, names in by_module.items()]
 
@@ -87,10 +90,10 @@ def _dotted(location: str) -> tuple[str, list[str]]:
     return folder, parts
 
 
-def _cannot_copy(function: Function, file: SourceFile, what: str) -> Diagnostic:
+def _cannot_copy(function: Function, file: SourceFile, what: str, access: str) -> Diagnostic:
     return Diagnostic(
-        "KR213",
-        f"the store stands in `{function.name}` of another file, which cannot be copied here",
+        "KR213" if access == "store" else "KR228",
+        f"the {access} stands in `{function.name}` of another file, which cannot be copied here",
         (Label(name_span(file, function.node), f"{what} means something else, or nothing, in the kernel's file"),),
         help=f"move `{function.name}` into the kernel's file, or rewrite {function.ref.file} itself",
     )

@@ -10,7 +10,7 @@ import libcst as cst
 
 from kernel_rewrite.analysis import Analysis
 from kernel_rewrite.diagnostics import Diagnostic, FusionRefused, Label, Severity
-from kernel_rewrite.model import Assumption, Dtype, Edit, Function, FunctionRef, Operand, Span
+from kernel_rewrite.model import Assumption, Dtype, Edit, Function, FunctionRef, Operand, OperandKind, Span
 from kernel_rewrite.pointwise.emission import Emission, emit
 from kernel_rewrite.pointwise.function import Pointwise
 from kernel_rewrite.probes import certain_element_type
@@ -21,6 +21,7 @@ from kernel_rewrite.rewrite.allocations import ChangedBuffer, Fills
 from kernel_rewrite.rewrite.copies import copied_text, imports_for_copy
 from kernel_rewrite.rewrite.edits import apply_edits
 from kernel_rewrite.rewrite.launcher import kernel_contract, launcher_edits
+from kernel_rewrite.rewrite.loads import LoadPlan
 from kernel_rewrite.rewrite.operands import OperandWriter
 from kernel_rewrite.rewrite.parameters import LaunchedKernel, NewParameter, parameter_edits
 from kernel_rewrite.rewrite.placement import (
@@ -32,10 +33,11 @@ from kernel_rewrite.rewrite.placement import (
     anchor_line,
 )
 from kernel_rewrite.rewrite.products import may_store_product
+from kernel_rewrite.rewrite.prologue import LoadRewriter
 from kernel_rewrite.rewrite.retyping import RetypedOutput
 from kernel_rewrite.rewrite.spelling import Spelling, Surroundings, free, names_in
 from kernel_rewrite.rewrite.stores import StorePlan, StoreSite
-from kernel_rewrite.rewrite.unchanged import Clone
+from kernel_rewrite.rewrite.unchanged import Clone, Plan
 from kernel_rewrite.source.accesses import HelperCall
 from kernel_rewrite.source.expressions import replace_argument, substitute
 from kernel_rewrite.source.files import SourceFile
@@ -61,7 +63,7 @@ class Rewrite:
     follow. `retyped` are the outputs that get another element type. `contract` is what callers must now pass, in
     sentences."""
 
-    plans: tuple[StorePlan, ...]
+    plans: tuple[Plan, ...]
     edits: tuple[Edit, ...]
     clones: tuple[Clone, ...]
     additions: tuple[TreeAddition | AddedStatements, ...] = ()
@@ -99,17 +101,18 @@ def references(analysis: Analysis) -> frozenset[tuple[FunctionRef, int, int]]:
     return frozenset(found)
 
 
-def epilogue_edits(
-    plans: Iterable[tuple[StorePlan, Pointwise]],
+def fusion_edits(
+    stores: Iterable[tuple[StorePlan, Pointwise]],
     analysis: Analysis,
     numerics: str,
     *,
+    loads: Iterable[tuple[LoadPlan, Pointwise]] = (),
     launcher: bool = True,
     fills: Mapping[str, Fills] = {},
 ) -> Rewrite:
-    """The edits of the kernel's file that make each plan's stores store E(value), and with `launcher` those of the functions
-    that launch the kernel, so that they take and pass on what E reads, allocate an output with the element type that E gives
-    it, and fill it with what `fills` says instead of what they fill it with.
+    """The edits of the kernel's file that make each plan's stores store E(value) and each plan's loads give P(value), and
+    with `launcher` those of the functions that launch the kernel, so that they take and pass on what E reads, allocate an
+    output with the element type that E gives it, and fill it with what `fills` says instead of what they fill it with.
 
     Raises FusionRefused: KR213 for a store that cannot be edited or a helper of another file that cannot be copied here,
     KR301 to KR304 for an operand whose place cannot be derived, KR310 to KR317 for a parameter that cannot be added or an
@@ -117,23 +120,24 @@ def epilogue_edits(
     """
     closure, project = analysis.closure, analysis.project
     file, jit = analysis.kernel.file, analysis.kernel.jit_spelling
-    plans = tuple(plans)
+    stores, loads = tuple(stores), tuple(loads)
+    plans: tuple[tuple[Plan, Pointwise], ...] = (*stores, *loads)
     _no_call_twice(plan for plan, _ in plans)
-    touched = _touched(analysis, plans)
+    touched = _touched(analysis, [plan for plan, _ in plans])
     around = Surroundings.of(analysis.kernel, project, touched)
     spelling = Spelling.of(around, jit, any(p.needs_libdevice for _, p in plans))
     taken = set(names_in(file))
     retyped = {
-        plan.output: RetypedOutput(analysis, plan.output, dtype, plan.clones, spelling.tl)
-        for plan, pointwise in plans
-        if (dtype := new_element_type(analysis, plan.output, pointwise))
+        store.output: RetypedOutput(analysis, store.output, dtype, store.clones, spelling.tl)
+        for store, pointwise in stores
+        if (dtype := new_element_type(analysis, store.output, pointwise))
     }
     buffers = [
-        ChangedBuffer(plan.output, held.dtype if held is not None else "", fills.get(plan.output, ()))
-        for plan, _ in plans
-        if (held := retyped.get(plan.output)) is not None or fills.get(plan.output)
+        ChangedBuffer(store.output, held.dtype if held is not None else "", fills.get(store.output, ()))
+        for store, _ in stores
+        if (held := retyped.get(store.output)) is not None or fills.get(store.output)
     ]
-    sites = frozenset(site.call.span for plan, _ in plans for site in plan.sites)
+    sites = frozenset(site.call.span for store, _ in stores for site in store.sites)
     grown = _grown_signature(analysis, [pointwise for _, pointwise in plans], buffers, launcher, taken)
     taken |= {parameter.name for parameter in grown.parameters.values()}
     edits: list[Edit] = list(grown.edits)
@@ -143,31 +147,49 @@ def epilogue_edits(
     additions: list[Addition] = []
     imports = list(spelling.imports)
     writers: dict[str, OperandWriter] = {}
-    for plan, pointwise in plans:
-        names: dict[FunctionRef, str] = {}
-        for ref in plan.clones:
-            names[ref] = free(f"{ref.name}_{pointwise.name}", taken)
-            taken.add(names[ref])
-        writer = OperandWriter(analysis, plan, pointwise.operands, grown.parameters, spelling.tl, taken)
-        writers[plan.output] = writer
+    rewriters: list[tuple[Plan, dict[FunctionRef, str], _Rewriter | LoadRewriter]] = []
+    loaded: list[Edit] = []
+    for load, pointwise in loads:
+        names = _copy_names(load, pointwise, taken)
+        loader = LoadRewriter(load, pointwise, analysis, spelling, names, frozenset(taken))
+        loaded += loader.in_place()
+        taken |= loader.helpers.keys()
+        rewriters.append((load, names, loader))
+    for store, pointwise in stores:
+        names = _copy_names(store, pointwise, taken)
+        writer = OperandWriter(analysis, store, pointwise.operands, grown.parameters, spelling.tl, taken)
+        writers[store.output] = writer
         rewriter = _Rewriter(
-            plan, pointwise, writer, analysis, spelling, numerics, names, frozenset(taken), retyped, sites
+            store,
+            pointwise,
+            writer,
+            analysis,
+            spelling,
+            numerics,
+            names,
+            frozenset(taken),
+            tuple(loaded),
+            retyped,
+            sites,
         )
         edits += rewriter.in_place()
-        added += rewriter.additions
-        above |= rewriter.helpers
-        taken |= above.keys() | writer.names
+        taken |= rewriter.helpers.keys() | writer.names
+        rewriters.append((store, names, rewriter))
+    edits += [edit for edit in loaded if not any(_holds(outer, edit) for outer in edits)]
+    for plan, names, each in rewriters:
+        added += each.additions
         for ref, name in names.items():
-            text = rewriter.clone(ref, jit="" if ref.file == file.path else spelling.jit)
-            clones.append(Clone(plan, ref, name, rewriter.clone_additions(ref)))
+            text = each.clone(ref, jit="" if ref.file == file.path else spelling.jit)
+            clones.append(Clone(plan, ref, name, each.clone_additions(ref)))
             function = closure.function(ref)
             assert function is not None
             if ref.file == file.path:
                 additions.append(added_below(file, function.node, text))
             else:
-                imports += imports_for_copy(ref, closure, file, project)
+                access = "store" if isinstance(plan, StorePlan) else "load"
+                imports += imports_for_copy(ref, closure, file, project, access)
                 above[name] = text
-        above |= rewriter.helpers
+        above = each.helpers | above
     additions += added_above(file, around, touched[0], above.values())
     additions += added_imports(file, around, imports, anchor_line(file, around, touched[0]))
     edits += addition_edits(file, additions)
@@ -181,6 +203,28 @@ def epilogue_edits(
         retyped,
         grown.contract,
     )
+
+
+def _copy_names(plan: Plan, pointwise: Pointwise, taken: set[str]) -> dict[FunctionRef, str]:
+    """A free name for each helper that the plan copies; they are taken then."""
+    names: dict[FunctionRef, str] = {}
+    for ref in plan.clones:
+        names[ref] = free(f"{ref.name}_{pointwise.name}", taken)
+        taken.add(names[ref])
+    return names
+
+
+def _holds(outer: Edit, inner: Edit) -> bool:
+    """Whether one edit was made with another inside it."""
+    return outer is not inner and outer.span.contains_span(inner.span) and outer.span != inner.span
+
+
+_STRIDES: Mapping[OperandKind, tuple[tuple[str, int], ...]] = {
+    OperandKind.ROW: (("stride_{}", -1),),
+    OperandKind.COLUMN: (("stride_{}", 0),),
+    OperandKind.TILE: (("stride_{}_m", -2), ("stride_{}_n", -1)),
+}
+"""The parameters for the strides that an operand of a kind has of its own, rows first, each with its dimension."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -210,7 +254,11 @@ def _grown_signature(
     for operand in operands.values():
         name = free(operand.name if operand.is_number else f"{operand.name}_ptr", taken)
         taken.add(name)
-        parameters[operand.name] = NewParameter(name, operand.name, number=operand.is_number)
+        strides = []
+        for wanted, dimension in _STRIDES[operand.kind] if operand.strided else ():
+            strides.append((free(wanted.format(operand.name), taken), dimension))
+            taken.add(strides[-1][0])
+        parameters[operand.name] = NewParameter(name, operand.name, tuple(strides), number=operand.is_number)
     kernel = LaunchedKernel.of(analysis.kernel, analysis.closure, analysis.launches, analysis.project)
     signature = parameter_edits(kernel, tuple(parameters.values()))
     if signature.diagnostics:
@@ -225,26 +273,24 @@ def _grown_signature(
     return _Grown(parameters, (*signature.edits, *plan.edits), (*signature.additions, *plan.additions), plan.contract)
 
 
-def _no_call_twice(plans: Iterable[StorePlan]) -> None:
-    """Refuse two outputs that one helper call leads to when the helper must be copied: one copy cannot be two."""
+def _no_call_twice(plans: Iterable[Plan]) -> None:
+    """Refuse two buffers that one helper call leads to when the helper must be copied: one copy cannot be two."""
     seen: set[HelperCall] = set()
     for plan in plans:
         for call in plan.redirected:
             if call in seen:
-                message = (
-                    f"`{plan.output}` and another output are stored through one call of a helper that must be copied"
-                )
+                message = f"`{plan.buffer}` and another buffer are reached by one call of a helper that must be copied"
                 label = Label(call.span, "this call would have to call two copies")
-                raise FusionRefused((Diagnostic("KR213", message, (label,), help="fuse one output at a time"),))
+                raise FusionRefused((Diagnostic("KR213", message, (label,), help="fuse one op at a time"),))
             seen.add(call)
 
 
-def _touched(analysis: Analysis, plans: Iterable[tuple[StorePlan, Pointwise]]) -> list[ast.FunctionDef]:
+def _touched(analysis: Analysis, plans: Iterable[Plan]) -> list[ast.FunctionDef]:
     """The functions of the kernel's file that are edited or copied, in order: what they call is to stand above the
     first."""
     touched = {analysis.closure.kernel.ref}
-    for plan, _ in plans:
-        touched |= {site.call.function for site in plan.sites} | set(plan.clones)
+    for plan in plans:
+        touched |= {call.function for call, _ in plan.changes} | set(plan.clones)
     nodes = [f.node for f in analysis.closure.functions if f.ref in touched and f.ref.file == analysis.kernel.file.path]
     return sorted(nodes, key=lambda node: node.lineno)
 
@@ -262,11 +308,13 @@ class _Rewriter:
         numerics: str,
         clone_names: dict[FunctionRef, str],
         taken: frozenset[str],
+        loaded: tuple[Edit, ...],
         retyped: Mapping[str, RetypedOutput],
         sites: frozenset[Span],
     ) -> None:
         self._plan = plan
         self._pointwise = pointwise
+        self._loaded = loaded
         self._operands = operands
         self._closure = analysis.closure
         self._calls = analysis.calls
@@ -338,10 +386,12 @@ class _Rewriter:
             result = substitute(emission.expression, _VALUE, substitute(cast, _VALUE, node) if cast else node)
             return substitute(back, _VALUE, result) if back else result
 
-        types = [edit for retyped in self._all_retyped for edit in retyped.edits(function)]
-        inside = [edit for edit in types if site.call.span.contains(edit.span.start)]
-        call = apply_edits(file, inside, site.call.span)
-        text = replace_argument(call, argument_position(site.call.node, value), rebuild)
+        span = site.call.span
+        types = (edit for retyped in self._all_retyped for edit in retyped.edits(function))
+        inside = [
+            edit for edit in (*self._loaded, *types) if edit.span.file == file.path and span.contains_span(edit.span)
+        ]
+        text = replace_argument(apply_edits(file, inside, span), argument_position(site.call.node, value), rebuild)
         return Edit(site.call.span, text, f"store {self._pointwise.name} of the value")
 
     def _emission(self, site: StoreSite) -> Emission:

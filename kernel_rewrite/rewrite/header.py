@@ -57,7 +57,15 @@ class Header:
     @property
     def epilogues(self) -> tuple[tuple[str, str], ...]:
         """Each (output, op)."""
-        named = map(name_and_text, self.texts("--epilogue"))
+        return self._named("--epilogue")
+
+    @property
+    def prologues(self) -> tuple[tuple[str, str], ...]:
+        """Each (input, op)."""
+        return self._named("--prologue")
+
+    def _named(self, option: str) -> tuple[tuple[str, str], ...]:
+        named = map(name_and_text, self.texts(option))
         return tuple((name or "", text) for name, text in named)
 
     def texts(self, option: str) -> tuple[str, ...]:

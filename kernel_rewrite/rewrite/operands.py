@@ -24,11 +24,12 @@ from kernel_rewrite.pointwise.graph import key_of
 from kernel_rewrite.rewrite.additions import AddedKeywords, AddedParameters, AddedStatements, Addition
 from kernel_rewrite.rewrite.brackets import call_bracket, definition_bracket, inserted, span_between
 from kernel_rewrite.rewrite.parameters import NewParameter
-from kernel_rewrite.rewrite.placement import indent_of
+from kernel_rewrite.rewrite.placement import indent_of, stands_alone
 from kernel_rewrite.rewrite.spelling import free
 from kernel_rewrite.rewrite.stores import StorePlan, StoreSite
 from kernel_rewrite.source.accesses import HelperCall
-from kernel_rewrite.source.addresses import NotAffine, Reader, StoreAddress
+from kernel_rewrite.source.addresses import NotAffine, Reader, StoreAddress, is_widened
+from kernel_rewrite.source.blocks import Block, block, literal_dimensions
 from kernel_rewrite.source.definitions import Definitions
 from kernel_rewrite.source.directions import Directions, output_directions
 from kernel_rewrite.source.expressions import grouped, parsed, printed
@@ -57,7 +58,9 @@ class _Place:
     reader: Reader
     bases: tuple[str, ...]  # the parameters that point into the output
     parameters: Mapping[str, str]  # operand -> parameter
+    strides: Mapping[str, tuple[str, ...]]  # operand -> parameters of its own strides
     mirrors: dict[tuple[str, str], str] = field(default_factory=dict)  # (operand, pointer) -> name
+    indices: dict[tuple[int, int], str] = field(default_factory=dict)  # (store, dimension of its block) -> name
     statements: dict[int, dict[str, tuple[str, ast.stmt]]] = field(default_factory=dict)  # mirrored, by their original
     before: dict[int, list[str]] = field(default_factory=dict)  # loads, by the store's statement
     anchors: dict[int, ast.stmt] = field(default_factory=dict)
@@ -83,6 +86,7 @@ class OperandWriter:
         self._taken = set(taken)
         kernel = analysis.closure.kernel.ref
         reached = {kernel, *(c.callee for c in plan.path), *(site.call.function for site in plan.sites)}
+        self._clipped = False  # by the bounds of a block
         self._places = {f.ref: self._place(f) for f in analysis.closure.functions if f.ref in reached}
         self.directions = self._directions()
         self._texts = {id(site.call.node): dict(self._loaded(site)) for site in plan.sites}
@@ -124,21 +128,32 @@ class OperandWriter:
     def assumptions(self) -> tuple[Assumption, ...]:
         """What the operands take from the caller: their strides, and what was taken for a row and a column where no launch
         of the file shows it."""
-        return (*self._about_strides(), *self._about_directions())
+        return (*self._about_strides(), *self._about_directions(), *self._about_blocks())
 
     def _about_strides(self) -> Iterator[Assumption]:
-        tiles = [o.name for o in self._operands if o.kind is OperandKind.TILE]
-        others = [o.name for o in self._operands if o.kind in (OperandKind.ROW, OperandKind.COLUMN)]
+        tiles = [o.name for o in self._operands if _is_mirrored(o)]
+        others = [o.name for o in self._operands if o.kind in (OperandKind.ROW, OperandKind.COLUMN) and not o.strided]
+        strided = [o.name for o in self._operands if o.kind is OperandKind.TILE and o.strided]
         if tiles:
             statement = (
                 f"`{'`, `'.join(tiles)}` lies in memory as `{self._plan.output}` does, with its shape and strides"
             )
             yield Assumption("operand-strides", statement)
+        if strided:
+            yield Assumption("operand-shape", f"`{'`, `'.join(strided)}` has the shape of `{self._plan.output}`")
         if others:
-            yield Assumption("operand-contiguous", f"`{'`, `'.join(others)}` is contiguous")
+            verb = "is" if len(others) == 1 else "are"
+            yield Assumption("operand-contiguous", f"`{'`, `'.join(others)}` {verb} contiguous")
+
+    def _about_blocks(self) -> Iterator[Assumption]:
+        if self._clipped:
+            statement = f"no block of `{self._plan.output}` starts before the first element of a dimension"
+            yield Assumption("operand-blocks", statement)
 
     def _about_directions(self) -> tuple[Assumption, ...]:
         along = [o.kind for o in self._operands if o.kind in (OperandKind.ROW, OperandKind.COLUMN)]
+        if any(o.kind is OperandKind.TILE and o.strided for o in self._operands):
+            along += [OperandKind.ROW, OperandKind.COLUMN]
         if not isinstance(self.directions, Directions) or self.directions.certain or not along:
             return ()
         output = self._plan.output
@@ -160,14 +175,16 @@ class OperandWriter:
             uniform = {fact.name for fact in analysis.facts if fact.kind == "scalar"}
             bases: tuple[str, ...] = (self._plan.output,)
             names = {name: parameter.name for name, parameter in self._parameters.items()}
+            strides = {name: tuple(s for s, _ in p.strides) for name, p in self._parameters.items()}
         else:
             bases = tuple(p for p in function.parameters if self._points_into_output(p, function))
             uniform = {p for p in function.parameters if self._is_scalar_argument(p, function)}
             own = {node.id for node in ast.walk(function.node) if isinstance(node, ast.Name)} | set(function.parameters)
             names = {name: free(parameter.name, own) for name, parameter in self._parameters.items()}
+            strides = {name: tuple(free(s, own) for s, _ in p.strides) for name, p in self._parameters.items()}
         local = frozenset(function.parameters) - uniform - constexprs - set(bases)
         reader = Reader(definitions, lambda node: self._is_base(node, function), uniform, constexprs, local)
-        return _Place(function, file, definitions, reader, bases, names)
+        return _Place(function, file, definitions, reader, bases, names, strides)
 
     def _is_base(self, node: ast.Name, function: Function) -> bool:
         """Whether a name points into the output, and nowhere else, wherever the stores and the calls on the way use it."""
@@ -210,13 +227,32 @@ class OperandWriter:
     def _directions(self) -> Directions | str:
         addresses: list[StoreAddress] = []
         for site in self._plan.sites:
-            place, pointer = self._places[site.call.function], site.call.pointer(site.form)
-            assert pointer is not None
             try:
-                addresses.append(place.reader.address(pointer, place.definitions.statement_of(site.call.node)))
+                addresses.append(self._address(site))
             except NotAffine as reason:
                 return f"its address {reason}"
         return output_directions(addresses, shared_layout(self._analysis.launches, self._plan.output))
+
+    def _address(self, site: StoreSite) -> StoreAddress:
+        """Where a store writes. Raises NotAffine."""
+        if _is_block(site):
+            return self._block(site).address(self._tl)
+        place, pointer = self._places[site.call.function], site.call.pointer(site.form)
+        assert pointer is not None
+        return place.reader.address(pointer, place.definitions.statement_of(site.call.node))
+
+    def _block(self, site: StoreSite) -> Block:
+        """The block that a store through a block pointer or a descriptor writes. Raises NotAffine."""
+        place, pointer = self._places[site.call.function], site.call.pointer(site.form)
+        assert pointer is not None
+        if site.form.stores_through_descriptor:
+            offsets, checked = site.call.argument(site.form, "offsets"), None
+            if offsets is None:
+                raise NotAffine("is that of a scatter")
+        else:
+            offsets, checked = None, literal_dimensions(site.call.argument(site.form, "boundary_check"))
+        statement = place.definitions.statement_of(site.call.node)
+        return block(pointer, offsets, checked, statement, place.definitions, place.reader)
 
     # ------------------------------------------------------------------------------------------------------------- loads
 
@@ -231,7 +267,7 @@ class OperandWriter:
                 yield key_of(operand), parameter
                 continue
             load = self._load(operand, parameter, site, place, statement)
-            if not _stands_alone(place.file, statement):
+            if not stands_alone(place.file, statement):
                 yield key_of(operand), load
                 continue
             name = free(operand.name if operand.name != parameter else f"{operand.name}_value", self._taken)
@@ -244,14 +280,23 @@ class OperandWriter:
         if operand.kind is OperandKind.SCALAR:
             return f"{self._tl}.load({parameter})"
         if operand.kind is OperandKind.TILE:
-            return self._tile(operand, site, place, statement)
+            tile = self._strided_tile if operand.strided else self._tile
+            return tile(operand, site, place, statement)
         if operand.kind is OperandKind.INDEXED:
             index = self._written_index(operand, site, place, statement)
+            dimension = self._block_dimension(operand, index, site, place, statement) if _is_block(site) else None
         else:
-            index = self._derived_index(operand, site, place, statement)
-        conjuncts = self._mask_of(operand, index, site, place, statement)
+            index, dimension = self._derived_index(operand, site, place, statement)
+        if _is_block(site):
+            conjuncts = () if dimension is None else self._bounds(dimension, index, site, place, statement)
+        else:
+            conjuncts = self._mask_of(operand, index, site, place, statement)
         text = operand.index or _text(place.file, index)
         offset = text if isinstance(index, ast.Constant) else _grouped(text)
+        if operand.strided:
+            strides = self.strides.get(operand.kind)
+            assert strides is not None
+            offset = f"{self._widened(index, strides, site, place)} * {place.strides[operand.name][0]}"
         masks = [_text(place.file, conjunct) for conjunct in conjuncts]
         mask = " & ".join(map(_grouped, masks)) if len(masks) > 1 else "".join(masks)
         return f"{self._tl}.load({parameter} + {offset}" + (f", mask={mask})" if mask else ")")
@@ -280,22 +325,65 @@ class OperandWriter:
             return any(place.definitions.runs_before(s, statement) or _is_loop_around(s, statement) for s in statements)
         return name in self._analysis.closure.bindings.get(place.function.ref.file, {})
 
-    def _derived_index(self, operand: Operand, site: StoreSite, place: _Place, statement: ast.stmt) -> ast.expr:
-        """The index that the store has in the operand's direction."""
+    def _derived_index(
+        self, operand: Operand, site: StoreSite, place: _Place, statement: ast.stmt
+    ) -> tuple[ast.expr, int | None]:
+        """The index that the store has in the operand's direction, and the dimension of its block that it lies along."""
         what = "column" if operand.kind is OperandKind.ROW else "row"
         strides = self.strides.get(operand.kind)
         if strides is None:
-            raise _refusal(
-                "KR301",
-                f"the {what} of `{self._plan.output}` that this store writes could not be derived",
-                site.call.span,
-                f"because {self._why_not(what)}",
-                WRITE_THE_INDEX.format(name=operand.name, example=self._example(site, place, statement)),
-            )
-        pointer = site.call.pointer(site.form)
-        assert pointer is not None
-        axis = place.reader.address(pointer, statement).along(strides)
-        return axis.index if axis is not None else ast.Constant(0)
+            raise self._underivable(operand, what, site, place, statement)
+        return self._along(strides, site, place, statement)
+
+    def _underivable(
+        self, operand: Operand, what: str, site: StoreSite, place: _Place, statement: ast.stmt
+    ) -> FusionRefused:
+        return _refusal(
+            "KR301",
+            f"the {what} of `{self._plan.output}` that this store writes could not be derived",
+            site.call.span,
+            f"because {self._why_not(what)}",
+            WRITE_THE_INDEX.format(name=operand.name, example=self._example(site, place, statement)),
+        )
+
+    def _along(
+        self, strides: tuple[str, ...], site: StoreSite, place: _Place, statement: ast.stmt
+    ) -> tuple[ast.expr, int | None]:
+        if _is_block(site):
+            found = self._block(site)
+            dimension = found.along(strides)
+            if dimension is not None:
+                lanes = self._lanes(dimension, found, site, place, statement)
+                return found.spread(lanes, dimension), dimension
+        axis = self._address(site).along(strides)
+        return axis.index if axis is not None else ast.Constant(0), None
+
+    def _widened(self, index: ast.expr, strides: tuple[str, ...], site: StoreSite, place: _Place) -> str:
+        """An index to be multiplied by a stride of the operand's own, as wide as its product with the output's is."""
+        text = _grouped(_text(place.file, index))
+        axis = self._address(site).along(strides)
+        narrow = axis is not None and axis.wide and not is_widened(index)
+        return f"{text}.to({self._tl}.int64)" if narrow else text
+
+    def _lanes(self, dimension: int, found: Block, site: StoreSite, place: _Place, statement: ast.stmt) -> ast.expr:
+        """The indices of a block along one dimension, by the name that they are given in a line before the store."""
+        index = found.dimensions[dimension].index(self._tl)
+        if found.dimensions[dimension].size is None or not stands_alone(place.file, statement):
+            return index
+        key = id(site.call.node), dimension
+        if key not in place.indices:
+            wanted = self._direction_of(found.dimensions[dimension].strides)
+            name = place.indices[key] = free(wanted, self._taken)
+            self._taken.add(name)
+            place.before.setdefault(id(statement), []).append(f"{name} = {ast.unparse(index)}")
+            place.anchors[id(statement)] = statement
+        return ast.Name(place.indices[key], ast.Load())
+
+    def _direction_of(self, strides: tuple[str, ...]) -> str:
+        """What the indices along a stride are called."""
+        if isinstance(self.directions, Directions) and strides in (self.directions.columns, self.directions.rows):
+            return "columns" if strides == self.directions.columns else "rows"
+        return "indices"
 
     def _why_not(self, what: str) -> str:
         if isinstance(self.directions, str):
@@ -303,13 +391,49 @@ class OperandWriter:
         return f"nothing says which of its directions runs along the {what}s"
 
     def _example(self, site: StoreSite, place: _Place, statement: ast.stmt) -> str:
-        pointer = site.call.pointer(site.form)
-        assert pointer is not None
         try:
-            axes = place.reader.address(pointer, statement).axes
+            axes = self._address(site).axes
         except NotAffine:
             axes = ()
-        return f"{_text(place.file, axes[-1].index)} % n_cols" if axes else "offs_n"
+        return f"{_grouped(_text(place.file, axes[-1].index))} % n_cols" if axes else "offs_n"
+
+    def _block_dimension(
+        self, operand: Operand, index: ast.expr, site: StoreSite, place: _Place, statement: ast.stmt
+    ) -> int | None:
+        """The dimension of the stored block that an index lies along; None for one that is the same for all of it."""
+        axis, rank = place.reader.tile_axis(index, statement)
+        if axis is None and not rank:
+            return None
+        try:
+            full = len(self._block(site).dimensions)
+        except NotAffine as reason:
+            raise self._unguarded(operand, site, f"its address {reason}") from None
+        if axis is None or rank not in (0, full):
+            raise self._unguarded(operand, site, f"`{_text(place.file, index)}` does not lie along one dimension of it")
+        return axis if rank else full - 1
+
+    def _bounds(
+        self, dimension: int, index: ast.expr, site: StoreSite, place: _Place, statement: ast.stmt
+    ) -> tuple[ast.expr, ...]:
+        """The test that keeps an index along a dimension of the stored block where the store is on."""
+        found = self._block(site)
+        size = found.dimensions[dimension].size
+        if size is None:
+            return ()
+        self._clipped = True
+        lanes = self._lanes(dimension, found, site, place, statement)
+        spread = isinstance(index, ast.Subscript) or place.reader.tile_axis(index, statement)[1] > 0
+        return (ast.Compare(found.spread(lanes, dimension) if spread else lanes, [ast.Lt()], [size]),)
+
+    def _unguarded(self, operand: Operand, site: StoreSite, why: str) -> FusionRefused:
+        return _refusal(
+            "KR304",
+            f"what guards the index of `{operand.name}` at the bounds of the block could not be told",
+            site.call.span,
+            why,
+            "index it along one dimension of the block, for example `[(col + tl.arange(0, BLOCK_N))[None, :]]`, "
+            "and make the block in assignments that all run before the store",
+        )
 
     def _mask_of(
         self, operand: Operand, index: ast.expr, site: StoreSite, place: _Place, statement: ast.stmt
@@ -346,6 +470,40 @@ class OperandWriter:
             if given is not None:
                 arguments.append(f"{name}={_text(place.file, given)}")
         return f"{self._tl}.load({', '.join(arguments)})"
+
+    # tl.store(c_ptrs, c, mask=m) -> tl.load(gate_ptr + offs_m[:, None] * stride_gate_m + ..., mask=m)
+    def _strided_tile(self, operand: Operand, site: StoreSite, place: _Place, statement: ast.stmt) -> str:
+        known = self.directions
+        if isinstance(known, str) or known.rows is None:
+            what = "column" if isinstance(known, str) else "row"
+            raise self._underivable(operand, what, site, place, statement)
+        directions = known.rows, known.columns
+        if {axis.strides for axis in self._address(site).axes} != set(directions):
+            raise _refusal(
+                "KR301",
+                f"where `{operand.name}` is read with strides of its own could not be derived",
+                site.call.span,
+                f"because `{self._plan.output}` is written in other directions than its rows and its columns",
+                "pass it in the layout of the output, as a plain `tile`",
+            )
+        offsets: list[str] = []
+        bounds: list[ast.expr] = []
+        for strides, own in zip(directions, place.strides[operand.name], strict=True):
+            index, dimension = self._along(strides, site, place, statement)
+            offsets.append(f"{self._widened(index, strides, site, place)} * {own}")
+            if dimension is not None:
+                bounds += self._bounds(dimension, index, site, place, statement)
+        pointers = " + ".join((place.parameters[operand.name], *offsets))
+        if stands_alone(place.file, statement):
+            name = free(f"{operand.name}_ptrs", self._taken)
+            self._taken.add(name)
+            place.before.setdefault(id(statement), []).append(f"{name} = {pointers}")
+            place.anchors[id(statement)] = statement
+            pointers = name
+        mask = site.call.argument(site.form, "mask") if "mask" in site.form.parameters else None
+        masks = [_text(place.file, test) for test in ([mask] if mask is not None else bounds)]
+        text = " & ".join(map(_grouped, masks)) if len(masks) > 1 else "".join(masks)
+        return f"{self._tl}.load({pointers}" + (f", mask={text})" if text else ")")
 
     # ----------------------------------------------------------------------------------------------------------- mirrors
 
@@ -408,7 +566,7 @@ class OperandWriter:
             texts = [text for text, _ in mirrored.values()]
             statement = next(iter(mirrored.values()))[1]
             additions.append(AddedStatements(statement, behind=tuple(texts)))
-            if _stands_alone(place.file, statement):
+            if stands_alone(place.file, statement):
                 indent = indent_of(place.file, statement)
                 lines.setdefault((statement.end_lineno or 0) + 1, [])[:0] = [indent + text for text in texts]
             else:
@@ -443,8 +601,9 @@ class OperandWriter:
         at = place.definitions.statement_of(call.node)
         arguments = dict(bound_arguments(call.node, target.function))
         for operand in self._operands:
-            if operand.kind is not OperandKind.TILE:
+            if not _is_mirrored(operand):
                 yield target.parameters[operand.name], place.parameters[operand.name]
+                yield from zip(target.strides[operand.name], place.strides[operand.name], strict=True)
                 continue
             for base in target.bases:
                 mirror = target.mirrors.get((operand.name, base))
@@ -458,8 +617,8 @@ class OperandWriter:
             for operand in self._operands
             for name in (
                 [m for (o, base), m in place.mirrors.items() if o == operand.name and base in place.bases]
-                if operand.kind is OperandKind.TILE
-                else [place.parameters[operand.name]]
+                if _is_mirrored(operand)
+                else [place.parameters[operand.name], *place.strides[operand.name]]
             )
         ]
         arguments = place.function.node.args
@@ -471,6 +630,16 @@ class OperandWriter:
 
 
 _WHY = "what the epilogue reads"
+
+
+def _is_mirrored(operand: Operand) -> bool:
+    """Whether an operand is read through a pointer that is made as the output's is."""
+    return operand.kind is OperandKind.TILE and not operand.strided
+
+
+def _is_block(site: StoreSite) -> bool:
+    """Whether a store goes through a block pointer or a tensor descriptor, which carry their bounds."""
+    return site.block_pointer or site.form.stores_through_descriptor
 
 
 def _product_text(strides: Sequence[str]) -> str:
@@ -491,15 +660,6 @@ def _counterpart(name: str, output: str, operand: str) -> str:
     stem = output.split("_")[0] if "_" in output else output
     rest = name[len(stem) :] if name.startswith(stem) and name != stem else f"_{name}"
     return operand + (rest if rest.startswith("_") else f"_{rest}")
-
-
-def _stands_alone(file: SourceFile, statement: ast.stmt) -> bool:
-    """Whether nothing else stands on the lines of a statement: no `if` before it, no `;` around it."""
-    start = file.offset(statement.lineno, statement.col_offset)
-    before = file.text[file.offset(statement.lineno, 0) : start]
-    end = file.offset(statement.end_lineno or 0, statement.end_col_offset or 0)
-    after = file.text[end:].split("\n", 1)[0].strip()
-    return not before.strip() and (not after or after.startswith("#"))
 
 
 def _text(file: SourceFile, node: ast.expr) -> str:

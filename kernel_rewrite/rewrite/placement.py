@@ -55,6 +55,15 @@ def indent_of(file: SourceFile, statement: ast.stmt) -> str:
     return line[: len(line) - len(line.lstrip(" \t"))]
 
 
+def stands_alone(file: SourceFile, statement: ast.stmt) -> bool:
+    """Whether nothing else stands on the lines of a statement: no `if` before it, no `;` around it."""
+    start = file.offset(statement.lineno, statement.col_offset)
+    before = file.text[file.offset(statement.lineno, 0) : start]
+    end = file.offset(statement.end_lineno or 0, statement.end_col_offset or 0)
+    after = file.text[end:].split("\n", 1)[0].strip()
+    return not before.strip() and (not after or after.startswith("#"))
+
+
 def added_above(
     file: SourceFile, around: Surroundings, definition: ast.FunctionDef, texts: Iterable[str]
 ) -> Iterator[Addition]:

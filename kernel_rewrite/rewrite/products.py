@@ -1,4 +1,5 @@
-"""May a stored value end in a product? A sum that follows would then be contracted with it into one rounding."""
+"""Where a product and a sum may meet, which the compiler would contract into one rounding: at a stored value, for an
+epilogue, and at a loaded one, for a prologue."""
 
 from __future__ import annotations
 
@@ -6,7 +7,8 @@ from collections.abc import Iterator, Mapping
 
 from kernel_rewrite.analysis import Analysis, View
 from kernel_rewrite.model import MemoryEffect
-from kernel_rewrite.ttir.parse import Function, Operation, Value
+from kernel_rewrite.ttir.lanes import loads_at
+from kernel_rewrite.ttir.parse import Function, Operation, Value, element_type
 from kernel_rewrite.ttir.validate import STORED_OPERAND
 
 _CARRYING = frozenset(
@@ -71,3 +73,41 @@ def _may_be_product(value: Value, makers: Mapping[Value, Operation], seen: set[V
     if operation.name == "scf.if":
         return True
     return operation.name not in _SETTLED and not operation.name.startswith(("arith.cmp", "arith.trunci", "arith.ext"))
+
+
+_SUMS = frozenset({"arith.addf", "arith.subf", "tt.call", "scf.yield", "cf.br", "cf.cond_br", "tt.return", "math.fma"})
+"""Where a loaded value may be added to something, or goes out of sight."""
+
+
+def may_add_loaded(analysis: Analysis, input: str) -> bool:
+    """Whether some value loaded from `input` may be a summand, as far as TTIR shows."""
+    key = "summand", input
+    if key not in analysis.memory:
+        analysis.memory[key] = any(_adds_loaded(view, input) for view in analysis.views)
+    return bool(analysis.memory[key])
+
+
+def _adds_loaded(view: View, input: str) -> bool:
+    places = {(access.operation, access.location) for access in view.accesses if access.roots == {input}}
+    pending = [result for load in loads_at(view.module, places) for result in load.results]
+    users: dict[Value, list[Operation]] = {}
+    for function in view.module.functions:
+        for operation in _operations(function):
+            for operand in operation.operands:
+                users.setdefault(operand, []).append(operation)
+    seen: set[Value] = set()
+    while pending:
+        value = pending.pop()
+        if value in seen or not _is_float(value):
+            continue
+        seen.add(value)
+        for user in users.get(value, ()):
+            if user.name in _SUMS or user.name.startswith("scf."):
+                return True
+            if user.name in _CARRYING or user.name == "arith.negf":
+                pending += user.results
+    return False
+
+
+def _is_float(value: Value) -> bool:
+    return element_type(value.type) in ("f16", "bf16", "f32", "f64")

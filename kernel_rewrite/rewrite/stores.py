@@ -7,7 +7,7 @@ helper is cloned, and the calls on the way are redirected to the clone.
 from __future__ import annotations
 
 import ast
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from kernel_rewrite.diagnostics import Diagnostic, Label
@@ -45,6 +45,15 @@ class StorePlan:
     clones: tuple[FunctionRef, ...]
     redirected: tuple[HelperCall, ...]
     path: tuple[HelperCall, ...] = ()
+
+    @property
+    def buffer(self) -> str:
+        return self.output
+
+    @property
+    def changes(self) -> Iterator[tuple[MemoryCall, ast.expr | None]]:
+        """Each call to edit, and the expression that gives way to another one that holds it."""
+        return ((site.call, site.call.value(site.form)) for site in self.sites)
 
 
 def plan_stores(
@@ -91,14 +100,14 @@ def plan_stores(
             problems.append(_shared(call, output, access.roots))
     if problems:
         return tuple(dict.fromkeys(problems))
-    clones = _clones(calls, on_path, references)
+    clones = copied_helpers(calls, on_path, references)
     redirected = tuple(sorted((c for c in on_path if c.callee in clones), key=lambda c: c.span))
     planned = (StoreSite(call, forms[call], frozenset(c), call in block_pointers) for call, c in sites.items())
     way = tuple(sorted(on_path, key=lambda c: c.span))
     return StorePlan(output, tuple(sorted(planned, key=lambda s: s.call.span)), clones, redirected, way)
 
 
-def _clones(
+def copied_helpers(
     calls: SourceCalls, on_path: set[HelperCall], references: frozenset[tuple[FunctionRef, int, int]]
 ) -> tuple[FunctionRef, ...]:
     """The helpers on the way that something else uses too, or that live in another file: those need a copy."""

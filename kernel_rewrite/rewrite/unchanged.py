@@ -1,11 +1,11 @@
 """Everything outside the planned edits is the user's, to the last node of the syntax tree.
 
 TTIR shows only what a specialization compiles: decorators, configurations, launchers and branches that were not lowered
-are held here. The two trees are walked side by side; they may part only at the value of a planned store, where the
-user's expression must still stand inside the new one, at the callee of a planned redirection, where a definition or
-an import under a new name was added, and at the planned additions (parameters, arguments, one expression for another),
-where exactly what was planned must stand. What is added may run no code of its own when the file is imported: its decorators
-are ones that the file uses already.
+are held here. The two trees are walked side by side; they may part only at the value of a planned store and at a
+planned load, where the user's expression must still stand inside the new one, at the callee of a planned redirection,
+where a definition or an import under a new name was added, and at the planned additions (parameters, arguments, one
+expression for another), where exactly what was planned must stand. What is added may run no code of its own when the
+file is imported: its decorators are ones that the file uses already.
 """
 
 from __future__ import annotations
@@ -17,15 +17,18 @@ from dataclasses import dataclass, field, replace
 
 from kernel_rewrite.model import FunctionRef, InternalError
 from kernel_rewrite.rewrite.additions import AddedStatements, Addition
+from kernel_rewrite.rewrite.loads import LoadPlan
 from kernel_rewrite.rewrite.spelling import bound_names
 from kernel_rewrite.rewrite.stores import StorePlan
+
+Plan = StorePlan | LoadPlan
 
 
 @dataclass(frozen=True, slots=True)
 class Clone:
-    """A copy of `helper` called `name`, made for the output of `plan`, with `additions`."""
+    """A copy of `helper` called `name`, made for the buffer of `plan`, with `additions`."""
 
-    plan: StorePlan
+    plan: Plan
     helper: FunctionRef
     name: str
     additions: tuple[Addition | AddedStatements, ...] = ()
@@ -49,7 +52,7 @@ class _Allowed:
 def check_unchanged(
     original: ast.Module,
     rewritten: ast.Module,
-    plans: Iterable[StorePlan],
+    plans: Iterable[Plan],
     additions: Iterable[Addition | AddedStatements] = (),
 ) -> None:
     """Raise InternalError (KR902) if `rewritten` differs from `original` outside what `plans` name, or lacks one of
@@ -92,7 +95,7 @@ def _by_node(
     additions: Iterable[Addition | AddedStatements], original: ast.AST
 ) -> tuple[Mapping[int, tuple[Addition, ...]], Mapping[int, tuple[AddedStatements, ...]]]:
     """What is added to each node, and what around each statement. Raises InternalError when a statement that is added does
-    anything but bind names that `original` does not have."""
+    anything but bind names that `original` does not have, or the one that is bound just before it where that is planned."""
     names = {node.id for node in ast.walk(original) if isinstance(node, ast.Name)}
     names |= {node.arg for node in ast.walk(original) if isinstance(node, ast.arg)}
     found: dict[int, tuple[Addition, ...]] = {}
@@ -104,7 +107,9 @@ def _by_node(
             continue
         before, behind = addition.added()
         for statement in (*before, *behind):
-            if not set(_bound_by(statement)) or set(_bound_by(statement)) & names:
+            bound = set(_bound_by(statement))
+            again = addition.rebinds and bound == set(_bound_by(addition.statement))
+            if not bound or (bound & names and not again):
                 raise InternalError(f"KR902: `{ast.unparse(statement)}` does more than bind a new name")
         statements[key] = (*statements.get(key, ()), addition)
     return found, statements
@@ -121,15 +126,15 @@ def _bound_by(statement: ast.stmt) -> Iterator[str]:
             yield name
 
 
-def _planned_values(plans: Iterable[StorePlan], *, in_clones: bool) -> Iterator[int]:
-    """The identities of the stored values that the plans change, in copies of helpers or in place."""
+def _planned_values(plans: Iterable[Plan], *, in_clones: bool) -> Iterator[int]:
+    """The identities of the expressions that the plans change, in copies of helpers or in place."""
     for plan in plans:
-        for site in plan.sites:
-            if (site.call.function in plan.clones) is in_clones:
-                yield id(site.call.value(site.form))
+        for call, changed in plan.changes:
+            if changed is not None and (call.function in plan.clones) is in_clones:
+                yield id(changed)
 
 
-def _planned_callees(plans: Iterable[StorePlan], *, in_clones: bool) -> Iterator[int]:
+def _planned_callees(plans: Iterable[Plan], *, in_clones: bool) -> Iterator[int]:
     """The identities of the callees that the plans change, in copies of helpers or in place."""
     for plan in plans:
         for call in plan.redirected:

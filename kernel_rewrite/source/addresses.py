@@ -11,6 +11,7 @@ from __future__ import annotations
 import ast
 from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
+from typing import TypeGuard
 
 from kernel_rewrite.source.definitions import Definitions
 from kernel_rewrite.source.syntax import last_name, mentions
@@ -26,13 +27,17 @@ class Axis:
     """One direction of an address: the index along it, and the arguments whose product is its stride (none: 1).
 
     `tile_axis` is the axis of the tile that the index varies along, None for one that is the same for the whole tile;
-    `tile_rank` is the number of axes of the tile as the index spells them (0 when it spells none).
+    `tile_rank` is the number of axes of the tile as the index spells them (0 when it spells none). `several` says that the
+    index is put together like one of several dimensions: `row * D + cols`, with a D that is not the size of a block. `wide`
+    says that the stride is made 64 bits wide before it is multiplied.
     """
 
     strides: tuple[str, ...]
     index: ast.expr
     tile_axis: int | None = None
     tile_rank: int = 0
+    several: bool = False
+    wide: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,19 +78,58 @@ class Reader:
     def address(self, pointer: ast.expr, statement: ast.stmt) -> StoreAddress:
         """The axes of `pointer`, an expression of `statement`. Raises NotAffine."""
         axes: dict[tuple[str, ...], ast.expr] = {}
+        wide: set[tuple[str, ...]] = set()
         bases = 0
         for negative, addend in self._addends(pointer, statement, 0):
             if isinstance(addend, ast.Name) and self._is_base(addend):
                 bases += 1
                 continue
             strides, index = self._split(addend, statement)
+            if any(is_widened(factor) and self._is_stride(factor, statement) for factor in _factors(addend)):
+                wide.add(strides)
             if negative:
                 index = ast.UnaryOp(ast.USub(), index)
             earlier = axes.get(strides)
             axes[strides] = index if earlier is None else ast.BinOp(earlier, ast.Add(), index)
         if bases != 1:
             raise NotAffine("does not start from the pointer itself")
-        return StoreAddress(tuple(Axis(s, i, *self._tile_axis(i, statement)) for s, i in axes.items()))
+        found = []
+        for strides, index in axes.items():
+            axis, rank = self._tile_axis(index, statement)
+            found.append(Axis(strides, index, axis, rank, self._is_several(index, statement), strides in wide))
+        return StoreAddress(tuple(found))
+
+    def stride(self, node: ast.expr, statement: ast.stmt) -> tuple[str, ...]:
+        """The arguments and numbers whose product a stride is, none of them 1. Raises NotAffine."""
+        found: list[str] = []
+        for factor in map(_uncast, _factors(node)):
+            value = self._definitions.value_at(factor.id, statement) if isinstance(factor, ast.Name) else None
+            if value is not None:
+                found += self.stride(value, statement)
+            elif isinstance(factor, ast.Constant) and type(factor.value) is int:
+                found += [str(factor.value)] if factor.value != 1 else []
+            elif isinstance(factor, ast.Name) and factor.id in self._uniform | self._constexprs:
+                found.append(factor.id)
+            else:
+                raise NotAffine(f"has the stride `{ast.unparse(node)}`, which is no product of arguments")
+        return tuple(sorted(found))
+
+    def tile_axis(self, index: ast.expr, statement: ast.stmt) -> tuple[int | None, int]:
+        """The axis of the tile that an index varies along, None when that cannot be told, and how many axes it spells: none
+        when it is the same for the whole tile, or has one axis itself (then it varies along 0)."""
+        axis, rank = self._tile_axis(index, statement)
+        return (axis, rank) if rank else (0 if self._has_lanes(index, statement, 0) else None, 0)
+
+    def _has_lanes(self, node: ast.expr, statement: ast.stmt, depth: int) -> bool:
+        for part in ast.walk(node):
+            if isinstance(part, ast.Call) and last_name(part.func) == "arange":
+                return True
+            if isinstance(part, ast.Name) and depth < _DEPTH:
+                value = self._definitions.value_at(part.id, statement)
+                if value is not None and not mentions(value, part.id):
+                    if self._has_lanes(value, statement, depth + 1):
+                        return True
+        return False
 
     def conjuncts(self, mask: ast.expr | None, statement: ast.stmt) -> tuple[ast.expr, ...]:
         """The parts of a mask that are all true where it is true."""
@@ -204,20 +248,69 @@ class Reader:
         # a test varies with what it tests; anything else is a direction of its own
         return inner if isinstance(value, ast.Compare) or not inner else frozenset({node.id})
 
-    def _tile_axis(self, index: ast.expr, statement: ast.stmt, depth: int = 0) -> tuple[int | None, int]:
-        """The axis that `offs[:, None]` puts its values along, and how many axes it spells."""
+    def _is_several(self, index: ast.expr, statement: ast.stmt) -> bool:
+        """Whether an index runs through several dimensions: along two axes of the tile, or in steps of a compile-time
+        number that is not the length of the tile."""
+        addends = list(self._opened_addends(index, statement, 0))
+        lanes = [addend for addend in addends if self._has_lanes(addend, statement, 0)]
+        if len(self._tile_axes(index, statement, 0)) > 1:
+            return True
+        lengths = {ast.dump(n.args[1]) for a in lanes for n in ast.walk(a) if _is_arange(n)}
+        for addend in addends:
+            factors = [_uncast(factor) for factor in _factors(addend)]
+            steps = [f for f in factors if self._is_compile_time(f)]
+            if len(steps) < len(factors) and steps and self._varying(addend, statement):
+                if not any(ast.dump(step) in lengths for step in steps):
+                    return True
+        return False
+
+    def _opened_addends(self, node: ast.expr, statement: ast.stmt, depth: int) -> Iterator[ast.expr]:
+        """The addends of an index, names and what is spread by `[:, None]` opened."""
+        match node:
+            case ast.BinOp(left=left, op=ast.Add() | ast.Sub(), right=right):
+                yield from self._opened_addends(left, statement, depth)
+                yield from self._opened_addends(right, statement, depth)
+            case ast.Subscript(value=value, slice=part) if not isinstance(value, ast.Subscript):
+                for addend in self._opened_addends(value, statement, depth):
+                    yield ast.Subscript(addend, part, ast.Load())
+            case ast.Call(func=ast.Attribute(value=value, attr="to")):
+                yield from self._opened_addends(value, statement, depth)
+            case ast.Call(func=function, args=[argument, *_]) if last_name(function) in _TRANSPARENT:
+                yield from self._opened_addends(argument, statement, depth)
+            case ast.Name(id=name) if depth < _DEPTH:
+                held = self._definitions.value_at(name, statement)
+                if held is None or mentions(held, name):
+                    yield node
+                else:
+                    yield from self._opened_addends(held, statement, depth + 1)
+            case _:
+                yield node
+
+    def _is_compile_time(self, node: ast.expr) -> bool:
+        names = {part.id for part in ast.walk(node) if isinstance(part, ast.Name)}
+        if not names:
+            return isinstance(node, ast.Constant)
+        return names <= self._constexprs and self._is_scalar_text(node)
+
+    def _tile_axis(self, index: ast.expr, statement: ast.stmt) -> tuple[int | None, int]:
+        """The axis that `offs[:, None]` puts its values along, None when there are several, and how many axes it spells."""
+        found = self._tile_axes(index, statement, 0)
+        if len(found) == 1:
+            return next(iter(found))
+        return None, max((rank for _, rank in found), default=0)
+
+    def _tile_axes(self, index: ast.expr, statement: ast.stmt, depth: int) -> frozenset[tuple[int | None, int]]:
+        found: set[tuple[int | None, int]] = set()
         for node in ast.walk(index):
             if isinstance(node, ast.Subscript) and isinstance(node.slice, ast.Tuple):
                 kept = [i for i, part in enumerate(node.slice.elts) if isinstance(part, ast.Slice)]
-                return (kept[0] if len(kept) == 1 else None), len(node.slice.elts)
-        for node in ast.walk(index):
+                found.add(((kept[0] if len(kept) == 1 else None), len(node.slice.elts)))
+        for node in ast.walk(index) if not found else ():
             if isinstance(node, ast.Name) and depth < _DEPTH:
                 value = self._definitions.value_at(node.id, statement)
                 if value is not None and not mentions(value, node.id):
-                    found = self._tile_axis(value, statement, depth + 1)
-                    if found[1]:
-                        return found
-        return None, 0
+                    found |= self._tile_axes(value, statement, depth + 1)
+        return frozenset(found)
 
     # ------------------------------------------------------------------------------------------------------------ masks
 
@@ -265,6 +358,19 @@ def _uncast(node: ast.expr) -> ast.expr:
         case ast.Subscript(value=ast.Name() as inner):
             return inner
     return node
+
+
+def is_widened(factor: ast.expr) -> bool:
+    """Whether an expression is made 64 bits wide: `stride.to(tl.int64)`."""
+    match factor:
+        case ast.Call(func=ast.Attribute(attr="to"), args=[target]):
+            return last_name(target) in ("int64", "uint64")
+    return False
+
+
+def _is_arange(node: ast.AST) -> TypeGuard[ast.Call]:
+    """`tl.arange(0, LENGTH)`"""
+    return isinstance(node, ast.Call) and last_name(node.func) == "arange" and len(node.args) == 2
 
 
 def _receiver(call: ast.Call) -> Iterator[ast.AST]:

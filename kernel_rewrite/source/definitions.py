@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import copy
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -55,7 +56,8 @@ class Definitions:
         """What `name` holds at `statement`, in terms of names that hold there what they held when it was bound; None when
         it may hold several things, or something that no such expression says.
 
-        `p = q + a; p += b` gives `q + a + b`. For a parameter that is only ever added to, the parameter stands in it.
+        `p = q + a; p += b` gives `q + a + b`, and `p = f(q); p = g(p)` gives `g(f(q))`.
+        For a parameter that is only ever added to, the parameter stands in it.
         """
         bindings = self._bindings.get(name, [])
         if not bindings or not all(self.runs_before(binding.statement, statement) for binding in bindings):
@@ -66,9 +68,11 @@ class Definitions:
             place = self._places[id(binding.statement)]
             if binding.value is None or not self.holds_at(binding.value, binding.statement, statement, except_for=name):
                 return None
-            if mentions(binding.value, name):  # p = 2 * p
-                return None
-            if binding.operator is None:
+            if mentions(binding.value, name):  # p = tl.advance(p, step)
+                value = _replaced(binding.value, name, value) if place.loops == loops else None
+                if value is None or binding.operator is not None:
+                    return None
+            elif binding.operator is None:
                 value, loops = binding.value, place.loops
             elif place.loops != loops:  # added to more often than it is set
                 return None
@@ -124,6 +128,22 @@ class Definitions:
             inside = (*loops, id(statement)) if isinstance(statement, _LOOPS) else loops
             for inner in _blocks(statement):
                 self._block(inner, here, inside)
+
+
+def _replaced(expression: ast.expr, name: str, value: ast.expr | None) -> ast.expr | None:
+    """`expression` with `value` for the one use of `name`; None where there are more."""
+    if value is None or sum(isinstance(n, ast.Name) and n.id == name for n in ast.walk(expression)) != 1:
+        return None
+    return _Replacing(name, value).visit(copy.deepcopy(expression))  # type: ignore[no-any-return]
+
+
+class _Replacing(ast.NodeTransformer):
+    def __init__(self, name: str, value: ast.expr) -> None:
+        self._name = name
+        self._value = value
+
+    def visit_Name(self, node: ast.Name) -> ast.expr:
+        return self._value if node.id == self._name else node
 
 
 def own_nodes(statement: ast.stmt) -> Iterator[ast.AST]:

@@ -64,12 +64,13 @@ def _by_spelling(axes: Mapping[Strides, Axis]) -> Directions | str:
         return "nothing says which of its directions runs along the columns"
     if len(axes) == 1:
         return "its address has one direction only: the output is flat here"
+    if axes[columns].several:
+        return "one of its directions seems to run through several dimensions, and no launch shows how many there are"
     rows = [strides for strides in axes if strides != columns]
-    if len(rows) == 1:
-        return Directions(columns, rows[0])
-    rank = axes[columns].tile_rank
-    along = [s for s in rows if axes[s].tile_axis == rank - 2 and rank > 1]
-    return Directions(columns, along[0] if len(along) == 1 else None)
+    if len(rows) > 1:
+        rank = axes[columns].tile_rank
+        rows = [s for s in rows if axes[s].tile_axis == rank - 2 and rank > 1]
+    return Directions(columns, rows[0] if len(rows) == 1 and not axes[rows[0]].several else None)
 
 
 def _along_last_tile_axis(axes: Mapping[Strides, Axis]) -> Strides | None:

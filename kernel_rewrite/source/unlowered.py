@@ -1,13 +1,13 @@
-"""What the source may do to an output beyond what the lowered specializations show.
+"""What the source may do to a buffer beyond what the lowered specializations show.
 
 TTIR is the proof for what it holds. This is the check for the rest: every call, by every way of helper calls, that the
-source may hand the output's pointer to, whatever branch is taken.
+source may hand the buffer's pointer to, whatever branch is taken.
 """
 
 from __future__ import annotations
 
 import ast
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 from kernel_rewrite.diagnostics import Diagnostic, Label
@@ -21,11 +21,12 @@ _OPAQUE = {"inline_asm_elementwise", "map_elementwise"}
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One call that may do to an output what no lowered specialization does.
+    """One call that may do to a buffer what no lowered specialization does.
 
-    `kind`: "store" (to the output, left without the op), "read" (a load, an atomic, a call whose effect the source does not
-    show) or "shared" (a store to the output that may also go to `others`). `open`: the code is compiled in some
-    specialization, or stands under no test; it is then no dead code, however many combinations were lowered.
+    `kind`: "missed" (an access of the one kind asked for, left without the op), "other" (an access of another kind, or a
+    call whose effect the source does not show) or "shared" (an access that may also go to `others`). `open`: the code is
+    compiled in some specialization, or stands under no test; it is then no dead code, however many combinations were
+    lowered.
     """
 
     kind: str
@@ -36,64 +37,67 @@ class Finding:
 
 @dataclass(frozen=True, slots=True)
 class Uncovered:
-    """The findings on one output; `countless` when there are too many ways to follow."""
+    """The findings on one buffer; `countless` when there are too many ways to follow."""
 
     findings: tuple[Finding, ...]
     countless: bool = False
 
     @property
-    def stores(self) -> tuple[Reached, ...]:
-        return tuple(finding.reached for finding in self.findings if finding.kind == "store")
+    def missed(self) -> tuple[Reached, ...]:
+        return tuple(finding.reached for finding in self.findings if finding.kind == "missed")
 
 
 def uncovered(
-    output: str,
+    buffer: str,
+    effect: MemoryEffect,
     accesses: Iterable[MemoryAccess],
     calls: SourceCalls,
     flow: PointerFlow,
     buffers: frozenset[str],
 ) -> Uncovered:
-    """What the source may do to `output` beyond `accesses`, by every way of helper calls; `buffers` are the parameters
-    that are pointers."""
-    compiled, stored = _lowered(output, accesses, calls)
+    """What the source may do to `buffer` beyond `accesses`, by every way of helper calls, where nothing but `effect` (READ
+    or WRITE) is wanted; `buffers` are the parameters that are pointers."""
+    compiled, wanted = _lowered(buffer, effect, accesses, calls)
     memory_calls = {id(call.node): call for call in calls.memory_calls}
     findings, count = [], 0
-    for reached in flow.reached(output):
+    for reached in flow.reached(buffer):
         count += 1
         key = (reached.path, id(reached.call))
         is_open = key in compiled or not _is_guarded(reached)
         call = memory_calls.get(id(reached.call))
         if call is None:
             if _is_opaque(reached, calls):
-                findings.append(Finding("read", reached, open=is_open))
+                findings.append(Finding("other", reached, open=is_open))
             continue
         roots = _pointed_at(call, reached, flow) & buffers
-        if output not in roots:
+        if buffer not in roots:
             continue
-        if MemoryEffect.WRITE not in call.effects:
-            findings.append(Finding("read", reached, open=is_open))
-        elif key not in stored:
-            findings.append(Finding("store", reached, open=is_open))
-        elif roots != {output}:
-            findings.append(Finding("shared", reached, roots - {output}, is_open))
+        if effect not in call.effects:
+            findings.append(Finding("other", reached, open=is_open))
+        elif key not in wanted:
+            findings.append(Finding("missed", reached, open=is_open))
+        elif roots != {buffer}:
+            findings.append(Finding("shared", reached, roots - {buffer}, is_open))
     return Uncovered(tuple(findings), count >= MAXIMUM_PATHS)
 
 
 _Keys = set[tuple[tuple[HelperCall, ...], int]]
 
 
-def _lowered(output: str, accesses: Iterable[MemoryAccess], calls: SourceCalls) -> tuple[_Keys, _Keys]:
-    """The (way, call) pairs that some specialization compiles, and those of them that store to the output."""
+def _lowered(
+    buffer: str, effect: MemoryEffect, accesses: Iterable[MemoryAccess], calls: SourceCalls
+) -> tuple[_Keys, _Keys]:
+    """The (way, call) pairs that some specialization compiles, and those of them that have `effect` on the buffer."""
     compiled: _Keys = set()
-    stored: _Keys = set()
+    wanted: _Keys = set()
     for access in accesses:
         call, path = calls.memory_call(access.location, access.operation), calls.path_of(access)
         if call is None or path is None:
             continue
         compiled.add((path, id(call.node)))
-        if access.effect is MemoryEffect.WRITE and any(root.split("[")[0] == output for root in access.roots):
-            stored.add((path, id(call.node)))
-    return compiled, stored
+        if access.effect is effect and any(root.split("[")[0] == buffer for root in access.roots):
+            wanted.add((path, id(call.node)))
+    return compiled, wanted
 
 
 def _pointed_at(call: MemoryCall, reached: Reached, flow: PointerFlow) -> frozenset[str]:
@@ -126,7 +130,7 @@ def _under_test(function: ast.FunctionDef, call: ast.Call) -> bool:
 
 
 def _is_opaque(reached: Reached, calls: SourceCalls) -> bool:
-    """Whether the effect of a call that is handed the output cannot be told from the source."""
+    """Whether the effect of a call that is handed the buffer cannot be told from the source."""
     node = reached.call
     bound = callee(node, reached.function, calls.closure)
     if isinstance(bound, Unresolved) or getattr(bound, "attribute", "") in _OPAQUE:
@@ -134,25 +138,32 @@ def _is_opaque(reached: Reached, calls: SourceCalls) -> bool:
     return bound is None and not isinstance(node.func, ast.Attribute)
 
 
-def unlowered_code(output: str, found: Uncovered, complete: bool, overridden: bool) -> Iterator[Diagnostic]:
-    """KR206, KR207 and KR212 for what is `uncovered`.
+def unlowered_code(
+    buffer: str, found: Uncovered, complete: bool, overridden: bool, effect: MemoryEffect = MemoryEffect.WRITE
+) -> Iterator[Diagnostic]:
+    """KR206, KR207 and KR212 for an output, KR224, KR226 and KR227 for an input: what is `uncovered`.
 
     With both sides of every test taken in every combination that a launch can have (`complete`), what was not compiled
-    and stands under a test is dead code. With values given by the user (`overridden`), a launch can have others: a store
+    and stands under a test is dead code. With values given by the user (`overridden`), a launch can have others: an access
     that only those reach would be left without the op.
     """
+    words = _WORDS[effect]
     if found.countless:
-        yield Diagnostic("KR207", f"`{output}` is handed on in more ways than can be followed", help=_FIX)
+        code, _, _ = words["other"]
+        yield Diagnostic(code, f"`{buffer}` is handed on in more ways than can be followed", help=_FIX)
     for finding in dict.fromkeys(found.findings):
-        if complete and not finding.open and (finding.kind == "read" or not overridden):
+        if complete and not finding.open and (finding.kind == "other" or not overridden):
             continue
-        if complete and overridden and finding.kind == "read":
-            continue  # other values than the user's may read, and are not asked for
-        yield _DIAGNOSTICS[finding.kind](finding, output)
+        if complete and overridden and finding.kind == "other":
+            continue  # other values than the user's may do so, and are not asked for
+        others = " and ".join(f"`{name}`" for name in sorted(finding.others))
+        code, message, label = (text.format(b=buffer, others=others) for text in words[finding.kind])
+        call = "store" if effect is MemoryEffect.WRITE else "load"
+        yield Diagnostic(code, message, _labels(finding.reached, label), help=_HELP[finding.kind].format(call=call))
 
 
-def pointer_casts(output: str, calls: SourceCalls, flow: PointerFlow) -> Iterator[Span]:
-    """`out.to(tl.pointer_type(...))`, `tl.cast(out, PT)`: the casts of the output's pointer."""
+def pointer_casts(buffer: str, calls: SourceCalls, flow: PointerFlow) -> Iterator[Span]:
+    """`out.to(tl.pointer_type(...))`, `tl.cast(out, PT)`: the casts of the buffer's pointer."""
     for function in calls.closure.functions:
         for node in calls_in(function):
             bound = callee(node, function, calls.closure)
@@ -162,7 +173,7 @@ def pointer_casts(output: str, calls: SourceCalls, flow: PointerFlow) -> Iterato
                 cast = node.args[0]
             else:
                 continue
-            if output in flow.roots(cast, node, function):
+            if buffer in flow.roots(cast, node, function):
                 yield Span.of(function.ref.file, node)
 
 
@@ -174,32 +185,32 @@ def _labels(reached: Reached, text: str) -> tuple[Label, ...]:
     return (Label(Span.of(reached.function.ref.file, reached.call), text), *ways)
 
 
-def _unseen_store(finding: Finding, output: str) -> Diagnostic:
-    return Diagnostic(
-        "KR206",
-        f"this store may write `{output}`, but no specialization reaches it",
-        _labels(finding.reached, "never compiled with the values found for the compile-time parameters"),
-        help="give a value that reaches it, e.g. `--set FLAG=True`, or delete the dead branch",
-    )
+_NEVER = "never compiled with the values found for the compile-time parameters"
+_NOT_LOWERED = "under compile-time values that were not lowered"
+_WORDS: Mapping[MemoryEffect, Mapping[str, tuple[str, str, str]]] = {
+    MemoryEffect.WRITE: {
+        "missed": ("KR206", "this store may write `{b}`, but no specialization reaches it", _NEVER),
+        "other": ("KR207", f"`{{b}}` may be read here, {_NOT_LOWERED}", "may read through `{b}`"),
+        "shared": (
+            "KR212",
+            f"one store call may write `{{b}}` and also {{others}}, {_NOT_LOWERED}",
+            "stores to `{b}`, and may store to {others}",
+        ),
+    },
+    MemoryEffect.READ: {
+        "missed": ("KR226", "this load may read `{b}`, but no specialization reaches it", _NEVER),
+        "other": ("KR227", f"`{{b}}` may be written here, {_NOT_LOWERED}", "may write through `{b}`"),
+        "shared": (
+            "KR224",
+            f"one load call may read `{{b}}` and also {{others}}, {_NOT_LOWERED}",
+            "loads from `{b}`, and may load from {others}",
+        ),
+    },
+}
+"""Code, message and label of each finding, by the effect that the buffer is to have alone."""
 
-
-def _possible_read(finding: Finding, output: str) -> Diagnostic:
-    return Diagnostic(
-        "KR207",
-        f"`{output}` may be read here, under compile-time values that were not lowered",
-        _labels(finding.reached, f"may read through `{output}`"),
-        help=_FIX,
-    )
-
-
-def _shared_store(finding: Finding, output: str) -> Diagnostic:
-    names = " and ".join(f"`{name}`" for name in sorted(finding.others))
-    return Diagnostic(
-        "KR212",
-        f"one store call may write `{output}` and also {names}, under compile-time values that were not lowered",
-        _labels(finding.reached, f"stores to `{output}`, and may store to {names}"),
-        help="give each buffer a store call of its own, or fix the values with `--set NAME=VALUE`",
-    )
-
-
-_DIAGNOSTICS = {"store": _unseen_store, "read": _possible_read, "shared": _shared_store}
+_HELP = {
+    "missed": "give a value that reaches it, e.g. `--set FLAG=True`, or delete the dead branch",
+    "other": _FIX,
+    "shared": "give each buffer a {call} call of its own, or fix the values with `--set NAME=VALUE`",
+}

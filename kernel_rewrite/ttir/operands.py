@@ -3,6 +3,8 @@
 For a store to `base + m * stride_m + n * stride_n` under a mask:
 - an operand of the output's shape is read at `operand + m * stride_m + n * stride_n`, under the same mask;
 - one value a column is read at `operand + n`, under the part of the mask that depends on n.
+For a store of a block, whose pointer or descriptor carries strides and bounds, m and n are where the block starts plus
+0, 1, 2, ..., and the bound of each is its mask.
 
 Addresses are compared as sums of products (polynomials over what cannot be taken apart), so that the order in which an
 address was put together does not matter. Extensions of an integer to a wider one are looked through.
@@ -15,7 +17,21 @@ import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
-from kernel_rewrite.ttir.polynomials import Key, Monomial, Polynomial, divides, factors_within, joined, key, polynomial
+from kernel_rewrite.ttir.blocks import Block, is_block, stored_block
+from kernel_rewrite.ttir.parse import split_tensor
+from kernel_rewrite.ttir.polynomials import (
+    Key,
+    Monomial,
+    Polynomial,
+    around,
+    constant,
+    divides,
+    factors_within,
+    key,
+    polynomial,
+    summed,
+    times,
+)
 from kernel_rewrite.ttir.validate import OPERAND, Expression, Store, Terms, operand_of, operand_reads
 from kernel_rewrite.ttir.written import Names, is_written
 
@@ -25,18 +41,28 @@ class Follows(enum.Enum):
 
     TILE = "the place of the store"
     AXIS = "the index of the store in one direction"
+    AXES = "the indices of the store, in directions that each have a stride of the operand's own"
     INDEX = "an index that the user wrote"
     NOTHING = "nothing: it is one value"
 
 
 @dataclass(frozen=True, slots=True)
+class Direction:
+    """A direction of the output: the parameters of the original (and numbers) whose product is its stride (none: 1), and the
+    parameter of the fused kernel that is the operand's own stride in it ("": it has 1)."""
+
+    strides: tuple[str, ...] = ()
+    own: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class ExpectedOperand:
-    """An operand as the request has it: its parameter of the fused kernel, for AXIS the parameters of the original whose
-    product is the stride of its direction (none: 1), for INDEX the texts of the indices it is read at."""
+    """An operand as the request has it: its parameter of the fused kernel, for AXIS its one direction, for AXES all that
+    the output has, for INDEX the texts of the indices it is read at."""
 
     parameter: str
     follows: Follows
-    strides: tuple[str, ...] = ()
+    directions: tuple[Direction, ...] = ()
     indices: tuple[str, ...] = ()
 
 
@@ -54,12 +80,10 @@ def objection(terms: Terms, store: Store, expected: Mapping[str, ExpectedOperand
 
 
 def _embellished(store: Store, read: Expression) -> str:
-    """A read is plain, but for the bounds check of a block pointer, which must be that of the store."""
+    """A read is plain, but for the bounds check of a block pointer."""
     operation, _, attributes = read.attributes.partition(" ")
     if len(read.operands) > 2 and operation == "tt.load":
         return "it has a value for lanes that are off"
-    if _BOUNDS.findall(attributes) != _BOUNDS.findall(store.attributes):
-        return "its bounds are not checked as those of the store are"
     return "it has a cache modifier or the like" if _MODIFIERS.search(attributes) else ""
 
 
@@ -76,6 +100,8 @@ def _tile(terms: Terms, store: Store, read: Expression, operand: ExpectedOperand
     moved = _replaced(terms, read.operands[0], _base(read.operands[0]), base)
     if moved is not store.pointer and polynomial(moved) != polynomial(store.pointer):
         return "it is not at the place of the store"
+    if _BOUNDS.findall(read.attributes) != _BOUNDS.findall(store.attributes):
+        return "its bounds are not checked as those of the store are"
     guards = read.operands[1:]
     if read.attributes.startswith("tt.descriptor_load"):
         return "" if guards == store.others else "its offsets are not those of the store"
@@ -85,26 +111,111 @@ def _tile(terms: Terms, store: Store, read: Expression, operand: ExpectedOperand
 
 
 def _axis(terms: Terms, store: Store, read: Expression, operand: ExpectedOperand, names: Names) -> str:
-    parameters = names.parameters
-    index = _offsets(read.operands[0])
-    place = _offsets(store.pointer)
-    stride: Monomial = ()
-    for name in operand.strides:
-        if name not in parameters:
+    (direction,) = operand.directions
+    index = _own_index(_offsets(read.operands[0]), direction, terms) if direction.own else _offsets(read.operands[0])
+    stride = _stride(direction.strides, names)
+    if isinstance(stride, str):
+        return stride
+    if index is None:
+        return f"its index is not multiplied by `{direction.own}`"
+    if not is_block(store.pointer):
+        return _part(index, stride, _offsets(store.pointer), names) or _guarded(store, read, index, names.parameters)
+    block = stored_block(store)
+    if block is None:
+        return "the block of the store could not be followed"
+    dimension = block.along(stride)
+    if dimension is None:
+        return (
+            _beside(block, stride, names) or _part(index, stride, _offsets(block.base), names) or _within(block, read)
+        )
+    if not block.is_index(index, read.operands[0], dimension):
+        return "its index is not that of the block in its direction"
+    return _part({}, stride, _offsets(block.base), names) or _within(block, read)
+
+
+def _axes(terms: Terms, store: Store, read: Expression, operand: ExpectedOperand, names: Names) -> str:
+    offsets, place = _offsets(read.operands[0]), _offsets(store.pointer)
+    block = stored_block(store) if is_block(store.pointer) else None
+    if block is None and is_block(store.pointer):
+        return "the block of the store could not be followed"
+    whole: Polynomial = {}
+    strides = [_stride(direction.strides, names) for direction in operand.directions]
+    for direction, stride in zip(operand.directions, strides, strict=True):
+        own = _own_key(direction, terms)
+        mine = {monomial: count for monomial, count in offsets.items() if own in monomial}
+        offsets = {monomial: count for monomial, count in offsets.items() if own not in monomial}
+        index = _own_index(mine, direction, terms)
+        if isinstance(stride, str) or index is None:
+            return stride if isinstance(stride, str) else f"its index is multiplied by `{direction.own}` more than once"
+        if block is not None:
+            dimension = block.along(stride)
+            if dimension is None or not block.is_index(index, read.operands[0], dimension):
+                return "its index is not that of the block in each direction"
+            continue
+        step = times(index, stride)
+        others = [next(iter(s), ()) for s in strides if isinstance(s, dict) and s is not stride]
+        if any(other and divides(other, monomial) for other in others for monomial in step):
+            return "its index in one direction holds a part of another"
+        whole = summed(whole, step)
+    if offsets:
+        return "a part of its place has no stride of its own"
+    if block is not None:
+        whole_block = len(operand.directions) == len(block.lengths) and not _offsets(block.base)
+        return _within(block, read) if whole_block else "its place is only a part of that of the store"
+    if whole != place:
+        return "its place is not that of the store"
+    masks = read.operands[1:2]
+    return "" if masks == (() if store.mask is None else (store.mask,)) else "its mask is not that of the store"
+
+
+def _own_key(direction: Direction, terms: Terms) -> Key:
+    return key(terms.term(OPERAND, direction.own, "i32"))
+
+
+def _own_index(offsets: Polynomial, direction: Direction, terms: Terms) -> Polynomial | None:
+    """The index of which `offsets` is the product with the operand's own stride; None when it is none."""
+    own = _own_key(direction, terms)
+    if any(monomial.count(own) != 1 for monomial in offsets):
+        return None
+    return {tuple(f for f in monomial if f != own): count for monomial, count in offsets.items()}
+
+
+def _stride(names_of_it: Iterable[str], names: Names) -> Polynomial | str:
+    """The product of parameters and numbers as a polynomial; why not, in words."""
+    stride = constant(1)
+    for name in names_of_it:
+        if name in names.parameters:
+            stride = times(stride, {(key(names.parameters[name]),): 1})
+        elif name in names.constants or name.isdigit():
+            stride = times(stride, constant(names.constants[name] if name in names.constants else int(name)))
+        else:
             return f"the stride `{name}` is no parameter of this specialization"
-        stride = joined(stride, (key(parameters[name]),))
-    along = {joined(monomial, stride): count for monomial, count in index.items()}
+    return stride
+
+
+def _part(index: Polynomial, stride: Polynomial, place: Polynomial, names: Names) -> str:
+    """Whether a place is an index times a stride, and nothing else along that stride."""
     rest = dict(place)
-    for monomial, count in along.items():
+    for monomial, count in times(index, stride).items():
         if rest.get(monomial, 0) != count:
             return "its index times the stride is no part of the place of the store"
         rest.pop(monomial)
-    for monomial in rest:
-        if stride and divides(stride, monomial):
-            return "its index is only a part of the index of the store"
-        if not stride and not _has_factor_and_stride(monomial, parameters):
-            return "its index is only a part of the index of the store"
-    return _guarded(store, read, index, parameters)
+    if any(_runs_along(monomial, stride, names) for monomial in rest):
+        return "its index is only a part of the index of the store"
+    return ""
+
+
+def _runs_along(monomial: Monomial, stride: Polynomial, names: Names) -> bool:
+    """Whether a part of a place may be a step along a stride."""
+    factors = next(iter(stride), ())
+    return divides(factors, monomial) if factors else not _has_factor_and_stride(monomial, names.parameters)
+
+
+def _beside(block: Block, stride: Polynomial, names: Names) -> str:
+    """Whether no dimension of a block runs along a stride, which only its base was moved by."""
+    steps = (monomial for own in block.strides for monomial in own)
+    lies = any(not monomial or (stride != constant(1) and _runs_along(monomial, stride, names)) for monomial in steps)
+    return "its index is only a part of the index of the store" if lies else ""
 
 
 def _written(terms: Terms, store: Store, read: Expression, operand: ExpectedOperand, names: Names) -> str:
@@ -112,10 +223,24 @@ def _written(terms: Terms, store: Store, read: Expression, operand: ExpectedOper
     found = [is_written(text, index, read.operands[0], terms, names) for text in operand.indices]
     if found and all(verdict is False for verdict in found):
         return "its index is not the one that was written"
-    return _guarded(store, read, index, names.parameters, factors_within(read.operands[0]))
+    if not is_block(store.pointer):
+        return _guarded(store, read, index, names.parameters, factors_within(read.operands[0]))
+    if is_block(read.operands[0]):
+        return "it is read as a block"
+    block = stored_block(store)
+    if block is None:
+        whole = not split_tensor(read.operands[0].type)[0] and len(read.operands) == 1
+        return "" if whole else "the block of the store could not be followed"
+    return _within(block, read)
 
 
-_CHECKS = {Follows.NOTHING: _one_value, Follows.TILE: _tile, Follows.AXIS: _axis, Follows.INDEX: _written}
+_CHECKS = {
+    Follows.NOTHING: _one_value,
+    Follows.TILE: _tile,
+    Follows.AXIS: _axis,
+    Follows.AXES: _axes,
+    Follows.INDEX: _written,
+}
 
 
 def _guarded(
@@ -136,6 +261,17 @@ def _guarded(
         found = set(_directions(test, parameters, ()))
         if found and found <= along:
             return "it is not masked where the store's mask turns its index off"
+    return ""
+
+
+def _within(block: Block, read: Expression) -> str:
+    """The read must be on where the store of the block is, and off behind the bounds of the dimensions it varies along."""
+    tests = list(_conjuncts(read.operands[1])) if len(read.operands) > 1 else []
+    bounds = {block.bound(test) for test in tests}
+    if not bounds <= block.checked:
+        return "its mask is off where the store is on"
+    if not block.varies(read.operands[0].type) & block.checked <= bounds:
+        return "it is not masked where the store's bounds turn its index off"
     return ""
 
 
@@ -201,7 +337,7 @@ def _conjuncts(mask: Expression) -> Iterator[Expression]:
 def _directions(test: Expression, parameters: Mapping[str, Expression], axes: tuple[str, ...]) -> Iterator[Key]:
     """What a test varies with: the factors of what it compares, without the arguments of the kernel."""
     if test.operation == "tt.expand_dims":
-        yield from _directions(test.operands[0], parameters, (*axes, test.attributes.strip()))
+        yield from _directions(test.operands[0], parameters, around(test, axes))
         return
     if test.operation in ("tt.splat", "tt.broadcast"):
         yield from _directions(test.operands[0], parameters, axes)

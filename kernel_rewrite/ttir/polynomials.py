@@ -30,7 +30,7 @@ def polynomial(term: Expression, axes: tuple[str, ...] = ()) -> Polynomial:
     if operation in _EXTENSIONS or operation in ("tt.splat", "tt.broadcast"):
         return polynomial(term.operands[0], axes)
     if operation == "tt.expand_dims":
-        return polynomial(term.operands[0], _around(term, axes))
+        return polynomial(term.operands[0], around(term, axes))
     if operation == "arith.constant":
         value = _integer(term.attributes)
         if value is not None:
@@ -79,6 +79,11 @@ def key(term: Expression, axes: tuple[str, ...] = ()) -> Key:
 
 def factors_within(term: Expression) -> Iterator[Key]:
     """Every factor at any depth: of `offs % n` that of `offs` too."""
+    return (key(found, axes) for found, axes in terms_within(term))
+
+
+def terms_within(term: Expression) -> Iterator[tuple[Expression, tuple[str, ...]]]:
+    """Every term at any depth, each with the axes it lies along."""
     pending: list[tuple[Expression, tuple[str, ...]]] = [(term, ())]
     seen = set()
     while pending:
@@ -86,13 +91,14 @@ def factors_within(term: Expression) -> Iterator[Key]:
         if (found.identity, axes) in seen:
             continue
         seen.add((found.identity, axes))
-        yield key(found, axes)
-        inner = _around(found, axes) if found.operation == "tt.expand_dims" else axes
+        yield found, axes
+        inner = around(found, axes) if found.operation == "tt.expand_dims" else axes
         pending += ((operand, inner) for operand in found.operands)
 
 
-def _around(expansion: Expression, axes: tuple[str, ...]) -> tuple[str, ...]:
-    return (*axes, expansion.attributes.strip())
+def around(expansion: Expression, axes: tuple[str, ...]) -> tuple[str, ...]:
+    """The axes of what is expanded, inside an expansion that lies along `axes`."""
+    return (*axes, expansion.attributes.strip("% "))
 
 
 def _integer(attributes: str) -> int | None:

@@ -96,6 +96,7 @@ class Terms:
     def __init__(self) -> None:
         self._known: dict[tuple[object, ...], Expression] = {}
         self._names: dict[int, str] = {}
+        self._named: dict[str, dict[int, Expression]] = {}
 
     def call_it(self, term: Expression, operation: Operation) -> None:
         """Remember the source variable that `operation` gives its result to, if any."""
@@ -104,10 +105,11 @@ class Terms:
 
     def name(self, term: Expression, name: str) -> None:
         self._names.setdefault(term.identity, name)
+        self._named.setdefault(name, {})[term.identity] = term
 
     def named(self, name: str) -> tuple[Expression, ...]:
         """The terms that are called by the source variable `name`."""
-        return tuple(term for term in self._known.values() if self._names.get(term.identity) == name)
+        return tuple(self._named.get(name, {}).values())
 
     def shown(self, term: Expression, depth: int = 4) -> str:
         """A term as text, in terms of source variables where they are known, cut below `depth`."""
@@ -243,6 +245,33 @@ class StoredValue:
 
 
 @dataclass(frozen=True, slots=True)
+class Load:
+    """A load of an input as terms: where the kernels read, under which mask (None: everywhere), what the fused kernel gets
+    there, and what it has read of operands so far in the same place, in order, and not used yet. `attributes` are what else
+    the load says."""
+
+    pointer: Expression
+    mask: Expression | None
+    value: Expression
+    reads: tuple[Expression, ...]
+    others: tuple[Expression, ...] = ()
+    attributes: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class LoadedValue:
+    """What the original's load gives, as a term over what the fused kernel loads: `result`, if no `objection` (in words,
+    "" for none) is made to what it reads beside."""
+
+    result: Callable[[Terms, Load], Expression]
+    objection: Callable[[Terms, Load, Expression], str] = lambda terms, load, result: ""
+
+
+class NotPlanned(Exception):
+    """A rule cannot say what a load gives, for the reason in its text."""
+
+
+@dataclass(frozen=True, slots=True)
 class ChangedStore:
     """A store to the output that the walk met: the original's location and whether the fused one stores E(value)."""
 
@@ -254,16 +283,18 @@ def validate(
     fused: Module,
     is_output: Callable[[Operation, tuple[Location, ...]], StoredValue | None],
     operands: Collection[str] = (),
+    is_input: Callable[[Operation, tuple[Location, ...]], LoadedValue | None] = lambda operation, path: None,
     retyped: Mapping[str, str] = {},
 ) -> tuple[tuple[ChangedStore, ...], tuple[Difference, ...]]:
     """The changed stores, and the first difference that is not one (empty when the translation is right).
 
     `is_output(operation, call_path)` says, for a store of the original kernel, what the fused one may store instead;
-    None for a store that must stay as it is. `operands` are the parameters that the fused kernel has more: it may read
-    there, and nothing but stores to the output may depend on it. `retyped` gives the parameters that must point to elements
-    of another type in the fused kernel, and that type.
+    None for a store that must stay as it is. `is_input` says likewise what a load of the original gives, over what the fused
+    one loads. `operands` are the parameters that the fused kernel has more: it may read there, and nothing but stores to the
+    output and loads of inputs may depend on it. `retyped` gives the parameters that must point to elements of another type in
+    the fused kernel, and that type.
     """
-    walk = _Walk(original, fused, is_output, frozenset(operands), retyped)
+    walk = _Walk(original, fused, is_output, is_input, frozenset(operands), retyped)
     try:
         walk.kernels()
         walk.unused_reads()
@@ -479,8 +510,9 @@ class _Walk:
         original: Module,
         fused: Module,
         is_output: Callable[[Operation, tuple[Location, ...]], StoredValue | None],
-        operands: frozenset[str] = frozenset(),
-        retyped: Mapping[str, str] = {},
+        is_input: Callable[[Operation, tuple[Location, ...]], LoadedValue | None],
+        operands: frozenset[str],
+        retyped: Mapping[str, str],
     ) -> None:
         self.terms = Terms()
         self._operand_names = operands
@@ -489,6 +521,7 @@ class _Walk:
         self._original = _Side(original, self.terms)
         self._fused = _Side(fused, self.terms)
         self._is_output = is_output
+        self._is_input = is_input
         self._place = 0
         self._depth = 0
         self._block: tuple[int, ...] = ()  # the blocks around the operation, outermost first
@@ -577,17 +610,22 @@ class _Walk:
                     frame[argument] = frame[aliases[argument]]
         returned: Sequence[Expression] = ()
         around, self._block = self._block, (*self._block, self._next())
-        for operation, its_twin in self._lockstep(block, twin, frames):
+        for operation, its_twin, behind in self._lockstep(block, twin, frames):
             if operation.name in _TERMINATORS:
                 returned = self._terminators(operation, its_twin, frames, labels)
-            else:
+                continue
+            rule = self._is_input(operation, path) if operation.name in _READS else None
+            if rule is None:
                 self._effect(operation, its_twin, frames, path)
+            else:
+                self._loaded(operation, its_twin, frames, rule, behind)
         self._block = around
         return returned
 
     def _lockstep(
         self, block: Block, twin: Block, frames: tuple[dict[Value, Expression], dict[Value, Expression]]
-    ) -> Iterator[tuple[Operation, Operation]]:
+    ) -> Iterator[tuple[Operation, Operation, _Cursor]]:
+        """The operations whose order matters, side by side, with the cursor behind the fused one."""
         one = _Cursor(block, self._original, frames[0])
         other = _Cursor(twin, self._fused, frames[1], self._note_read)
         while True:
@@ -595,7 +633,7 @@ class _Walk:
             if operation is None or its_twin is None:
                 self._same("operations", _head(operation), _head(its_twin), None)
                 return
-            yield operation, its_twin
+            yield operation, its_twin, other
 
     def _effect(
         self,
@@ -617,6 +655,40 @@ class _Walk:
             name = returned[index] if returned else self.terms.term(one.name, f"at {place}.{index}", result.type)
             frames[0][result] = frames[1][twin] = name
             self.terms.call_it(name, one)
+
+    def _loaded(
+        self,
+        one: Operation,
+        other: Operation,
+        frames: tuple[dict[Value, Expression], dict[Value, Expression]],
+        rule: LoadedValue,
+        behind: _Cursor,
+    ) -> None:
+        """Compare two loads of an input. What the original gets is P of what the fused kernel gets, by the rule; that the
+        fused kernel computes it too, wherever the value is used, is what every later comparison asks."""
+        self._same("operation", one.name, other.name, one.location)
+        self._same("result types", str(one.result_types), str(other.result_types), one.location)
+        self._same("attributes", one.attributes, other.attributes, one.location)
+        self._same("types", one.types, other.types, one.location)
+        operands = self._operands(one, other, frames, f"of {one.name}")
+        value = self.terms.term(one.name, f"at {self._next()}.0", one.results[0].type)
+        frames[1][other.results[0]] = value
+        behind.look()  # what is read of operands in the same expression
+        reads = tuple(read for read, block in self._reads if block == self._block)
+        mask = operands[1] if one.name == "tt.load" and len(operands) > 1 else None
+        load = Load(operands[0], mask, value, reads, operands[1:], one.attributes)
+        try:
+            result = rule.result(self.terms, load)
+        except NotPlanned as reason:
+            raise _Mismatch(Difference(str(reason), "nothing known", self.terms.shown(value), one.location)) from None
+        self._same("type of a loaded value", one.results[0].type, result.type, one.location)
+        objection = rule.objection(self.terms, load, result)
+        if objection:
+            raise _Mismatch(Difference(objection, "", self.terms.shown(result), one.location, about_operand=True))
+        for read in operand_reads(result):
+            self._reads.pop((read, self._block), None)
+        frames[0][one.results[0]] = result
+        self.terms.call_it(result, one)
 
     def _others(
         self,
@@ -835,8 +907,17 @@ class _Cursor:
         self._side = side
         self._frame = frame
         self._note_read = note_read
+        self._pending: list[Operation | None] = []
+
+    def look(self) -> None:
+        """Step to the next operation that is handed out, without handing it out."""
+        if not self._pending:
+            self._pending.append(self._step())
 
     def next(self) -> Operation | None:
+        return self._pending.pop() if self._pending else self._step()
+
+    def _step(self) -> Operation | None:
         for operation in self._operations:
             if operation.name in _TERMINATORS:
                 return operation

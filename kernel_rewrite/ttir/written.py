@@ -75,6 +75,8 @@ class _Reader:
                 yield from self.values(value, (*axes, *reversed(list(self._expansions(parts)))))
             case ast.Call(func=ast.Attribute(value=value, attr="to")):
                 yield from self.values(value, axes)
+            case ast.Call(func=ast.Attribute(attr=name) | ast.Name(id=name), args=arguments, keywords=[]):
+                yield from self._called(name, [self._number(argument) for argument in arguments], axes)
             case _:
                 raise _Unread
 
@@ -110,6 +112,26 @@ class _Reader:
                     swapped = operands[::-1] if term.operation in COMMUTATIVE else operands
                     if (one, other) in (operands, swapped):
                         yield polynomial(term, axes)
+
+    def _number(self, node: ast.expr) -> int:
+        """A compile-time integer."""
+        for value in self.values(node, ()):
+            if value.keys() <= {()}:
+                return value.get((), 0)
+        raise _Unread
+
+    def _called(self, name: str, arguments: list[int], axes: tuple[str, ...]) -> Iterator[Polynomial]:
+        """What `tl.arange(start, end)` and `tl.program_id(axis)` give; nothing when the compiled index has no such part."""
+        match name, arguments:
+            case "arange", [start, end]:
+                operation, attributes = "tt.make_range", f"{{end = {end} : i32, start = {start} : i32}}"
+            case "program_id", [axis] if 0 <= axis < 3:
+                operation, attributes = "tt.get_program_id", "xyz"[axis]
+            case _:
+                raise _Unread
+        for term in self.inside:
+            if term.operation == operation and term.attributes.strip() == attributes:
+                yield polynomial(term, axes)
 
     def _expansions(self, parts: list[ast.expr]) -> Iterator[str]:
         """The attributes of the expansions that `[:, None]` makes, innermost first, as the compiler prints them."""

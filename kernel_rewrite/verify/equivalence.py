@@ -18,7 +18,7 @@ from kernel_rewrite.diagnostics import Diagnostic, FusionRefused, Label
 from kernel_rewrite.model import Span
 from kernel_rewrite.rewrite.header import Header, digest, read_header
 from kernel_rewrite.verify.calls import TRIALS
-from kernel_rewrite.verify.results import Trial, Verification, trial_from_json
+from kernel_rewrite.verify.results import UNCHANGED, Trial, Verification, trial_from_json
 
 JUDGES = ("auto", "interpreter", "cuda")
 TIME_LIMIT = 300.0
@@ -67,6 +67,8 @@ def verify(
         "original": str(original_path.resolve()),
         "kernel": header.kernel,
         "epilogues": header.epilogues,
+        "prologues": header.prologues,
+        "outputs": _outputs(original_path, header),
         "operands": header.texts("--operand"),
         "numerics": header.numerics,
         "assumptions": header.assumptions,
@@ -82,6 +84,7 @@ def verify(
         original=str(original_path),
         kernel=header.kernel,
         epilogues=header.epilogues,
+        prologues=header.prologues,
         judge=session.judge,
         device=session.device,
         seed=seed,
@@ -108,7 +111,7 @@ def _read(path: Path) -> str:
 
 def _header(path: Path, text: str) -> Header:
     header = read_header(text)
-    if header is None or not header.epilogues:
+    if header is None or not (header.epilogues or header.prologues):
         help = "give the file that `kernel-rewrite fuse` wrote, with its header"
         raise _cannot(f"{path} does not say what it was fused from", help=help)
     return header
@@ -120,6 +123,23 @@ def _original(fused: Path, header: Header, given: str | os.PathLike[str] | None)
         help = "" if given is not None else "name it with `--original PATH`"
         raise _cannot(f"the original file {path} does not exist", help=help)
     return path
+
+
+def _outputs(original: Path, header: Header) -> list[tuple[str, bool]]:
+    """(output, whether the kernel only writes it) of all that is to be compared: what has an epilogue, and with a prologue
+    whatever the kernel writes."""
+    found = {output: True for output, _ in header.epilogues}
+    if header.prologues:
+        from kernel_rewrite.inspection import inspect
+
+        options = {"constexprs": header.texts("--set"), "dtypes": header.texts("--dtype")}
+        report = inspect(original, kernel=header.kernel, **options).kernels[0]  # type: ignore[arg-type]
+        if report.problems:
+            raise FusionRefused(report.problems)
+        for output in report.outputs:
+            only_written = not any(reason.code in ("KR201", "KR202") for reason in output.reasons)
+            found.setdefault(output.name, only_written)
+    return list(found.items())
 
 
 def _stale_note(original: Path, header: Header) -> tuple[str, ...]:
@@ -294,7 +314,8 @@ def _differences(trials: Sequence[Trial], seed: int, fused: Path, text: str, hea
         for output in trial.outputs:
             if output.ok:
                 continue
-            message = f"`{output.output}` of `{header.kernel}` is not {output.op} of what the original stores"
+            of = "what the original stores" if output.op == UNCHANGED else f"{output.op} of what the original stores"
+            message = f"`{output.output}` of `{header.kernel}` is not {of}{_with(header)}"
             notes = [f"{output.wrong:,} of {output.written:,} elements differ {where}"]
             if output.missed and not output.wrong:
                 notes = [f"{output.missed:,} elements that the kernel does not write miss the op {where}"]
@@ -304,11 +325,18 @@ def _differences(trials: Sequence[Trial], seed: int, fused: Path, text: str, hea
                 m = output.mismatch
                 at = ", ".join(map(str, m.index))
                 name = f"{output.output}[{at}]"
-                notes.append(f"{name}: the original stores {m.value}, {output.op} of it is {m.expected}, got {m.got}")
+                wanted = "" if output.op == UNCHANGED else f", {output.op} of it is {m.expected}"
+                notes.append(f"{name}: the original stores {m.value}{wanted}, got {m.got}")
             found.setdefault(output.output, Diagnostic("KR501", message, label, tuple(notes), _HELP))
         if trial.failure and trial.ok is False:
             found.setdefault(trial.failure, Diagnostic("KR501", trial.failure, label, (where,), _HELP))
     return tuple(found.values())
+
+
+def _with(header: Header) -> str:
+    """` with sigmoid of b_ptr`: what the original is given."""
+    given = " and ".join(f"{op} of `{input}`" for input, op in header.prologues)
+    return f" with {given}" if given else ""
 
 
 _HELP = "write the file anew with `kernel-rewrite fuse`; if it still differs, do not use it and report the kernel"

@@ -7,6 +7,7 @@ that a kernel that happens to store the first one is not misread. Every tensor l
 
 from __future__ import annotations
 
+import copy
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -65,11 +66,14 @@ class TorchOp:
 @dataclass
 class Recorder:
     """The captures of one evaluation, in the order of the launches; what it did `outside` of its tensors; the integers
-    that its compile-time parameters had. `repeats`: launch once more with other margins, to see whether they are read."""
+    that its compile-time parameters had. `repeats`: launch once more with other margins, to see whether they are read.
+    `inputs` are the ops in the place of prologues; what the outputs `kept` hold is read by the kernel."""
 
     outputs: Sequence[str]
     ops: dict[str, TorchOp]  # empty for the fused file
     repeats: bool = False
+    inputs: dict[str, TorchOp] = field(default_factory=dict)  # empty for the fused file
+    kept: frozenset[str] = frozenset()
     captures: list[list[Capture]] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     outside: Outside = field(default_factory=Outside)
@@ -88,6 +92,7 @@ def followed(kernel: str, path: str, recorder: Recorder) -> Iterator[None]:
                 return launch(self, *arguments, **options)
             recorder.constants |= _constants(self, arguments, options)
             with guarded_launch(arguments, options) as (guards, guarded, named):
+                guarded, named = _with_inputs(self.arg_names, guarded, named, guards, recorder.inputs)
                 again = lambda: launch(self, *guarded, **named)  # noqa: E731
                 return _follow(self.arg_names, guarded, named, again, guards, recorder)
 
@@ -125,6 +130,46 @@ def _same_path(left: str, right: str) -> bool:
 # ------------------------------------------------------------------------------------------------------------ a launch
 
 
+def _with_inputs(
+    names: Sequence[str], arguments: tuple[Any, ...], options: dict[str, Any], guards: Guards, ops: dict[str, TorchOp]
+) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """The arguments of a launch with the op of each input in the input's place."""
+    bound = {**dict(zip(names, arguments, strict=False)), **options}
+    for name, op in ops.items():
+        tensor = tensor_of(bound, name)
+        if tensor is None:
+            continue
+        region = _Region(tensor, [], guards.window(tensor))
+        changed = _with_op(op, op.given(tensor), tensor, region)
+        parameter, _, index = name.partition("[")
+        value = _in_its_layout(changed, region)
+        bound[parameter] = _replaced(bound[parameter], value, int(index.rstrip("]")) if index else None)
+    positional = tuple(bound.pop(name) for name in list(names)[: len(arguments)])
+    return positional, bound
+
+
+def _in_its_layout(data: Any, region: _Region) -> Any:
+    """A tensor with the region's elements changed to `data`, laid out as its own tensor is."""
+    tensor = region.tensor
+    if region.whole:
+        return data.as_strided(tensor.shape, tensor.stride(), region.offset)
+    import torch
+
+    same = torch.empty_strided(tensor.shape, tensor.stride(), dtype=data.dtype, device=data.device)
+    return same.copy_(data.reshape(tensor.shape))
+
+
+def _replaced(value: Any, tensor: Any, index: int | None) -> Any:
+    """`value`, an argument of a launch, with `tensor` for the tensor in it."""
+    if index is not None:
+        return type(value)(tensor if i == index else item for i, item in enumerate(value))
+    if hasattr(value, "base"):  # a TensorDescriptor, a TensorWrapper
+        value = copy.copy(value)
+        value.base = tensor
+        return value
+    return tensor
+
+
 def _follow(
     names: Sequence[str],
     arguments: tuple[Any, ...],
@@ -147,7 +192,7 @@ def _follow(
             shared = True
             recorder.notes.append(f"`{name}` shares memory with another argument: it was not poisoned")
     prior = {name: region.data.clone() for name, region in regions.items()}
-    if shared:
+    if shared or recorder.kept & outputs.keys():
         guards.poison(0)
         result = launch()
         recorder.outside.writes += guards.overwritten(0)

@@ -32,6 +32,8 @@ class Operands:
     def hand_on(self, function: Callable[..., Any], *arguments: Any, **named: Any) -> Any:
         """Call `function` with the operands."""
         for name in self.declared.keys() & named.keys() if self.dense else ():
+            if self.declared[name].strided:
+                continue
             named[name] = named[name].clone() if hasattr(named[name], "clone") else named[name]
         return function(*arguments, **named)
 

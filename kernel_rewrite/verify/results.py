@@ -10,6 +10,9 @@ from typing import Any
 from kernel_rewrite.diagnostics import Diagnostic
 from kernel_rewrite.diagnostics import render as render_diagnostic
 
+UNCHANGED = "x"
+"""The op of an output that has no epilogue, as a text."""
+
 
 @dataclass(frozen=True, slots=True)
 class Mismatch:
@@ -112,6 +115,7 @@ class Verification:
     trials: tuple[Trial, ...]
     notes: tuple[str, ...] = ()
     diagnostics: tuple[Diagnostic, ...] = ()
+    prologues: tuple[tuple[str, str], ...] = ()
 
     @property
     def ok(self) -> bool:
@@ -169,7 +173,7 @@ def _output_from_json(data: Mapping[str, Any]) -> OutputComparison:
 def render(verification: Verification) -> str:
     """The run as text: a line for each output and set of inputs, every difference as a diagnostic, the verdict last."""
     v = verification
-    ops = ", ".join(f"{op} on `{output}`" for output, op in v.epilogues)
+    ops = ", ".join(f"{op} on `{buffer}`" for buffer, op in (*v.prologues, *v.epilogues))
     lines = [f"{v.fused} against {v.original}::{v.kernel} + {ops}", f"  {v.device}, seed {v.seed}"]
     call = ""
     for trials in _grouped(v.trials):

@@ -26,8 +26,8 @@ from kernel_rewrite.rewrite.confirm import (
     views_to_confirm,
 )
 from kernel_rewrite.rewrite.edits import apply_edits
-from kernel_rewrite.rewrite.epilogue import Rewrite, epilogue_edits
-from kernel_rewrite.selection import checked_assumptions, choose_kernel, choose_outputs, requested_epilogues
+from kernel_rewrite.rewrite.epilogue import Rewrite, fusion_edits
+from kernel_rewrite.selection import checked_assumptions, choose_kernel, choose_outputs, requested_ops
 from kernel_rewrite.source.files import Project, source_from_text
 from kernel_rewrite.source.signatures import parse_overrides
 from kernel_rewrite.ttir.lower import Lowered, LoweringFailure, compiler
@@ -66,7 +66,7 @@ class Request:
         return declared_operands(self.operands)
 
     def requested(self) -> list[tuple[str | None, str]]:
-        return list(requested_epilogues(self.epilogues, self.declared))
+        return list(requested_ops(self.epilogues, (), self.declared)[0])
 
     @property
     def reads_operands(self) -> bool:
@@ -154,7 +154,7 @@ def rewritten(
     analysis: Analysis, requests: tuple[OutputRequest, ...], numerics: str, launcher: str = "rewrite"
 ) -> tuple[Rewrite, str]:
     plans = [(plan_output(analysis, request), request.pointwise) for request in requests]
-    rewrite = epilogue_edits(plans, analysis, numerics, launcher=launcher == "rewrite")
+    rewrite = fusion_edits(plans, analysis, numerics, launcher=launcher == "rewrite")
     return rewrite, apply_edits(analysis.kernel.file, rewrite.edits)
 
 

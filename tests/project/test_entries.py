@@ -42,17 +42,14 @@ def test_an_entry_is_a_call_of_fuse(repository: Path) -> None:
     assert triple.calls == ("triple(randn(100))",)
 
 
-def test_every_argument_that_is_ready_is_one_of_fuse_and_an_option() -> None:
+def test_every_argument_is_one_of_fuse_and_an_option() -> None:
     from kernel_rewrite import fuse
     from kernel_rewrite.cli import cli
 
     options = {name for parameter in cli.commands["fuse"].params for name in parameter.opts}
     parameters = python_inspect.signature(fuse).parameters
     for argument in ARGUMENTS:
-        if argument.ready:
-            assert argument.parameter in parameters and argument.option in options, argument
-        else:
-            assert argument.option not in options, f"{argument.key} is there: it is ready"
+        assert argument.parameter in parameters and argument.option in options, argument
 
 
 @pytest.mark.parametrize(
@@ -79,7 +76,7 @@ WRONG = {
         "",
     ),
     "no source": ('[[tool.kernel-rewrite.fusion]]\noutput = "b.py"\nepilogues = "relu"\n', 1, "no `source`", ""),
-    "no epilogue": (HEAD, 1, "no `epilogues`", ""),
+    "no op": (HEAD, 1, "no `epilogues` and no `prologues`", ""),
     "number for a text": (HEAD.replace('"b.py"', "3") + 'epilogues = "relu"\n', 3, "`output` must be a text", ""),
     "epilogues of numbers": (HEAD + "epilogues = [1]\n", 4, "must be a table of texts", ""),
     "assume as a table": (HEAD + 'epilogues = "relu"\nassume = { a = "b" }\n', 5, "must be a list of texts", ""),
@@ -96,14 +93,6 @@ WRONG = {
         "did you mean `epilogues`?",
     ),
 }
-for _argument in ARGUMENTS:
-    if not _argument.ready:
-        WRONG[f"planned: {_argument.key}"] = (
-            HEAD + f'epilogues = "relu"\n{_argument.key} = {{ a = "b" }}\n',
-            5,
-            f"`{_argument.key}` is not supported",
-            "",
-        )
 
 
 @pytest.mark.parametrize("name", WRONG)

@@ -184,14 +184,14 @@ def test_what_a_shell_is_offered(folder: Path) -> None:
     import click
 
     from kernel_rewrite.cli import cli
-    from kernel_rewrite.cli.completing import complete_code, complete_epilogue, complete_kernel
+    from kernel_rewrite.cli.completing import complete_code, complete_kernel, complete_op
 
     command = cli.commands["fuse"]
     context = click.Context(command)
     context.params["source"] = "demo/double.py"
     parameter = command.params[0]
     assert complete_kernel(context, parameter, "dou") == ["double_kernel"]
-    assert "out_ptr=relu" in complete_epilogue(context, parameter, "out_ptr=re")
+    assert "out_ptr=relu" in complete_op(context, parameter, "out_ptr=re")
     assert complete_code(context, parameter, "kr20")[0].value == "KR201"
 
 

@@ -15,8 +15,8 @@ from kernel_rewrite.pointwise.declarations import declared_operands
 from kernel_rewrite.request import OutputRequest
 from kernel_rewrite.rewrite.confirm import References, check_compiled, lower_rewritten, views_to_confirm
 from kernel_rewrite.rewrite.edits import apply_edits
-from kernel_rewrite.rewrite.epilogue import Rewrite, epilogue_edits
-from kernel_rewrite.selection import choose_kernel, choose_outputs, requested_epilogues
+from kernel_rewrite.rewrite.epilogue import Rewrite, fusion_edits
+from kernel_rewrite.selection import choose_kernel, choose_outputs, requested_ops
 from kernel_rewrite.source.files import Project, source_from_text
 from kernel_rewrite.ttir.lower import compiler
 
@@ -31,6 +31,26 @@ CASES: dict[str, tuple[str, str, dict[str, str]]] = {
     "written index": ("written_index", "x + bias[offsets % 64]", {}),
     "index of bits": ("written_index", "x + bias[offsets & 63 | 1]", {}),
     "one element": ("number_and_tile", "x * scale", {"scale": "scalar:fp32"}),
+    "block pointer": (
+        "bias_through_a_block_pointer",
+        "relu(x + bias) * scale + residual",
+        {"bias": "row", "scale": "column", "residual": "tile"},
+    ),
+    "descriptor": ("scales_through_a_descriptor", "relu(x + bias) * scale", {"bias": "row", "scale": "column"}),
+    "strided": (
+        "bias_and_residual",
+        "relu(x + bias) * scale + residual",
+        {"bias": "row:strided", "scale": "column:strided", "residual": "tile:strided"},
+    ),
+    "strided in a block": (
+        "halves_through_descriptors",
+        "(x + bias) * residual",
+        {"bias": "row:strided", "residual": "tile:strided"},
+    ),
+    "strided in a helper": ("operands_in_a_helper", "x + residual", {"residual": "tile:strided"}),
+    "index in a block": ("scales_through_a_descriptor", "x + bias[(col + tl.arange(0, BLOCK_N))[None, :]]", {}),
+    "program in a block": ("scales_through_a_descriptor", "x + bias[tl.program_id(2) + batch]", {}),
+    "value in a block": ("scales_through_a_descriptor", "x + bias[batch]", {}),
 }
 
 # (case, what the rewriter writes, what stands there instead)
@@ -80,6 +100,80 @@ SPOILED: list[tuple[str, str, str]] = [
     ("tile and row", "residual_ptrs, mask=c_mask)", 'residual_ptrs, mask=c_mask, cache_modifier=".cg")'),
     ("tile and row", "residual_ptrs, mask=c_mask)", "residual_ptrs, mask=c_mask, other=0.0)"),
     ("one element", "tl.load(scale_ptr)", "tl.load(scale_ptr + 1)"),
+    *(
+        (case, right, wrong)
+        for case in ("block pointer", "descriptor")
+        for right, wrong in (
+            ("bias_ptr + columns[None, :]", "bias_ptr + rows[:, None]"),
+            ("bias_ptr + columns[None, :]", "bias_ptr + tl.arange(0, BLOCK_N)[None, :]"),
+            ("bias_ptr + columns[None, :]", "bias_ptr + columns[None, :] * 2"),
+            ("bias_ptr + columns[None, :]", "bias_ptr + columns[None, :] + 1"),
+            ("bias_ptr + columns[None, :]", "bias_ptr + columns[None, :] + row"),
+            ("bias_ptr + columns[None, :]", "scale_ptr + columns[None, :]"),
+            ("bias_ptr + columns[None, :]", "bias_ptr + col"),
+            ("bias_ptr + columns[None, :], mask=columns[None, :] < N", "bias_ptr + columns[None, :]"),
+            ("columns[None, :] < N)", "columns[None, :] < M)"),
+            ("columns[None, :] < N)", "columns[None, :] <= N)"),
+            ("columns[None, :] < N)", "columns[None, :] < N - 1)"),
+            ("columns[None, :] < N)", "columns[None, :] > N)"),
+            ("columns[None, :] < N)", "columns[None, :] + 1 < N)"),
+            ("columns[None, :] < N)", "(columns[None, :] < N) & (columns[None, :] < M))"),
+            ("columns[None, :] < N)", "columns[None, :] < N, other=0.0)"),
+            ("columns = col + tl.arange(0, BLOCK_N)", "columns = row + tl.arange(0, BLOCK_N)"),
+            ("columns = col + tl.arange(0, BLOCK_N)", "columns = col + tl.arange(BLOCK_N, 2 * BLOCK_N)"),
+            ("scale_ptr + rows[:, None]", "scale_ptr + rows[None, :]"),
+            ("scale_ptr + rows[:, None], mask=rows[:, None] < M", "scale_ptr + rows[:, None]"),
+            ("rows[:, None] < M)", "columns[None, :] < N)"),
+        )
+    ),
+    ("block pointer", "tl.load(residual_block, boundary_check=(0, 1))", "tl.load(residual_block, boundary_check=(0,))"),
+    ("block pointer", "tl.load(residual_block, boundary_check=(0, 1))", "tl.load(residual_block)"),
+    ("block pointer", "residual_ptr, (M, N)", "residual_ptr, (N, M)"),
+    ("block pointer", "residual_ptr, (M, N), (stride_cm, stride_cn)", "residual_ptr, (M, N), (stride_cn, stride_cm)"),
+    ("index in a block", ", mask=columns[None, :] < N)", ")"),
+    ("strided", "offs_cn[None, :] * stride_bias", "offs_cn[None, :]"),
+    ("strided", "offs_cn[None, :] * stride_bias", "offs_cn[None, :] * stride_scale"),
+    ("strided", "offs_cn[None, :] * stride_bias", "offs_cn[None, :] * stride_bias * stride_bias"),
+    ("strided", "offs_cn[None, :] * stride_bias", "offs_cn[None, :] * stride_bias + 1"),
+    ("strided", "offs_cn[None, :] * stride_bias", "(offs_cn[None, :] + 1) * stride_bias"),
+    ("strided", "offs_cn[None, :] * stride_bias", "offs_cm[:, None] * stride_bias"),
+    ("strided", "offs_cm[:, None] * stride_scale", "offs_cm[:, None] * stride_cm"),
+    ("strided", "offs_cm[:, None] * stride_scale", "offs_cm[:, None] * 2 * stride_scale"),
+    ("strided", "offs_cm[:, None] * stride_residual_m", "offs_cm[:, None] * stride_residual_n"),
+    ("strided", "offs_cm[:, None] * stride_residual_m", "offs_cn[None, :] * stride_residual_m"),
+    ("strided", "offs_cm[:, None] * stride_residual_m", "offs_cm[:, None]"),
+    ("strided", " + offs_cm[:, None] * stride_residual_m", ""),
+    ("strided", " + offs_cn[None, :] * stride_residual_n", ""),
+    ("strided", "* stride_residual_n", "* stride_residual_n + stride_residual_m"),
+    ("strided", "* stride_residual_n", "* stride_residual_n * stride_residual_n"),
+    ("strided", "tl.load(residual_ptrs, mask=c_mask)", "tl.load(residual_ptrs)"),
+    ("strided", "tl.load(residual_ptrs, mask=c_mask)", "tl.load(residual_ptrs, mask=offs_cn[None, :] < N)"),
+    ("strided", "rounded(relu(c + bias) * scale)", "rounded(relu(c + bias) * scale * stride_bias)"),
+    ("strided in a block", "columns[None, :].to(tl.int64) * stride_bias", "columns[None, :].to(tl.int64)"),
+    ("strided in a block", "rows[:, None].to(tl.int64) * stride_residual_m", "row * stride_residual_m"),
+    ("strided in a block", "rows[:, None].to(tl.int64) * stride_residual_m", "rows[None, :] * stride_residual_m"),
+    ("strided in a block", "columns[None, :].to(tl.int64) * stride_residual_n", "columns[:, None] * stride_residual_n"),
+    ("strided in a block", "mask=(rows[:, None] < M) & (columns[None, :] < N)", "mask=rows[:, None] < M"),
+    ("strided in a block", "mask=(rows[:, None] < M) & (columns[None, :] < N)", "mask=columns[None, :] < N"),
+    ("strided in a block", "mask=(rows[:, None] < M)", "mask=(columns[:, None] < M)"),
+    ("strided in a helper", "stride_residual_m=stride_residual_m", "stride_residual_m=stride_residual_n"),
+    ("strided in a helper", "residual_ptr=residual_ptr", "residual_ptr=residual_ptr + 1"),
+    ("index in a block", ", mask=columns[None, :] < N)", ", mask=columns[None, :] < M)"),
+    ("index in a block", "bias_ptr + (col + ", "bias_ptr + (row + "),
+    ("index in a block", "(col + tl.arange(0, BLOCK_N))[None, :], mask", "tl.arange(0, BLOCK_N)[None, :], mask"),
+    ("value in a block", "tl.load(bias_ptr + batch)", "tl.load(bias_ptr + batch, mask=batch < N)"),
+    ("program in a block", "tl.program_id(2) + batch", "tl.program_id(1) + batch"),
+    ("value in a block", "tl.load(bias_ptr + batch)", "tl.load(bias_ptr + (batch + tl.arange(0, BLOCK_N))[None, :])"),
+]
+
+# (case, what the rewriter writes, another way to write the same)
+SAME: list[tuple[str, str, str]] = [
+    ("descriptor", "columns = col + tl.arange(0, BLOCK_N)", "columns = tl.arange(0, BLOCK_N) + col"),
+    ("descriptor", "mask=columns[None, :] < N", "mask=(columns < N)[None, :]"),
+    ("descriptor", "bias_ptr + columns[None, :], mask=columns[None, :] < N", "bias_ptr + columns, mask=columns < N"),
+    ("block pointer", "mask=rows[:, None] < M", "mask=(rows < M)[:, None]"),
+    ("strided", "offs_cm[:, None] * stride_residual_m", "(offs_cm * stride_residual_m)[:, None]"),
+    ("strided in a block", "columns[None, :].to(tl.int64) * stride_bias", "stride_bias * columns[None, :]"),
 ]
 
 
@@ -91,10 +185,17 @@ def planned(case: str) -> tuple[Analysis, tuple[OutputRequest, ...], Rewrite, st
     analysis = analyse(
         choose_kernel(file, project, None if folder != "operands_in_a_helper" else "double_kernel"), project, compiler()
     )
-    requests = choose_outputs(analysis, requested_epilogues(text, declared), frozenset(), tuple(declared.values()))
+    requests = choose_outputs(analysis, requested_ops(text, (), declared)[0], frozenset(), tuple(declared.values()))
     plans = [(plan_output(analysis, request), request.pointwise) for request in requests]
-    rewrite = epilogue_edits(plans, analysis, "eager")
+    rewrite = fusion_edits(plans, analysis, "eager")
     return analysis, requests, rewrite, apply_edits(analysis.kernel.file, rewrite.edits)
+
+
+@pytest.fixture(autouse=True)
+def _block_pointers_are_there(request: pytest.FixtureRequest, installed_triton: tuple[int, ...]) -> None:
+    given = getattr(request.node, "callspec", None)
+    if given and "block pointer" in given.params.values() and installed_triton >= (3, 9):
+        pytest.skip("block pointers are gone in Triton 3.9")
 
 
 def judged(case: str, spoil: Callable[[str], str]) -> None:
@@ -120,6 +221,15 @@ def test_another_place_is_rejected(case: str, right: str, wrong: str) -> None:
         judged(case, spoil)
     if isinstance(raised.value, FusionRefused):
         assert [d.code for d in raised.value.diagnostics] == ["KR305"]
+
+
+@pytest.mark.parametrize(("case", "written", "same"), SAME)
+def test_the_same_place_written_otherwise_is_accepted(case: str, written: str, same: str) -> None:
+    def spoil(text: str) -> str:
+        assert written in text, text
+        return text.replace(written, same, 1)
+
+    judged(case, spoil)
 
 
 def test_dead_code_and_another_order_are_accepted() -> None:

@@ -16,8 +16,8 @@ from kernel_rewrite.pointwise.declarations import declared_operands
 from kernel_rewrite.request import OutputRequest
 from kernel_rewrite.rewrite.confirm import References, check_compiled, lower_rewritten, views_to_confirm
 from kernel_rewrite.rewrite.edits import apply_edits
-from kernel_rewrite.rewrite.epilogue import Rewrite, epilogue_edits
-from kernel_rewrite.selection import choose_kernel, choose_outputs, requested_epilogues
+from kernel_rewrite.rewrite.epilogue import Rewrite, fusion_edits
+from kernel_rewrite.selection import choose_kernel, choose_outputs, requested_ops
 from kernel_rewrite.source.files import Project, source_from_text
 from kernel_rewrite.source.signatures import parse_overrides
 from kernel_rewrite.ttir.lower import compiler
@@ -247,10 +247,10 @@ def planned(case: Case) -> tuple[Analysis, tuple[OutputRequest, ...], Rewrite, s
     project = Project((file,))
     chosen = choose_kernel(file, project, "kernel")
     analysis = analyse(chosen, project, compiler(), lambda function: parse_overrides(function, (), case.dtypes))
-    requested = requested_epilogues({"out_ptr": case.epilogue}, declared)
+    requested, _ = requested_ops({"out_ptr": case.epilogue}, (), declared)
     requests = choose_outputs(analysis, requested, frozenset(), tuple(declared.values()))
     plans = [(plan_output(analysis, request), request.pointwise) for request in requests]
-    rewrite = epilogue_edits(plans, analysis, case.numerics)
+    rewrite = fusion_edits(plans, analysis, case.numerics)
     return analysis, requests, rewrite, apply_edits(analysis.kernel.file, rewrite.edits)
 
 

@@ -56,6 +56,8 @@ def test_directions(axes: tuple[Axis, ...], shown: Layout, expected: Directions)
         # rows of a 3-D output that never moves along its last dimension
         ((B, M), Layout({"sb": 0, "sm": 1}, dimensions=3), "none of its directions"),
         ((B, Axis(("sm", "sn"), ast.Name("i"))), Layout(), "nothing says"),
+        # out + b * sb + m * D + n, which is one dimension or two
+        ((B, Axis((), ast.Name("i"), several=True)), Layout(), "seems to run through several"),
     ],
 )
 def test_what_cannot_be_told(axes: tuple[Axis, ...], shown: Layout, why: str) -> None:

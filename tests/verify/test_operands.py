@@ -16,6 +16,9 @@ OPERANDS = {
     "residual": ("tile", "residual=randn(24, 40)"),
     "scale": ("scalar", "scale=0.3"),
     "gain": ("scalar:fp32", "gain=randn(1)"),
+    "odd": ("row:strided", "odd=randn(80)[::2]"),
+    "first": ("column:strided", "first=randn(24, 3)[:, :1]"),
+    "turned": ("tile:strided", "turned=randn(40, 24).t()"),
 }
 
 
@@ -32,6 +35,7 @@ def given(*names: str) -> tuple[str, dict[str, object]]:
         ("x * shift * scale", ("shift", "scale")),
         ("x * gain - residual", ("gain", "residual")),
         ("where(x > bias, x, residual)", ("bias", "residual")),
+        ("(x + odd) * first - turned", ("odd", "first", "turned")),
     ],
 )
 def test_exact_steps_are_bit_identical(check: Check, epilogue: str, names: tuple[str, ...]) -> None:
@@ -68,6 +72,8 @@ def test_an_expression_without_operands(check: Check) -> None:
         ("x + residual", ("residual",), ("residual_ptr + rows[:, None]", "residual_ptr + (rows[:, None] // 2)")),
         ("x * shift", ("shift",), ("shift_ptr + rows[:, None]", "shift_ptr + rows[:, None] // 2")),
         ("gelu(x + bias)", ("bias",), ("wide * 0.5", "wide * 0.5001")),
+        ("x - turned", ("turned",), ("* stride_turned_m", "* stride_turned_n")),
+        ("x + odd", ("odd",), ("* stride_odd", "")),
         # the last bit counts, where nothing but a sum was computed
         ("x + residual", ("residual",), ("+ residual", "+ residual * 1.0000001")),
     ],

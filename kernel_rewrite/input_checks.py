@@ -1,0 +1,113 @@
+"""INPUT_CHECKS: one short function for each reason not to fuse a prologue into an input. All run, all are reported."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+from kernel_rewrite.analysis import Analysis
+from kernel_rewrite.checks import (
+    ELEMENT_TYPE,
+    INPUT_APART,
+    ambiguous_helpers,
+    assumed,
+    gives_what_it_gets,
+    has_certain_type,
+    is_harmless,
+    used_as_helper,
+)
+from kernel_rewrite.diagnostics import Diagnostic, Label
+from kernel_rewrite.model import Assumption, Evidence, MemoryEffect
+from kernel_rewrite.request import InputRequest
+from kernel_rewrite.retyped import element_types_of
+from kernel_rewrite.source.launches import aliases
+from kernel_rewrite.source.unlowered import pointer_casts, unlowered_code
+
+Check = Callable[[Analysis, InputRequest], Iterator[Diagnostic]]
+
+
+def only_read(analysis: Analysis, request: InputRequest) -> Iterator[Diagnostic]:
+    """KR220 to KR225: the proof itself, from TTIR."""
+    yield from analysis.read_only(request.input).diagnostics
+
+
+def unlowered(analysis: Analysis, request: InputRequest) -> Iterator[Diagnostic]:
+    """KR224, KR226, KR227: what no lowered specialization shows. What TTIR shows to be written is not said again."""
+    shown = {label.span for d in analysis.read_only(request.input).diagnostics for label in d.labels}
+    overridden = any(f.kind == "constexpr" and f.evidence is Evidence.OVERRIDE for f in analysis.facts)
+    missing = analysis.uncovered(request.parameter, MemoryEffect.READ)
+    found = unlowered_code(request.parameter, missing, analysis.complete, overridden, MemoryEffect.READ)
+    yield from (d for d in found if not d.labels or d.labels[0].span not in shown)
+
+
+def written_under_another_name(analysis: Analysis, request: InputRequest) -> Iterator[Diagnostic]:
+    """KR229: a launch of the file passes one tensor as the input and as something that the kernel writes."""
+    if INPUT_APART in request.assumed:
+        return
+    changed = analysis.parameters_with(MemoryEffect.WRITE, MemoryEffect.ACCUMULATE, MemoryEffect.UNKNOWN)
+    written = {*(root.split("[")[0] for root in changed), *analysis.accessed_unlowered()} - {request.parameter}
+    for launch in analysis.launches:
+        for alias in aliases(launch, dict.fromkeys((request.parameter, *sorted(written)))):
+            if request.parameter not in (alias.left, alias.right):
+                continue
+            other = alias.right if alias.left == request.parameter else alias.left
+            if all(is_harmless(analysis, launch, way, request.parameter, other) for way in alias.ways):
+                continue
+            verb = "passes" if alias.certain else "may pass"
+            yield Diagnostic(
+                "KR229",
+                f"this launch {verb} `{alias.text}` both as `{request.parameter}` and as `{other}`, which the kernel writes",
+                (Label(alias.span, f"`{request.parameter}` and `{other}` overlap here"),),
+                help=f"pass a buffer of its own, or, if they never overlap, `--assume {INPUT_APART}`",
+            )
+
+
+def element_types(analysis: Analysis, request: InputRequest) -> Iterator[Diagnostic]:
+    """KR401: the op's result does not have the element type of the input."""
+    for element in sorted(element_types_of(analysis, request.input)):
+        reason = request.pointwise.undefined_reason(element) or request.pointwise.unheld_reason(element)
+        if reason:
+            yield Diagnostic(
+                "KR401",
+                f"{request.pointwise.name} cannot give the values of `{request.parameter}`, which holds {element}",
+                (Label(analysis.kernel.definition_line, reason),),
+                help=f"if the elements are of another type, say so: `--dtype {request.parameter}=fp32`",
+            )
+
+
+def cast_pointer(analysis: Analysis, request: InputRequest) -> Iterator[Diagnostic]:
+    """KR225: the source casts the input's pointer, and only the cast itself says what the elements are."""
+    if has_certain_type(analysis, request.parameter):
+        return  # TTIR shows whether the cast changes the type
+    for span in pointer_casts(request.parameter, analysis.calls, analysis.flow):
+        yield Diagnostic(
+            "KR225",
+            f"the pointer `{request.parameter}` is cast, and nothing says whether to the type of its elements",
+            (Label(span, "cast here"),),
+            help=f"say what the elements are: `--dtype {request.parameter}=fp32`",
+        )
+
+
+INPUT_CHECKS_WITHOUT_OP: tuple[Check, ...] = (
+    only_read,
+    unlowered,
+    written_under_another_name,
+    ambiguous_helpers,
+    cast_pointer,
+    used_as_helper,
+)
+"""What holds or fails whatever the op is: the part `inspect` reports."""
+
+INPUT_CHECKS: tuple[Check, ...] = (*INPUT_CHECKS_WITHOUT_OP, element_types)
+
+
+def run_input_checks(analysis: Analysis, request: InputRequest) -> tuple[Diagnostic, ...]:
+    """Every reason not to fuse, each once."""
+    return tuple(dict.fromkeys(d for check in INPUT_CHECKS for d in check(analysis, request)))
+
+
+def input_assumptions(analysis: Analysis, request: InputRequest) -> tuple[Assumption, ...]:
+    """What the fusion takes from the caller, beyond what the file itself shows."""
+    names = [INPUT_APART]
+    if not has_certain_type(analysis, request.parameter) and not gives_what_it_gets(request):
+        names.append(ELEMENT_TYPE)
+    return assumed(analysis, request, names)

@@ -1,0 +1,172 @@
+"""Which calls of the source are rewritten so that every load of one input, and no other load, changes.
+
+A load in a helper is rewritten in place when the helper is only ever reached on the way to this input; otherwise the
+helper is cloned, and the calls on the way are redirected to the clone.
+"""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from kernel_rewrite.analysis import Analysis
+from kernel_rewrite.diagnostics import Diagnostic, Label
+from kernel_rewrite.model import FunctionRef, Location, MemoryAccess, MemoryEffect, Span
+from kernel_rewrite.pointwise.language import Pointwise
+from kernel_rewrite.rewrite.stores import copied_helpers
+from kernel_rewrite.source.accesses import AccessForm, HelperCall, MemoryCall
+from kernel_rewrite.ttir.lanes import OffLanes, loads_at, off_lanes
+
+
+@dataclass(frozen=True, slots=True)
+class LoadSite:
+    """One load call to rewrite. `guarded`: lanes that its mask turns off must keep what the load gives them."""
+
+    call: MemoryCall
+    form: AccessForm
+    guarded: bool = False
+
+    @property
+    def mask(self) -> ast.expr | None:
+        """The mask in the source; None without one."""
+        mask = self.call.argument(self.form, "mask") if "mask" in self.form.parameters else None
+        return None if isinstance(mask, ast.Constant) and mask.value is None else mask
+
+
+@dataclass(frozen=True, slots=True)
+class LoadPlan:
+    """The loads of one input: `sites` to edit, helpers to clone first, calls to redirect to the clones. `path` are all the
+    helper calls that lead to the sites."""
+
+    input: str
+    sites: tuple[LoadSite, ...]
+    clones: tuple[FunctionRef, ...]
+    redirected: tuple[HelperCall, ...]
+    path: tuple[HelperCall, ...] = ()
+
+    @property
+    def buffer(self) -> str:
+        return self.input
+
+    @property
+    def changes(self) -> Iterator[tuple[MemoryCall, ast.expr | None]]:
+        """Each call to edit, which gives way to an expression that holds it; None where it stays."""
+        return ((site.call, None if site.guarded else site.call.node) for site in self.sites)
+
+
+def keeps(pointwise: Pointwise, lanes: OffLanes) -> bool:
+    """Whether P behind a load leaves its off lanes what they are, as far as anything can tell."""
+    if not lanes.exist or lanes.unused:
+        return True
+    return lanes.fills is not None and all(map(pointwise.preserves, lanes.fills))
+
+
+def plan_loads(
+    input: str, pointwise: Pointwise, analysis: Analysis, references: frozenset[tuple[FunctionRef, int, int]]
+) -> LoadPlan | tuple[Diagnostic, ...]:
+    """The rewrite of every load of `input`, or the reasons it cannot be made (KR224, KR228, KR402).
+
+    `references` are the places (line, column) of the kernel's file where a helper's name is used at all, by any code.
+    """
+    calls = analysis.calls
+    reads = [a for a in analysis.accesses if a.effect is MemoryEffect.READ]
+    problems: list[Diagnostic] = []
+    sites: dict[MemoryCall, AccessForm] = {}
+    paths: set[tuple[HelperCall, ...]] = set()
+    for access in (a for a in reads if input in a.roots):
+        call, path = calls.memory_call(access.location, access.operation), calls.path_of(access)
+        form = call.form_for(access.operation) if call else None
+        if call is None or path is None or form is None:
+            problems.append(_uneditable(calls.surroundings(access.location), access.location, input))
+            continue
+        sites[call] = form
+        paths.add(path)
+    on_path = {helper_call for path in paths for helper_call in path}
+    for access in reads:
+        call, path = calls.memory_call(access.location, access.operation), calls.path_of(access)
+        if input not in access.roots and call in sites and path is not None and on_path.issuperset(path):
+            problems.append(_shared(call, input, access.roots))
+    changed = _changed_lanes(input, pointwise, analysis)
+    for call in sites:
+        if call in changed:
+            problems += _unguardable(call, sites[call], input, pointwise, changed[call], analysis)
+    if problems:
+        return tuple(dict.fromkeys(problems))
+    clones = copied_helpers(calls, on_path, references)
+    redirected = tuple(sorted((c for c in on_path if c.callee in clones), key=lambda c: c.span))
+    planned = (LoadSite(call, form, call in changed) for call, form in sites.items())
+    way = tuple(sorted(on_path, key=lambda c: c.span))
+    return LoadPlan(input, tuple(sorted(planned, key=lambda s: s.call.span)), clones, redirected, way)
+
+
+def _changed_lanes(input: str, pointwise: Pointwise, analysis: Analysis) -> dict[MemoryCall, bool]:
+    """The load calls whose off lanes P would change, and whether each has a mask wherever it is compiled."""
+    changed: set[MemoryCall] = set()
+    masked: dict[MemoryCall, bool] = {}
+    for access, lanes in _lanes(input, analysis):
+        call = analysis.calls.memory_call(access.location, access.operation)
+        if call is not None:
+            masked[call] = masked.get(call, True) and lanes.exist
+            if not keeps(pointwise, lanes):
+                changed.add(call)
+    return {call: masked[call] for call in changed}
+
+
+def _lanes(input: str, analysis: Analysis) -> Iterator[tuple[MemoryAccess, OffLanes]]:
+    """Each load of `input` in each specialization, with its off lanes."""
+    for view in analysis.views:
+        accesses = {(a.operation, a.location): a for a in view.accesses if input in a.roots}
+        for operation in loads_at(view.module, accesses):
+            assert operation.location is not None
+            yield accesses[operation.name, operation.location], off_lanes(view.module, operation)
+
+
+def _unguardable(
+    call: MemoryCall, form: AccessForm, input: str, pointwise: Pointwise, masked: bool, analysis: Analysis
+) -> Iterator[Diagnostic]:
+    """KR402: the lanes that are off cannot be put right behind the load."""
+    mask = LoadSite(call, form).mask
+    if mask is not None and masked and not _reads_itself(mask, analysis):
+        return
+    if mask is None:
+        why = "there is no mask in the source to put them right with"
+        way_out = "load through pointers with a mask, or choose an op that leaves zero zero"
+    elif not masked:
+        why = "it has a mask in some specializations only"
+        way_out = "write the load with a mask and the one without as two calls"
+    else:
+        why, way_out = "its mask is read or named in the call", "give the mask a name on a line of its own"
+    yield Diagnostic(
+        "KR402",
+        f"{pointwise.name} would change the lanes of `{input}` that this load leaves off",
+        (Label(call.span, why),),
+        help=way_out,
+    )
+
+
+def _reads_itself(mask: ast.expr, analysis: Analysis) -> bool:
+    """Whether a mask cannot be written twice: it calls a helper, reads memory or binds a name."""
+    called = {id(call.node) for call in analysis.calls.memory_calls}
+    called |= {id(c.node) for f in analysis.closure.functions for c in analysis.calls.helper_calls_of(f.ref)}
+    return any(id(node) in called or isinstance(node, ast.NamedExpr) for node in ast.walk(mask))
+
+
+def _uneditable(around: Span | None, location: Location, input: str) -> Diagnostic:
+    span = around or Span(location.file, location.line, location.column, location.line, location.column + 1)
+    return Diagnostic(
+        "KR228",
+        f"`{input}` is loaded by code that cannot be edited",
+        (Label(span, "the load is here, but no call of the source could be matched to it"),),
+        help="write the load as `tl.load(pointer, ...)`",
+    )
+
+
+def _shared(call: MemoryCall, input: str, others: frozenset[str]) -> Diagnostic:
+    names = ", ".join(f"`{name}`" for name in sorted(others))
+    return Diagnostic(
+        "KR224",
+        f"one load call reads `{input}` and also {names}",
+        (Label(call.span, f"loads from `{input}` and from {names}"),),
+        help="give each buffer a load call of its own",
+    )

@@ -1,0 +1,165 @@
+"""From planned loads and a prologue to edits of the source: what is loaded gives way to P of it.
+
+b = tl.load(b_ptrs)                                    ->  b = sigmoid(tl.load(b_ptrs))
+a = tl.load(a_ptrs, mask=offs_k < K - k, other=0.0)    ->  the same, and behind it
+                                                           a = tl.where(offs_k < K - k, sigmoid(a), a)
+"""
+
+from __future__ import annotations
+
+import ast
+
+from kernel_rewrite.analysis import Analysis
+from kernel_rewrite.diagnostics import Diagnostic, FusionRefused, Label
+from kernel_rewrite.model import Edit, Function, FunctionRef, Span
+from kernel_rewrite.pointwise.emission import Emission, emit
+from kernel_rewrite.pointwise.function import Pointwise
+from kernel_rewrite.rewrite.additions import AddedStatements, Addition
+from kernel_rewrite.rewrite.copies import copied_text
+from kernel_rewrite.rewrite.loads import LoadPlan, LoadSite
+from kernel_rewrite.rewrite.placement import indent_of, stands_alone
+from kernel_rewrite.rewrite.products import may_add_loaded
+from kernel_rewrite.rewrite.spelling import Spelling
+from kernel_rewrite.source.accesses import HelperCall
+from kernel_rewrite.source.definitions import Definitions
+from kernel_rewrite.source.expressions import grouped, parsed, printed, substitute
+from kernel_rewrite.source.files import SourceFile, newline_of
+from kernel_rewrite.source.syntax import mentions
+
+# Stands for what is loaded while the expression is built; no identifier of a real program.
+_LOADED = "__loaded__"
+
+
+class LoadRewriter:
+    """The edits for one input."""
+
+    def __init__(
+        self,
+        plan: LoadPlan,
+        pointwise: Pointwise,
+        analysis: Analysis,
+        spelling: Spelling,
+        clone_names: dict[FunctionRef, str],
+        taken: frozenset[str],
+    ) -> None:
+        self._plan = plan
+        self._pointwise = pointwise
+        self._closure = analysis.closure
+        self._file = analysis.kernel.file
+        self._project = analysis.project
+        self._spelling = spelling
+        self._clone_names = clone_names
+        self._taken = taken
+        self._apart = may_add_loaded(analysis, plan.input)
+        self._definitions: dict[FunctionRef, Definitions] = {}
+        self.helpers: dict[str, str] = {}
+
+    def in_place(self) -> list[Edit]:
+        """Edits of the kernel and of the helpers that need no copy."""
+        functions = [f for f in self._closure.functions if f.ref not in self._clone_names]
+        return [edit for function in functions for edit in self._edits_of(function)]
+
+    @property
+    def additions(self) -> list[Addition | AddedStatements]:
+        """What the edits in place add to the user's tree beside the loaded expressions."""
+        functions = [f for f in self._closure.functions if f.ref not in self._clone_names]
+        return [addition for function in functions for addition in self.clone_additions(function.ref)]
+
+    def clone(self, ref: FunctionRef, jit: str = "") -> str:
+        """The text of a copy of the helper under its new name, its loads and calls rewritten."""
+        function = self._closure.function(ref)
+        assert function is not None
+        return copied_text(self._file_of(ref), function, self._clone_names[ref], self._edits_of(function), jit)
+
+    def clone_additions(self, ref: FunctionRef) -> tuple[Addition | AddedStatements, ...]:
+        """What the edits of a function add to it."""
+        function = self._closure.function(ref)
+        assert function is not None
+        sites = [site for site in self._plan.sites if site.call.function == ref and site.guarded]
+        return tuple(AddedStatements(s, behind=(text,), rebinds=True) for s, text in map(self._behind, sites))
+
+    def _file_of(self, ref: FunctionRef) -> SourceFile:
+        file = self._file if ref.file == self._file.path else self._project.file(ref.file)
+        assert file is not None
+        return file
+
+    def _edits_of(self, function: Function) -> list[Edit]:
+        sites = [self._load(site) for site in self._plan.sites if site.call.function == function.ref]
+        calls = [self._redirect(call) for call in self._plan.redirected if call.function == function.ref]
+        return [*sites, *calls]
+
+    def _load(self, site: LoadSite) -> Edit:
+        file = self._file_of(site.call.function)
+        why = f"{self._pointwise.name} of what is loaded"
+        if site.guarded:
+            statement, text = self._behind(site)
+            line = (statement.end_lineno or statement.lineno) + 1
+            return Edit(
+                Span(file.path, line, 0, line, 0), indent_of(file, statement) + text + newline_of(file.text), why
+            )
+        emission = self._emission(_LOADED)
+        result = substitute(emission.expression, _LOADED, parsed(file.slice(site.call.span)))
+        alone = self._is_argument_or_value(site)
+        return Edit(site.call.span, printed(result if alone else grouped(result)), why)
+
+    # a = tl.load(a_ptrs, mask=m, other=0.0) -> a = tl.where(m, sigmoid(a), a)
+    def _behind(self, site: LoadSite) -> tuple[ast.stmt, str]:
+        """The statement of a load whose off lanes must stay what they are, and the one that goes behind it."""
+        file, mask = self._file_of(site.call.function), site.mask
+        statement = self._definitions_of(site.call.function).statement_of(site.call.node)
+        assert mask is not None
+        match statement:
+            case ast.Assign(targets=[ast.Name(id=name)], value=value) if value is site.call.node:
+                if stands_alone(file, statement) and not mentions(mask, name):
+                    text = " ".join(file.slice(Span.of(file.path, mask)).split())
+                    where = f"{self._spelling.tl}.where({text}, {self._emission(name).expression}, {name})"
+                    return statement, f"{name} = {where}"
+        raise FusionRefused(
+            (
+                Diagnostic(
+                    "KR402",
+                    f"{self._pointwise.name} would change the lanes of `{self._plan.input}` that this load leaves off",
+                    (Label(site.call.span, "to put them right, what is loaded here must have a name of its own"),),
+                    help="write the load as a statement of its own, `value = tl.load(...)`, its mask in other names",
+                ),
+            )
+        )
+
+    def _definitions_of(self, ref: FunctionRef) -> Definitions:
+        if ref not in self._definitions:
+            function = self._closure.function(ref)
+            assert function is not None
+            self._definitions[ref] = Definitions(function.node)
+        return self._definitions[ref]
+
+    def _is_argument_or_value(self, site: LoadSite) -> bool:
+        """Whether any expression can stand where the load stands, without parentheses."""
+        node = site.call.node
+        for parent in ast.walk(self._definitions_of(site.call.function).statement_of(node)):
+            match parent:
+                case ast.Call(args=args, keywords=keywords):
+                    if any(argument is node for argument in args) or any(k.value is node for k in keywords):
+                        return True
+                case ast.Assign(value=value) | ast.AnnAssign(value=value) | ast.Return(value=value) if value is node:
+                    return True
+        return False
+
+    def _emission(self, value: str) -> Emission:
+        """P over `value`; the helpers it calls are kept."""
+        emission = emit(
+            self._pointwise,
+            value,
+            {},
+            tl=self._spelling.tl,
+            libdevice=self._spelling.libdevice or "libdevice",
+            jit=self._spelling.jit,
+            taken_names=self._taken,
+            settled=True,
+            apart=self._apart,
+        )
+        self.helpers |= {helper.name: helper.text for helper in emission.helpers}
+        return emission
+
+    def _redirect(self, call: HelperCall) -> Edit:
+        span = Span.of(call.function.file, call.node.func)
+        return Edit(span, self._clone_names[call.callee], "call the copy made for this input")
