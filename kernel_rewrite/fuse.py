@@ -25,6 +25,7 @@ from kernel_rewrite.selection import (
     choose_kernel,
     choose_outputs,
     comments_are_right,
+    operands_have_one_type,
     read_source,
     requested_ops,
 )
@@ -91,6 +92,7 @@ def fuse_outputs(
     comments_are_right(analysis)
     outputs = choose_outputs(analysis, requested, options.assumed, options.operands)
     inputs = choose_inputs(analysis, prologues, options.assumed, options.operands)
+    operands_have_one_type(analysis, (*outputs, *inputs))
     stores = [(plan_output(analysis, request), request.pointwise) for request in outputs]
     loads = [(plan_input(analysis, request), request.pointwise) for request in inputs]
     rewrite = fusion_edits(stores, analysis, options.numerics, loads=loads, launcher=options.launcher)
