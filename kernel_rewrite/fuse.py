@@ -26,6 +26,7 @@ from kernel_rewrite.selection import (
     choose_kernel,
     choose_outputs,
     comments_are_right,
+    operands_have_one_type,
     read_source,
     requested_ops,
 )
@@ -92,6 +93,7 @@ def fuse_outputs(
     comments_are_right(analysis)
     outputs = choose_outputs(analysis, requested, options.assumed, options.operands, options.launcher)
     inputs = choose_inputs(analysis, prologues, options.assumed, options.operands)
+    operands_have_one_type(analysis, (*outputs, *inputs))
     stores = [(plan_output(analysis, request), request.pointwise) for request in outputs]
     loads = [(plan_input(analysis, request), request.pointwise) for request in inputs]
     fills = {request.output: new_fills(analysis, request) for request in outputs}

@@ -15,10 +15,11 @@ from kernel_rewrite.diagnostics import Diagnostic, FusionRefused, Label
 from kernel_rewrite.model import MemoryEffect, Operand
 from kernel_rewrite.pointwise.declarations import used_in
 from kernel_rewrite.pointwise.language import parse_epilogue
-from kernel_rewrite.request import InputRequest, OutputRequest, Request
+from kernel_rewrite.request import InputRequest, OutputRequest, Request, element_type_of
 from kernel_rewrite.source.closure import KernelDefinition, kernels
 from kernel_rewrite.source.comments import is_skipped, wrong_controls
 from kernel_rewrite.source.files import Project, SourceFile, source_from_text
+from kernel_rewrite.source.signatures import DTYPE_NAMES
 from kernel_rewrite.vouched import AnyRequest, forbidden_ignores, judged
 
 Texts = str | Mapping[str, str] | Iterable[str]
@@ -218,6 +219,23 @@ def _eligible(analysis: Analysis, asked: Sequence[AnyRequest], named: bool, what
             (Diagnostic("KR106", message, (Label(analysis.kernel.definition_line),), help=f"choose {choices}"),)
         )
     raise FusionRefused(tuple(dict.fromkeys(d for _, problems in verdicts for d in problems)))
+
+
+def operands_have_one_type(analysis: Analysis, requests: Iterable[Request]) -> None:
+    """Raise FusionRefused (KR121) where an operand without a type of its own is read beside buffers of different types."""
+    requests = tuple(requests)
+    for view in analysis.views:
+        types: dict[str, str] = {}
+        for request in requests:
+            element = element_type_of(view.specialization, request.buffer)
+            for operand in request.pointwise.operands if element else ():
+                if operand.dtype or operand.is_number or types.setdefault(operand.name, element) == element:
+                    continue
+                message = (
+                    f"`{operand.name}` is read beside {types[operand.name]} and beside {element}, and has one type"
+                )
+                help_text = f"say which: `--operand {operand.name}={operand.kind.value}:{DTYPE_NAMES[element]}`"
+                raise FusionRefused((Diagnostic("KR121", message, help=help_text),))
 
 
 def _each_once(requests: Sequence[Request], what: str) -> None:

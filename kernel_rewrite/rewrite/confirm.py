@@ -30,6 +30,7 @@ from kernel_rewrite.ttir.lower import TIME_LIMIT, Lowered, LoweringFailure
 from kernel_rewrite.ttir.operands import Direction, ExpectedOperand, Follows, objection
 from kernel_rewrite.ttir.parse import Module, Operation, parse, split_tensor, with_shape_of
 from kernel_rewrite.ttir.validate import (
+    OPERAND,
     Difference,
     Expression,
     Load,
@@ -65,7 +66,7 @@ def confirm(
         check_source(rewritten, rewrite, analysis)
         views = views_to_confirm(analysis, requests, inputs)
         references = References(analysis, numerics, rewrite)
-        lowered = lower_rewritten(rewritten, analysis, views, rewrite, requests)
+        lowered = lower_rewritten(rewritten, analysis, views, rewrite, (*requests, *inputs))
         check_compiled(lowered, views, references, requests, inputs)
     except InternalError as error:
         every: tuple[Request, ...] = (*requests, *inputs)
@@ -112,7 +113,15 @@ def views_to_confirm(
     probed = [view for output in rounding for view in probe_stores(analysis, output)]
     probed += [view for request in inputs for view in probe_loads(analysis, request.input)]
     asked: tuple[Request, ...] = (*requests, *inputs)
+    probed = [view for view in probed if _operands_agree(view, asked)]
     return (*analysis.views, *(view for view in probed if all(_has_meaning(analysis, view, r) for r in asked)))
+
+
+def _operands_agree(view: View, requests: Iterable[Request]) -> bool:
+    """Whether an operand of several ops has one type, under the types of a view."""
+    elements = [(request.pointwise, element_type_of(view.specialization, request.buffer)) for request in requests]
+    beside = {(o.name, element) for p, element in elements for o in p.operands if not o.dtype and not o.is_number}
+    return len(beside) == len({name for name, _ in beside})
 
 
 def _has_meaning(analysis: Analysis, view: View, request: Request) -> bool:
@@ -134,7 +143,7 @@ def lower_rewritten(
     analysis: Analysis,
     views: Iterable[View],
     rewrite: Rewrite | None = None,
-    requests: Sequence[OutputRequest] = (),
+    requests: Sequence[Request] = (),
 ) -> list[Lowered | LoweringFailure]:
     """The rewritten kernel as Triton compiles it, one answer for each of `views`."""
     others = (file for file in analysis.project.files() if file is not analysis.kernel.file)
@@ -153,15 +162,15 @@ def lower_rewritten(
 
 
 def _rewritten(
-    specialization: Specialization, order: Sequence[str], rewrite: Rewrite, requests: Iterable[OutputRequest]
+    specialization: Specialization, order: Sequence[str], rewrite: Rewrite, requests: Iterable[Request]
 ) -> Specialization:
-    """`specialization` with a type for each new parameter (what the operand declares, else the output's own), and with the
-    new types of outputs."""
+    """`specialization` with a type for each new parameter (what the operand declares, else that of the buffer it is for), and
+    with the new types of outputs."""
     types = dict(specialization.signature)
     for request in requests:
-        element = element_type_of(specialization, request.output)
-        if element and request.output in rewrite.retyped:
-            types[request.output] = f"*{short_name(rewrite.retyped[request.output].dtype)}"
+        element = element_type_of(specialization, request.buffer)
+        if element and request.buffer in rewrite.retyped:
+            types[request.buffer] = f"*{short_name(rewrite.retyped[request.buffer].dtype)}"
         for operand in request.pointwise.operands:
             kind = TRITON_TYPES[operand.dtype] if operand.dtype else element
             parameter = rewrite.parameters[operand.name]
@@ -385,7 +394,7 @@ class References:
         guarded = self._is_guarded(request, access)
 
         def result(terms: Terms, load: Load) -> Expression:
-            whole = self._apply(terms, load.value, element, request)
+            whole = self._apply(terms, load.value, element, request, self._operands_beside(terms, load, request))
             if not guarded and not kept:
                 raise NotPlanned("lanes that the load leaves off would take part")
             if not guarded:
@@ -394,7 +403,30 @@ class References:
                 raise NotPlanned("the load has no mask to put its lanes right with")
             return terms.term("arith.select", "%, %, %", whole.type, (load.mask, whole, load.value))
 
-        return LoadedValue(result)
+        expected = self._expected(request, in_helper=bool(access.call_path))
+
+        def what_is_read(terms: Terms, load: Load, found: Expression) -> str:
+            place = Store(load.pointer, load.mask, load.value, found, load.others, load.attributes)
+            return objection(terms, place, expected, _names(terms, view))
+
+        return LoadedValue(result, what_is_read)
+
+    def _operands_beside(self, terms: Terms, load: Load, request: InputRequest) -> tuple[Expression, ...]:
+        """The operands of P as the rewritten kernel has them at one load: a number by its parameter, any other as it was
+        read last."""
+        assert self.rewrite is not None
+        found: list[Expression] = []
+        for operand in request.pointwise.operands:
+            name = self.rewrite.parameters[operand.name].name
+            if operand.is_number:
+                found.append(terms.term(OPERAND, name, "f32"))
+                continue
+            reads = (r for r in load.reads if operand_of(r) == name and not any(r is other for other in found))
+            read = next(reads, None)
+            if read is None:
+                raise NotPlanned(f"nothing is read of `{name}` beside the load")
+            found.append(read)
+        return tuple(found)
 
     def _is_guarded(self, request: InputRequest, access: MemoryAccess) -> bool:
         """Whether the rewriter puts right the lanes that a load leaves off."""
@@ -403,11 +435,11 @@ class References:
         plans = (p for p in self.rewrite.plans if isinstance(p, LoadPlan) and p.input == request.input)
         return any(site.call == call and site.guarded for plan in plans for site in plan.sites)
 
-    def _expected(self, request: OutputRequest, *, in_helper: bool) -> dict[str, ExpectedOperand]:
-        """What each operand's place follows from, by parameter. An index is written in names of the function that stores,
+    def _expected(self, request: Request, *, in_helper: bool) -> dict[str, ExpectedOperand]:
+        """What each operand's place follows from, by parameter. An index is written in names of the function it is read in,
         which are known for the kernel alone."""
         assert self.rewrite is not None
-        strides = self.rewrite.writers[request.output].strides
+        strides = self.rewrite.writers[request.buffer].strides
         found = {}
         for operand in request.pointwise.operands:
             parameter = self.rewrite.parameters[operand.name]

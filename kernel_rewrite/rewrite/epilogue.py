@@ -59,7 +59,7 @@ _VALUE = "__stored_value__"
 @dataclass(frozen=True, slots=True)
 class Rewrite:
     """The edits that carry out `plans`, and the copies of helpers among them. `additions` are what they add to the user's
-    functions and calls, `parameters` those of the kernel, by operand. `writers` say, for each output, what its operands
+    functions and calls, `parameters` those of the kernel, by operand. `writers` say, for each buffer, what its operands
     follow. `retyped` are the outputs that get another element type. `contract` is what callers must now pass, in
     sentences."""
 
@@ -151,9 +151,11 @@ def fusion_edits(
     loaded: list[Edit] = []
     for load, pointwise in loads:
         names = _copy_names(load, pointwise, taken)
-        loader = LoadRewriter(load, pointwise, analysis, spelling, names, frozenset(taken))
+        writer = OperandWriter(analysis, load, pointwise.operands, grown.parameters, spelling.tl, taken)
+        writers[load.input] = writer
+        loader = LoadRewriter(load, pointwise, writer, analysis, spelling, names, frozenset(taken))
         loaded += loader.in_place()
-        taken |= loader.helpers.keys()
+        taken |= loader.helpers.keys() | writer.names
         rewriters.append((load, names, loader))
     for store, pointwise in stores:
         names = _copy_names(store, pointwise, taken)
@@ -456,7 +458,7 @@ class _Rewriter:
         output = self._plan.output
         pointer = site.call.pointer(site.form)
         assert pointer is not None
-        if site.form.stores_through_descriptor:  # desc.store(offsets, value)
+        if site.form.through_descriptor:  # desc.store(offsets, value)
             name = ast.unparse(pointer) if isinstance(pointer, (ast.Name, ast.Attribute, ast.Subscript)) else ""
         elif function.ref == self._closure.kernel.ref and not is_assigned(output, function):
             name = output

@@ -26,6 +26,7 @@ class LoadSite:
     call: MemoryCall
     form: AccessForm
     guarded: bool = False
+    block_pointer: bool = False
 
     @property
     def mask(self) -> ast.expr | None:
@@ -73,6 +74,7 @@ def plan_loads(
     reads = [a for a in analysis.accesses if a.effect is MemoryEffect.READ]
     problems: list[Diagnostic] = []
     sites: dict[MemoryCall, AccessForm] = {}
+    block_pointers: set[MemoryCall] = set()
     paths: set[tuple[HelperCall, ...]] = set()
     for access in (a for a in reads if input in a.roots):
         call, path = calls.memory_call(access.location, access.operation), calls.path_of(access)
@@ -81,6 +83,8 @@ def plan_loads(
             problems.append(_uneditable(calls.surroundings(access.location), access.location, input))
             continue
         sites[call] = form
+        if access.block_pointer:
+            block_pointers.add(call)
         paths.add(path)
     on_path = {helper_call for path in paths for helper_call in path}
     for access in reads:
@@ -95,7 +99,7 @@ def plan_loads(
         return tuple(dict.fromkeys(problems))
     clones = copied_helpers(calls, on_path, references)
     redirected = tuple(sorted((c for c in on_path if c.callee in clones), key=lambda c: c.span))
-    planned = (LoadSite(call, form, call in changed) for call, form in sites.items())
+    planned = (LoadSite(call, form, call in changed, call in block_pointers) for call, form in sites.items())
     way = tuple(sorted(on_path, key=lambda c: c.span))
     return LoadPlan(input, tuple(sorted(planned, key=lambda s: s.call.span)), clones, redirected, way)
 

@@ -1,4 +1,4 @@
-"""What an epilogue reads beside the stored value: the loads at each store, and the parameters and pointers they need.
+"""What an op reads beside its x: the loads at each store or load it is put into, and the parameters and pointers they need.
 
     c_ptrs = c_ptr + offs_cm[:, None] * stride_cm + offs_cn[None, :] * stride_cn
     residual_ptrs = residual_ptr + offs_cm[:, None] * stride_cm + offs_cn[None, :] * stride_cn      # mirrored
@@ -23,6 +23,7 @@ from kernel_rewrite.model import Assumption, Edit, Function, Operand, OperandKin
 from kernel_rewrite.pointwise.graph import key_of
 from kernel_rewrite.rewrite.additions import AddedKeywords, AddedParameters, AddedStatements, Addition
 from kernel_rewrite.rewrite.brackets import call_bracket, definition_bracket, inserted, span_between
+from kernel_rewrite.rewrite.loads import LoadPlan, LoadSite
 from kernel_rewrite.rewrite.parameters import NewParameter
 from kernel_rewrite.rewrite.placement import indent_of, stands_alone
 from kernel_rewrite.rewrite.spelling import free
@@ -36,13 +37,17 @@ from kernel_rewrite.source.expressions import grouped, parsed, printed
 from kernel_rewrite.source.files import SourceFile, newline_of
 from kernel_rewrite.source.layouts import shared_layout
 from kernel_rewrite.source.pointer_flow import bound_arguments
+from kernel_rewrite.source.syntax import expansions
+
+Site = StoreSite | LoadSite
+"""A call that an op is put into."""
 
 WRITE_THE_INDEX = "write the index in the kernel's own names, for example `{name}[{example}]`"
 
 
 @dataclass(frozen=True, slots=True)
 class OperandEdits:
-    """The edits of one function for the operands of one output, and what they add to its syntax tree."""
+    """The edits of one function for the operands of one buffer, and what they add to its syntax tree."""
 
     edits: tuple[Edit, ...] = ()
     additions: tuple[Addition | AddedStatements, ...] = ()
@@ -50,13 +55,13 @@ class OperandEdits:
 
 @dataclass(slots=True, eq=False)
 class _Place:
-    """One function that a pointer of the output comes through, with the names it has for each operand."""
+    """One function that a pointer of the buffer comes through, with the names it has for each operand."""
 
     function: Function
     file: SourceFile
     definitions: Definitions
     reader: Reader
-    bases: tuple[str, ...]  # the parameters that point into the output
+    bases: tuple[str, ...]  # the parameters that point into the buffer
     parameters: Mapping[str, str]  # operand -> parameter
     strides: Mapping[str, tuple[str, ...]]  # operand -> parameters of its own strides
     mirrors: dict[tuple[str, str], str] = field(default_factory=dict)  # (operand, pointer) -> name
@@ -67,12 +72,12 @@ class _Place:
 
 
 class OperandWriter:
-    """Writes the operands of one output. Raises FusionRefused (KR301 to KR304) for what cannot be derived."""
+    """Writes the operands of one buffer. Raises FusionRefused (KR301 to KR304) for what cannot be derived."""
 
     def __init__(
         self,
         analysis: Analysis,
-        plan: StorePlan,
+        plan: StorePlan | LoadPlan,
         operands: Sequence[Operand],
         parameters: Mapping[str, NewParameter],
         tl: str,
@@ -84,6 +89,8 @@ class OperandWriter:
         self._parameters = parameters
         self._tl = tl
         self._taken = set(taken)
+        is_store = isinstance(plan, StorePlan)
+        self._access, self._does, self._done = _STORE_WORDS if is_store else _LOAD_WORDS
         kernel = analysis.closure.kernel.ref
         reached = {kernel, *(c.callee for c in plan.path), *(site.call.function for site in plan.sites)}
         self._clipped = False  # by the bounds of a block
@@ -96,7 +103,7 @@ class OperandWriter:
 
     # ------------------------------------------------------------------------------------------------------- what is used
 
-    def texts(self, site: StoreSite) -> Mapping[str, str]:
+    def texts(self, site: Site) -> Mapping[str, str]:
         """What stands for each operand in the stored expression, by `pointwise.graph.key_of`."""
         return self._texts[id(site.call.node)]
 
@@ -136,18 +143,18 @@ class OperandWriter:
         strided = [o.name for o in self._operands if o.kind is OperandKind.TILE and o.strided]
         if tiles:
             statement = (
-                f"`{'`, `'.join(tiles)}` lies in memory as `{self._plan.output}` does, with its shape and strides"
+                f"`{'`, `'.join(tiles)}` lies in memory as `{self._plan.buffer}` does, with its shape and strides"
             )
             yield Assumption("operand-strides", statement)
         if strided:
-            yield Assumption("operand-shape", f"`{'`, `'.join(strided)}` has the shape of `{self._plan.output}`")
+            yield Assumption("operand-shape", f"`{'`, `'.join(strided)}` has the shape of `{self._plan.buffer}`")
         if others:
             verb = "is" if len(others) == 1 else "are"
             yield Assumption("operand-contiguous", f"`{'`, `'.join(others)}` {verb} contiguous")
 
     def _about_blocks(self) -> Iterator[Assumption]:
         if self._clipped:
-            statement = f"no block of `{self._plan.output}` starts before the first element of a dimension"
+            statement = f"no block of `{self._plan.buffer}` starts before the first element of a dimension"
             yield Assumption("operand-blocks", statement)
 
     def _about_directions(self) -> tuple[Assumption, ...]:
@@ -156,7 +163,7 @@ class OperandWriter:
             along += [OperandKind.ROW, OperandKind.COLUMN]
         if not isinstance(self.directions, Directions) or self.directions.certain or not along:
             return ()
-        output = self._plan.output
+        output = self._plan.buffer
         parts = [f"the last dimension of `{output}` has the stride {_product_text(self.directions.columns)}"]
         if self.directions.rows is not None and OperandKind.COLUMN in along:
             parts.append(f"the one before it the stride {_product_text(self.directions.rows)}")
@@ -173,11 +180,11 @@ class OperandWriter:
         constexprs = analysis.closure.constexpr_parameters(function)
         if function.ref == analysis.closure.kernel.ref:
             uniform = {fact.name for fact in analysis.facts if fact.kind == "scalar"}
-            bases: tuple[str, ...] = (self._plan.output,)
+            bases: tuple[str, ...] = (self._plan.buffer,)
             names = {name: parameter.name for name, parameter in self._parameters.items()}
             strides = {name: tuple(s for s, _ in p.strides) for name, p in self._parameters.items()}
         else:
-            bases = tuple(p for p in function.parameters if self._points_into_output(p, function))
+            bases = tuple(p for p in function.parameters if self._points_into_buffer(p, function))
             uniform = {p for p in function.parameters if self._is_scalar_argument(p, function)}
             own = {node.id for node in ast.walk(function.node) if isinstance(node, ast.Name)} | set(function.parameters)
             names = {name: free(parameter.name, own) for name, parameter in self._parameters.items()}
@@ -191,17 +198,17 @@ class OperandWriter:
         calls = [s.call.node for s in self._plan.sites if s.call.function == function.ref]
         calls += [c.node for c in self._plan.path if c.function == function.ref]
         roots = [self._buffers_of(node, call, function) for call in calls]
-        return any(roots) and all(r <= {self._plan.output} for r in roots)
+        return any(roots) and all(r <= {self._plan.buffer} for r in roots)
 
     def _buffers_of(self, node: ast.expr, call: ast.Call, function: Function) -> frozenset[str]:
         """The buffers that an expression may point into; it may be made of scalar arguments too."""
         scalars = {fact.name for fact in self._analysis.facts if fact.kind == "scalar"}
         return self._analysis.flow.roots(node, call, function) - scalars
 
-    def _points_into_output(self, parameter: str, helper: Function) -> bool:
+    def _points_into_buffer(self, parameter: str, helper: Function) -> bool:
         arguments = list(self._arguments(parameter, helper))
         roots = [self._buffers_of(argument, call.node, caller) for call, caller, argument in arguments]
-        return bool(roots) and all(r == {self._plan.output} for r in roots)
+        return bool(roots) and all(r == {self._plan.buffer} for r in roots)
 
     def _is_scalar_argument(self, parameter: str, helper: Function, depth: int = 4) -> bool:
         """Whether every call on the way passes a scalar argument of the kernel."""
@@ -231,9 +238,9 @@ class OperandWriter:
                 addresses.append(self._address(site))
             except NotAffine as reason:
                 return f"its address {reason}"
-        return output_directions(addresses, shared_layout(self._analysis.launches, self._plan.output))
+        return output_directions(addresses, shared_layout(self._analysis.launches, self._plan.buffer))
 
-    def _address(self, site: StoreSite) -> StoreAddress:
+    def _address(self, site: Site) -> StoreAddress:
         """Where a store writes. Raises NotAffine."""
         if _is_block(site):
             return self._block(site).address(self._tl)
@@ -241,11 +248,11 @@ class OperandWriter:
         assert pointer is not None
         return place.reader.address(pointer, place.definitions.statement_of(site.call.node))
 
-    def _block(self, site: StoreSite) -> Block:
+    def _block(self, site: Site) -> Block:
         """The block that a store through a block pointer or a descriptor writes. Raises NotAffine."""
         place, pointer = self._places[site.call.function], site.call.pointer(site.form)
         assert pointer is not None
-        if site.form.stores_through_descriptor:
+        if site.form.through_descriptor:
             offsets, checked = site.call.argument(site.form, "offsets"), None
             if offsets is None:
                 raise NotAffine("is that of a scatter")
@@ -256,7 +263,7 @@ class OperandWriter:
 
     # ------------------------------------------------------------------------------------------------------------- loads
 
-    def _loaded(self, site: StoreSite) -> Iterator[tuple[str, str]]:
+    def _loaded(self, site: Site) -> Iterator[tuple[str, str]]:
         """(key, text) of each operand at one store: a number by its name, the others by the name they are loaded into, or by
         the load itself where the store shares its line."""
         place = self._places[site.call.function]
@@ -276,7 +283,7 @@ class OperandWriter:
             place.anchors[id(statement)] = statement
             yield key_of(operand), name
 
-    def _load(self, operand: Operand, parameter: str, site: StoreSite, place: _Place, statement: ast.stmt) -> str:
+    def _load(self, operand: Operand, parameter: str, site: Site, place: _Place, statement: ast.stmt) -> str:
         if operand.kind is OperandKind.SCALAR:
             return f"{self._tl}.load({parameter})"
         if operand.kind is OperandKind.TILE:
@@ -292,6 +299,8 @@ class OperandWriter:
         else:
             conjuncts = self._mask_of(operand, index, site, place, statement)
         text = operand.index or _text(place.file, index)
+        if operand.index and not _is_block(site):
+            text = self._beside_masks(operand, text, index, conjuncts, site, place, statement)
         offset = text if isinstance(index, ast.Constant) else _grouped(text)
         if operand.strided:
             strides = self.strides.get(operand.kind)
@@ -301,7 +310,7 @@ class OperandWriter:
         mask = " & ".join(map(_grouped, masks)) if len(masks) > 1 else "".join(masks)
         return f"{self._tl}.load({parameter} + {offset}" + (f", mask={mask})" if mask else ")")
 
-    def _written_index(self, operand: Operand, site: StoreSite, place: _Place, statement: ast.stmt) -> ast.expr:
+    def _written_index(self, operand: Operand, site: Site, place: _Place, statement: ast.stmt) -> ast.expr:
         index = ast.parse(operand.index, mode="eval").body
         known = {node.id for node in ast.walk(index) if isinstance(node, ast.Name)}
         unknown = sorted(name for name in known if not self._in_scope(name, place, statement))
@@ -309,12 +318,45 @@ class OperandWriter:
             names = ", ".join(f"`{n}`" for n in sorted(place.definitions.names | set(place.function.parameters)))
             raise _refusal(
                 "KR302",
-                f"the index of `{operand.name}` uses `{unknown[0]}`, which has no value at this store",
+                f"the index of `{operand.name}` uses `{unknown[0]}`, which has no value at this {self._access}",
                 site.call.span,
-                f"stored in `{place.function.name}`",
+                f"{self._done} in `{place.function.name}`",
                 f"use names that are bound there on every way to it: {names}",
             )
         return index
+
+    def _beside_masks(
+        self,
+        operand: Operand,
+        text: str,
+        index: ast.expr,
+        conjuncts: Sequence[ast.expr],
+        site: Site,
+        place: _Place,
+        statement: ast.stmt,
+    ) -> str:
+        """An index of one axis, as its mask has it: `offs_n` beside `offs_n[None, :] < N` is `offs_n[None, :]`."""
+        axis, rank = place.reader.tile_axis(index, statement)
+        if axis is None or rank:
+            return text
+        try:
+            indices = [axis.index for axis in self._address(site).axes]
+        except NotAffine:
+            indices = []
+        same = [i for i in indices if isinstance(i, ast.Subscript) and ast.dump(i.value) == ast.dump(index)]
+        spread = [s for c in (*conjuncts, *same) for s in expansions(c)]
+        crosswise = next((s for s in spread if s[-1] is not None), None)
+        if crosswise is not None:
+            written = f"{_grouped(text)}[{', '.join(':' if part is None else 'None' for part in crosswise)}]"
+            raise _refusal(
+                "KR302",
+                f"`{operand.name}[{text}]` would lie along the last axis of what is {self._done}",
+                site.call.span,
+                f"`{text}` lies along another axis here",
+                f"say which axis it lies along: `{operand.name}[{written}]`",
+            )
+        masks = [s for c in conjuncts for s in expansions(c)]
+        return f"{_grouped(text)}[{', '.join(['None'] * (len(masks[0]) - 1))}, :]" if masks else text
 
     def _in_scope(self, name: str, place: _Place, statement: ast.stmt) -> bool:
         if name in place.function.parameters:
@@ -326,7 +368,7 @@ class OperandWriter:
         return name in self._analysis.closure.bindings.get(place.function.ref.file, {})
 
     def _derived_index(
-        self, operand: Operand, site: StoreSite, place: _Place, statement: ast.stmt
+        self, operand: Operand, site: Site, place: _Place, statement: ast.stmt
     ) -> tuple[ast.expr, int | None]:
         """The index that the store has in the operand's direction, and the dimension of its block that it lies along."""
         what = "column" if operand.kind is OperandKind.ROW else "row"
@@ -336,18 +378,18 @@ class OperandWriter:
         return self._along(strides, site, place, statement)
 
     def _underivable(
-        self, operand: Operand, what: str, site: StoreSite, place: _Place, statement: ast.stmt
+        self, operand: Operand, what: str, site: Site, place: _Place, statement: ast.stmt
     ) -> FusionRefused:
         return _refusal(
             "KR301",
-            f"the {what} of `{self._plan.output}` that this store writes could not be derived",
+            f"the {what} of `{self._plan.buffer}` that this {self._does} could not be derived",
             site.call.span,
             f"because {self._why_not(what)}",
             WRITE_THE_INDEX.format(name=operand.name, example=self._example(site, place, statement)),
         )
 
     def _along(
-        self, strides: tuple[str, ...], site: StoreSite, place: _Place, statement: ast.stmt
+        self, strides: tuple[str, ...], site: Site, place: _Place, statement: ast.stmt
     ) -> tuple[ast.expr, int | None]:
         if _is_block(site):
             found = self._block(site)
@@ -358,14 +400,14 @@ class OperandWriter:
         axis = self._address(site).along(strides)
         return axis.index if axis is not None else ast.Constant(0), None
 
-    def _widened(self, index: ast.expr, strides: tuple[str, ...], site: StoreSite, place: _Place) -> str:
+    def _widened(self, index: ast.expr, strides: tuple[str, ...], site: Site, place: _Place) -> str:
         """An index to be multiplied by a stride of the operand's own, as wide as its product with the output's is."""
         text = _grouped(_text(place.file, index))
         axis = self._address(site).along(strides)
         narrow = axis is not None and axis.wide and not is_widened(index)
         return f"{text}.to({self._tl}.int64)" if narrow else text
 
-    def _lanes(self, dimension: int, found: Block, site: StoreSite, place: _Place, statement: ast.stmt) -> ast.expr:
+    def _lanes(self, dimension: int, found: Block, site: Site, place: _Place, statement: ast.stmt) -> ast.expr:
         """The indices of a block along one dimension, by the name that they are given in a line before the store."""
         index = found.dimensions[dimension].index(self._tl)
         if found.dimensions[dimension].size is None or not stands_alone(place.file, statement):
@@ -390,7 +432,7 @@ class OperandWriter:
             return self.directions
         return f"nothing says which of its directions runs along the {what}s"
 
-    def _example(self, site: StoreSite, place: _Place, statement: ast.stmt) -> str:
+    def _example(self, site: Site, place: _Place, statement: ast.stmt) -> str:
         try:
             axes = self._address(site).axes
         except NotAffine:
@@ -398,7 +440,7 @@ class OperandWriter:
         return f"{_grouped(_text(place.file, axes[-1].index))} % n_cols" if axes else "offs_n"
 
     def _block_dimension(
-        self, operand: Operand, index: ast.expr, site: StoreSite, place: _Place, statement: ast.stmt
+        self, operand: Operand, index: ast.expr, site: Site, place: _Place, statement: ast.stmt
     ) -> int | None:
         """The dimension of the stored block that an index lies along; None for one that is the same for all of it."""
         axis, rank = place.reader.tile_axis(index, statement)
@@ -413,7 +455,7 @@ class OperandWriter:
         return axis if rank else full - 1
 
     def _bounds(
-        self, dimension: int, index: ast.expr, site: StoreSite, place: _Place, statement: ast.stmt
+        self, dimension: int, index: ast.expr, site: Site, place: _Place, statement: ast.stmt
     ) -> tuple[ast.expr, ...]:
         """The test that keeps an index along a dimension of the stored block where the store is on."""
         found = self._block(site)
@@ -425,18 +467,18 @@ class OperandWriter:
         spread = isinstance(index, ast.Subscript) or place.reader.tile_axis(index, statement)[1] > 0
         return (ast.Compare(found.spread(lanes, dimension) if spread else lanes, [ast.Lt()], [size]),)
 
-    def _unguarded(self, operand: Operand, site: StoreSite, why: str) -> FusionRefused:
+    def _unguarded(self, operand: Operand, site: Site, why: str) -> FusionRefused:
         return _refusal(
             "KR304",
             f"what guards the index of `{operand.name}` at the bounds of the block could not be told",
             site.call.span,
             why,
             "index it along one dimension of the block, for example `[(col + tl.arange(0, BLOCK_N))[None, :]]`, "
-            "and make the block in assignments that all run before the store",
+            f"and make the block in assignments that all run before the {self._access}",
         )
 
     def _mask_of(
-        self, operand: Operand, index: ast.expr, site: StoreSite, place: _Place, statement: ast.stmt
+        self, operand: Operand, index: ast.expr, site: Site, place: _Place, statement: ast.stmt
     ) -> tuple[ast.expr, ...]:
         """The part of the store's mask that concerns an index."""
         mask = site.call.argument(site.form, "mask") if "mask" in site.form.parameters else None
@@ -453,16 +495,16 @@ class OperandWriter:
         return place.reader.concerning(index, conjuncts, statement)
 
     # tl.store(c_ptrs, c, mask=m) -> tl.load(residual_ptrs, mask=m)
-    def _tile(self, operand: Operand, site: StoreSite, place: _Place, statement: ast.stmt) -> str:
+    def _tile(self, operand: Operand, site: Site, place: _Place, statement: ast.stmt) -> str:
         pointer = site.call.pointer(site.form)
         assert pointer is not None
-        if any(str(v.specialization.type_of(self._plan.output)).startswith("tensordesc") for v in self._analysis.views):
+        if any(str(v.specialization.type_of(self._plan.buffer)).startswith("tensordesc") for v in self._analysis.views):
             raise self._no_mirror(operand, site.call.span, "is a descriptor that the launcher makes")
         mirrored = self._mirrored(operand, pointer, place, statement, site.call.span)
-        if site.form.stores_through_descriptor:
+        if site.form.through_descriptor:
             offsets = site.call.argument(site.form, "offsets")
             if offsets is None:
-                raise self._no_mirror(operand, site.call.span, "is stored by a scatter")
+                raise self._no_mirror(operand, site.call.span, "is that of a scatter")
             return f"{mirrored}.load({_text(place.file, offsets)})"
         arguments = [mirrored]
         for name in ("mask", "boundary_check"):
@@ -472,7 +514,7 @@ class OperandWriter:
         return f"{self._tl}.load({', '.join(arguments)})"
 
     # tl.store(c_ptrs, c, mask=m) -> tl.load(gate_ptr + offs_m[:, None] * stride_gate_m + ..., mask=m)
-    def _strided_tile(self, operand: Operand, site: StoreSite, place: _Place, statement: ast.stmt) -> str:
+    def _strided_tile(self, operand: Operand, site: Site, place: _Place, statement: ast.stmt) -> str:
         known = self.directions
         if isinstance(known, str) or known.rows is None:
             what = "column" if isinstance(known, str) else "row"
@@ -483,7 +525,7 @@ class OperandWriter:
                 "KR301",
                 f"where `{operand.name}` is read with strides of its own could not be derived",
                 site.call.span,
-                f"because `{self._plan.output}` is written in other directions than its rows and its columns",
+                f"because `{self._plan.buffer}` is {self._done} in other directions than its rows and its columns",
                 "pass it in the layout of the output, as a plain `tile`",
             )
         offsets: list[str] = []
@@ -524,7 +566,7 @@ class OperandWriter:
             several = len(place.bases) > 1
             mirror = f"{operand.name}_{name}" if several else place.parameters[operand.name]
         else:
-            mirror = free(_counterpart(name, self._plan.output, operand.name), self._taken)
+            mirror = free(_counterpart(name, self._plan.buffer, operand.name), self._taken)
         self._taken.add(mirror)
         place.mirrors[key] = mirror
         bindings = place.definitions.bindings(name)
@@ -547,10 +589,10 @@ class OperandWriter:
     def _no_mirror(self, operand: Operand, span: Span, why: str) -> FusionRefused:
         return _refusal(
             "KR303",
-            f"`{operand.name}` cannot be read where `{self._plan.output}` is stored",
+            f"`{operand.name}` cannot be read where `{self._plan.buffer}` is {self._done}",
             span,
             f"the pointer {why}",
-            "compute the pointer from the parameter in assignments that all run before the store, "
+            f"compute the pointer from the parameter in assignments that all run before the {self._access}, "
             + WRITE_THE_INDEX.format(name=operand.name, example="offs_m[:, None] * stride + offs_n[None, :]"),
         )
 
@@ -592,7 +634,7 @@ class OperandWriter:
             keywords = tuple(self._passed(call, place))
             bracket = call_bracket(place.file, call.node)
             texts = [f"{name}={value}" for name, value in keywords]
-            edits += inserted(place.file, bracket, len(bracket.items), texts, "an operand of the epilogue")
+            edits += inserted(place.file, bracket, len(bracket.items), texts, "an operand")
             additions.append(AddedKeywords(call.node, len(call.node.keywords), keywords))
         return OperandEdits(tuple(edits), tuple(additions))
 
@@ -625,11 +667,14 @@ class OperandWriter:
         texts = tuple(f"{name}=None" if arguments.defaults else name for name in names)
         count = len(arguments.posonlyargs) + len(arguments.args)
         bracket = definition_bracket(place.file, place.function.node)
-        edits = inserted(place.file, bracket, len(bracket.items), texts, "an operand of the epilogue")
+        edits = inserted(place.file, bracket, len(bracket.items), texts, "an operand")
         return OperandEdits(edits, (AddedParameters(arguments, count, texts),))
 
 
-_WHY = "what the epilogue reads"
+_WHY = "what the op reads"
+
+_STORE_WORDS = ("store", "store writes", "stored")
+_LOAD_WORDS = ("load", "load reads", "loaded")
 
 
 def _is_mirrored(operand: Operand) -> bool:
@@ -637,9 +682,9 @@ def _is_mirrored(operand: Operand) -> bool:
     return operand.kind is OperandKind.TILE and not operand.strided
 
 
-def _is_block(site: StoreSite) -> bool:
+def _is_block(site: Site) -> bool:
     """Whether a store goes through a block pointer or a tensor descriptor, which carry their bounds."""
-    return site.block_pointer or site.form.stores_through_descriptor
+    return site.block_pointer or site.form.through_descriptor
 
 
 def _product_text(strides: Sequence[str]) -> str:

@@ -17,6 +17,7 @@ from kernel_rewrite.pointwise.function import Pointwise
 from kernel_rewrite.rewrite.additions import AddedStatements, Addition
 from kernel_rewrite.rewrite.copies import copied_text
 from kernel_rewrite.rewrite.loads import LoadPlan, LoadSite
+from kernel_rewrite.rewrite.operands import OperandWriter
 from kernel_rewrite.rewrite.placement import indent_of, stands_alone
 from kernel_rewrite.rewrite.products import may_add_loaded
 from kernel_rewrite.rewrite.spelling import Spelling
@@ -37,6 +38,7 @@ class LoadRewriter:
         self,
         plan: LoadPlan,
         pointwise: Pointwise,
+        operands: OperandWriter,
         analysis: Analysis,
         spelling: Spelling,
         clone_names: dict[FunctionRef, str],
@@ -44,6 +46,7 @@ class LoadRewriter:
     ) -> None:
         self._plan = plan
         self._pointwise = pointwise
+        self._operands = operands
         self._closure = analysis.closure
         self._file = analysis.kernel.file
         self._project = analysis.project
@@ -76,7 +79,8 @@ class LoadRewriter:
         function = self._closure.function(ref)
         assert function is not None
         sites = [site for site in self._plan.sites if site.call.function == ref and site.guarded]
-        return tuple(AddedStatements(s, behind=(text,), rebinds=True) for s, text in map(self._behind, sites))
+        behind = tuple(AddedStatements(s, behind=(text,), rebinds=True) for s, text in map(self._behind, sites))
+        return (*behind, *self._operands.edits(function).additions)
 
     def _file_of(self, ref: FunctionRef) -> SourceFile:
         file = self._file if ref.file == self._file.path else self._project.file(ref.file)
@@ -86,7 +90,7 @@ class LoadRewriter:
     def _edits_of(self, function: Function) -> list[Edit]:
         sites = [self._load(site) for site in self._plan.sites if site.call.function == function.ref]
         calls = [self._redirect(call) for call in self._plan.redirected if call.function == function.ref]
-        return [*sites, *calls]
+        return [*sites, *calls, *self._operands.edits(function).edits]
 
     def _load(self, site: LoadSite) -> Edit:
         file = self._file_of(site.call.function)
@@ -97,7 +101,7 @@ class LoadRewriter:
             return Edit(
                 Span(file.path, line, 0, line, 0), indent_of(file, statement) + text + newline_of(file.text), why
             )
-        emission = self._emission(_LOADED)
+        emission = self._emission(_LOADED, site)
         result = substitute(emission.expression, _LOADED, parsed(file.slice(site.call.span)))
         alone = self._is_argument_or_value(site)
         return Edit(site.call.span, printed(result if alone else grouped(result)), why)
@@ -112,7 +116,7 @@ class LoadRewriter:
             case ast.Assign(targets=[ast.Name(id=name)], value=value) if value is site.call.node:
                 if stands_alone(file, statement) and not mentions(mask, name):
                     text = " ".join(file.slice(Span.of(file.path, mask)).split())
-                    where = f"{self._spelling.tl}.where({text}, {self._emission(name).expression}, {name})"
+                    where = f"{self._spelling.tl}.where({text}, {self._emission(name, site).expression}, {name})"
                     return statement, f"{name} = {where}"
         raise FusionRefused(
             (
@@ -144,12 +148,12 @@ class LoadRewriter:
                     return True
         return False
 
-    def _emission(self, value: str) -> Emission:
-        """P over `value`; the helpers it calls are kept."""
+    def _emission(self, value: str, site: LoadSite) -> Emission:
+        """P over `value` and what is loaded beside it; the helpers it calls are kept."""
         emission = emit(
             self._pointwise,
             value,
-            {},
+            self._operands.texts(site),
             tl=self._spelling.tl,
             libdevice=self._spelling.libdevice or "libdevice",
             jit=self._spelling.jit,

@@ -37,8 +37,8 @@ class AccessForm:
     element_type: str = "{}.dtype.element_ty"
 
     @property
-    def stores_through_descriptor(self) -> bool:
-        return self.element_type == "{}.dtype"
+    def through_descriptor(self) -> bool:
+        return any(operation.startswith("tt.descriptor_") for operation in self.operations)
 
 
 _READ, _WRITE, _ATOMIC = MemoryEffect.READ, MemoryEffect.WRITE, MemoryEffect.ACCUMULATE

@@ -247,8 +247,8 @@ class StoredValue:
 @dataclass(frozen=True, slots=True)
 class Load:
     """A load of an input as terms: where the kernels read, under which mask (None: everywhere), what the fused kernel gets
-    there, and what it has read of operands so far in the same place, in order, and not used yet. `attributes` are what else
-    the load says."""
+    there, and what it has read of operands so far in the same block: first what no load uses yet, in order. `attributes`
+    are what else the load says."""
 
     pointer: Expression
     mask: Expression | None
@@ -526,6 +526,7 @@ class _Walk:
         self._depth = 0
         self._block: tuple[int, ...] = ()  # the blocks around the operation, outermost first
         self._reads: dict[tuple[Expression, tuple[int, ...]], Location | None] = {}
+        self._used: dict[tuple[int, ...], list[Expression]] = {}  # reads of operands, by the block whose loads use them
         self._aliases: tuple[dict[Value, Value], dict[Value, Value]] = ({}, {})
         self.changed: list[ChangedStore] = []
 
@@ -674,7 +675,8 @@ class _Walk:
         value = self.terms.term(one.name, f"at {self._next()}.0", one.results[0].type)
         frames[1][other.results[0]] = value
         behind.look()  # what is read of operands in the same expression
-        reads = tuple(read for read, block in self._reads if block == self._block)
+        used = self._used.setdefault(self._block, [])
+        reads = (*(read for read, block in self._reads if block == self._block), *used)
         mask = operands[1] if one.name == "tt.load" and len(operands) > 1 else None
         load = Load(operands[0], mask, value, reads, operands[1:], one.attributes)
         try:
@@ -687,6 +689,7 @@ class _Walk:
             raise _Mismatch(Difference(objection, "", self.terms.shown(result), one.location, about_operand=True))
         for read in operand_reads(result):
             self._reads.pop((read, self._block), None)
+            used.append(read)
         frames[0][one.results[0]] = result
         self.terms.call_it(result, one)
 

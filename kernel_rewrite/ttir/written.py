@@ -30,6 +30,10 @@ _COMPILED: Mapping[type[ast.operator], frozenset[str]] = {
 }
 
 
+_FIRST = "{axis = 0 : i32}"
+_MOST_AXES = 4
+
+
 class _Unread(Exception):
     """The text has a part that is not evaluated."""
 
@@ -49,7 +53,9 @@ def is_written(text: str, found: Polynomial, inside: Expression, terms: Terms, n
     """
     reader = _Reader(tuple(within(inside)), terms, names)
     try:
-        return found in list(reader.values(ast.parse(text, mode="eval").body, ()))
+        body = ast.parse(text, mode="eval").body
+        # what has one axis lies along the last one of a block
+        return any(found in list(reader.values(body, (_FIRST,) * count)) for count in range(_MOST_AXES))
     except _Unread:
         return None
 
