@@ -122,7 +122,7 @@ def _preserved(pointwise: Pointwise, fill: object) -> bool:
 
 def _filled_anew(pointwise: Pointwise, fill: object) -> bool:
     """Whether the launcher can fill the buffer with E(fill) instead."""
-    return isinstance(fill, (bool, int, float)) and pointwise.at(float(fill)) is not None
+    return isinstance(fill, (bool, int, float)) and pointwise.fill_for(float(fill)) is not None
 
 
 def new_fills(analysis: Analysis, request: OutputRequest) -> tuple[tuple[float, float], ...]:
@@ -132,7 +132,7 @@ def new_fills(analysis: Analysis, request: OutputRequest) -> tuple[tuple[float, 
     facts = (launch.facts.get(request.parameter) for launch in analysis.launches)
     fills = {fill for fact in facts if fact is not None and Allocation.FILL in fact.allocations for fill in fact.fills}
     numbers = (float(fill) for fill in fills if isinstance(fill, (bool, int, float)))
-    found = ((fill, request.pointwise.at(fill)) for fill in numbers if not request.pointwise.preserves(fill))
+    found = ((fill, request.pointwise.fill_for(fill)) for fill in numbers if not request.pointwise.preserves(fill))
     return tuple(sorted((fill, value) for fill, value in found if value is not None))
 
 

@@ -34,7 +34,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "vouched": NOUNS | {"source", "request", "analysis", "checks", "input_checks"},
     "selection": NOUNS | {"arguments", "source", "pointwise", "request", "analysis", "checks", "vouched"},
     "fused": NOUNS
-    | {"", "arguments", "source", "pointwise", "request", "results", "analysis", "checks", "rewrite"}
+    | {"", "arguments", "source", "pointwise", "request", "results", "analysis", "retyped", "checks", "rewrite"}
     | {"input_checks"},
     "fuse": NOUNS
     | {"source", "ttir", "pointwise", "request", "results", "analysis", "probes", "rewrite", "checks", "selection"}
