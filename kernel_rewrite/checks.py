@@ -14,7 +14,8 @@ from kernel_rewrite.diagnostics import Diagnostic, Label
 from kernel_rewrite.model import ANYWHERE, Assumption, Evidence, FunctionRef, MemoryEffect, Span
 from kernel_rewrite.pointwise.language import Pointwise
 from kernel_rewrite.probes import is_certain, may_store_integers
-from kernel_rewrite.request import OutputRequest, Request, element_type_of
+from kernel_rewrite.request import OutputRequest, Request
+from kernel_rewrite.retyped import changes, element_types_of
 from kernel_rewrite.source.aliasing import Conditions
 from kernel_rewrite.source.freshness import is_fresh
 from kernel_rewrite.source.launches import Allocation, Launch, aliases
@@ -96,6 +97,8 @@ def initial_contents(analysis: Analysis, request: OutputRequest) -> Iterator[Dia
         if fact is None or Allocation.FILL not in fact.allocations:
             continue
         changed = [fill for fill in fact.fills if not _preserved(request.pointwise, fill)]
+        if request.launcher and fact.fills and all(_filled_anew(request.pointwise, fill) for fill in changed):
+            continue
         if changed or not fact.fills:
             held = f"is filled with {changed[0]!r}" if changed else "is filled with a value that could not be read"
             yield Diagnostic(
@@ -115,6 +118,22 @@ def _is_filled(launch: Launch, request: OutputRequest) -> bool:
 
 def _preserved(pointwise: Pointwise, fill: object) -> bool:
     return isinstance(fill, (bool, int, float)) and pointwise.preserves(float(fill))
+
+
+def _filled_anew(pointwise: Pointwise, fill: object) -> bool:
+    """Whether the launcher can fill the buffer with E(fill) instead."""
+    return isinstance(fill, (bool, int, float)) and pointwise.at(float(fill)) is not None
+
+
+def new_fills(analysis: Analysis, request: OutputRequest) -> tuple[tuple[float, float], ...]:
+    """What the launchers fill the output with, and what they must fill it with instead, for the fills that the op changes."""
+    if FULLY_WRITTEN in request.assumed or not request.launcher:
+        return ()
+    facts = (launch.facts.get(request.parameter) for launch in analysis.launches)
+    fills = {fill for fact in facts if fact is not None and Allocation.FILL in fact.allocations for fill in fact.fills}
+    numbers = (float(fill) for fill in fills if isinstance(fill, (bool, int, float)))
+    found = ((fill, request.pointwise.at(fill)) for fill in numbers if not request.pointwise.preserves(fill))
+    return tuple(sorted((fill, value) for fill, value in found if value is not None))
 
 
 def tuner_resets(analysis: Analysis, request: OutputRequest) -> Iterator[Diagnostic]:
@@ -141,21 +160,46 @@ def tuner_resets(analysis: Analysis, request: OutputRequest) -> Iterator[Diagnos
 
 
 def element_types(analysis: Analysis, request: OutputRequest) -> Iterator[Diagnostic]:
-    """KR401: the op's result does not have the element type of the output."""
-    for element in sorted(element_types_of(analysis, request.output)):
-        reason = request.pointwise.undefined_reason(element) or request.pointwise.unheld_reason(element)
-        if reason:
-            fact = next((f for f in analysis.facts if f.name == request.parameter), None)
-            notes: tuple[str, ...] = ()
-            if fact is not None and fact.evidence in (Evidence.USE, Evidence.NAME, Evidence.GUESS, Evidence.REPAIR):
-                notes = (f"`{request.parameter}` was taken for {element} ({fact.evidence.value})",)
-            yield Diagnostic(
-                "KR401",
-                f"{request.pointwise.name} cannot be stored to `{request.parameter}`, which holds {element}",
-                (Label(analysis.kernel.definition_line, reason),),
-                notes,
-                help=f"if the elements are of another type, say so: `--dtype {request.parameter}=fp32`",
-            )
+    """KR401: the op has no meaning for the element type of the output. KR410: its result is of another type, and the output
+    cannot get that."""
+    elements = sorted(element_types_of(analysis, request.output))
+    undefined = [(element, reason) for element in elements if (reason := request.pointwise.undefined_reason(element))]
+    for element, reason in undefined:
+        fact = next((f for f in analysis.facts if f.name == request.parameter), None)
+        notes: tuple[str, ...] = ()
+        if fact is not None and fact.evidence in (Evidence.USE, Evidence.NAME, Evidence.GUESS, Evidence.REPAIR):
+            notes = (f"`{request.parameter}` was taken for {element} ({fact.evidence.value})",)
+        yield Diagnostic(
+            "KR401",
+            f"{request.pointwise.name} cannot be stored to `{request.parameter}`, which holds {element}",
+            (Label(analysis.kernel.definition_line, reason),),
+            notes,
+            help=f"if the elements are of another type, say so: `--dtype {request.parameter}=fp32`",
+        )
+    changed = [] if undefined else [e for e in elements if request.pointwise.unheld_reason(e)]
+    why = _fixed_type(analysis, request) if changed else None
+    if why is not None:
+        yield Diagnostic(
+            "KR410",
+            f"{request.pointwise.name} gives `{request.output}` another element type, and it can only keep the one it has",
+            (why,),
+            tuple(request.pointwise.unheld_reason(element) for element in changed),
+            help="cast back to it at the end of the epilogue, with `.to(x.dtype)`",
+        )
+
+
+def _fixed_type(analysis: Analysis, request: OutputRequest) -> Label | None:
+    """Why the output cannot get the type of the op's result; None when it can."""
+    line = analysis.kernel.definition_line
+    if not changes(analysis, request):
+        return Label(line, "in other specializations the result has the output's own type, or yet another one")
+    fact = next((f for f in analysis.facts if f.name == request.parameter), None)
+    if fact is None or fact.kind != "pointer":
+        return Label(line, "it is passed as a descriptor, or in a tuple, whose type the launcher decides")
+    if "i1" in element_types_of(analysis, request.output):
+        return Label(line, "it holds bools, which Triton stores in another way than other elements")
+    cast = next(iter(pointer_casts(request.parameter, analysis.calls, analysis.flow)), None)
+    return Label(cast, "its pointer is cast here, to the type it has now") if cast is not None else None
 
 
 def ambiguous_helpers(analysis: Analysis, request: Request) -> Iterator[Diagnostic]:
@@ -218,12 +262,6 @@ def run_checks(analysis: Analysis, request: OutputRequest) -> tuple[Diagnostic, 
     return tuple(dict.fromkeys(d for check in CHECKS for d in check(analysis, request)))
 
 
-def element_types_of(analysis: Analysis, output: str) -> frozenset[str]:
-    """The element types ("fp32", "i8", ...) that the output is lowered with."""
-    found = {element_type_of(view.specialization, output) for view in analysis.views}
-    return frozenset(found - {""})
-
-
 def assumptions(analysis: Analysis, request: OutputRequest) -> tuple[Assumption, ...]:
     """What the fusion takes from the caller, beyond what the file itself shows."""
     names = []
@@ -237,7 +275,9 @@ def assumptions(analysis: Analysis, request: OutputRequest) -> tuple[Assumption,
         names.append(FULLY_WRITTEN)
     if request.pointwise.commutes_with_rounding and may_store_integers(analysis, request.output):
         names.append(FLOAT_ELEMENTS)
-    if not has_certain_type(analysis, request.parameter) and not gives_what_it_gets(request):
+    if not has_certain_type(analysis, request.parameter) and not gives_what_it_gets(
+        request, changes(analysis, request)
+    ):
         names.append(ELEMENT_TYPE)
     return assumed(analysis, request, names)
 
@@ -248,10 +288,16 @@ def assumed(analysis: Analysis, request: Request, names: Iterable[str]) -> tuple
     return given + tuple(Assumption(name, ASSUMPTIONS[name].format(output=request.buffer)) for name in names)
 
 
-def gives_what_it_gets(request: Request) -> bool:
-    """Whether the result has a meaning, and the type of the output, for every float type that it may have."""
+def gives_what_it_gets(request: Request, changed: str = "") -> bool:
+    """Whether the result has a meaning, and the type of the buffer (or the type `changed` in its place), for every float type
+    that it may have."""
     types = ("float16", "bfloat16", "float32", "float64")
-    return all(request.pointwise.defined_for(dtype) for dtype in types)
+    if not changed:
+        return all(request.pointwise.defined_for(dtype) for dtype in types)
+    return all(
+        not request.pointwise.undefined_reason(dtype) and request.pointwise.result_dtype(dtype) == changed
+        for dtype in types
+    )
 
 
 def _values_given(analysis: Analysis) -> Iterator[Assumption]:

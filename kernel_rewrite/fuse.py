@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from kernel_rewrite.analysis import Analysis, analyse
+from kernel_rewrite.checks import new_fills
 from kernel_rewrite.diagnostics import FusionRefused
 from kernel_rewrite.fused import EAGER, Options, fused_file
 from kernel_rewrite.model import Operand
@@ -90,12 +91,13 @@ def fuse_outputs(
     """What `fuse` does once the kernel is analysed: check, plan, rewrite and confirm each (output, op) of `requested` and
     each (input, op) of `prologues`."""
     comments_are_right(analysis)
-    outputs = choose_outputs(analysis, requested, options.assumed, options.operands)
+    outputs = choose_outputs(analysis, requested, options.assumed, options.operands, options.launcher)
     inputs = choose_inputs(analysis, prologues, options.assumed, options.operands)
     operands_have_one_type(analysis, (*outputs, *inputs))
     stores = [(plan_output(analysis, request), request.pointwise) for request in outputs]
     loads = [(plan_input(analysis, request), request.pointwise) for request in inputs]
-    rewrite = fusion_edits(stores, analysis, options.numerics, loads=loads, launcher=options.launcher)
+    fills = {request.output: new_fills(analysis, request) for request in outputs}
+    rewrite = fusion_edits(stores, analysis, options.numerics, loads=loads, launcher=options.launcher, fills=fills)
     text = apply_edits(analysis.kernel.file, rewrite.edits)
     confirm(text, rewrite, analysis, outputs, options.numerics, inputs)
     return fused_file(analysis, outputs, inputs, options, rewrite, text, unused_ignores(analysis, (*outputs, *inputs)))

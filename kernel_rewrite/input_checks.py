@@ -10,7 +10,6 @@ from kernel_rewrite.checks import (
     INPUT_APART,
     ambiguous_helpers,
     assumed,
-    element_types_of,
     gives_what_it_gets,
     has_certain_type,
     is_harmless,
@@ -19,6 +18,7 @@ from kernel_rewrite.checks import (
 from kernel_rewrite.diagnostics import Diagnostic, Label
 from kernel_rewrite.model import Assumption, Evidence, MemoryEffect
 from kernel_rewrite.request import InputRequest
+from kernel_rewrite.retyped import element_types_of
 from kernel_rewrite.source.launches import aliases
 from kernel_rewrite.source.unlowered import pointer_casts, unlowered_code
 

@@ -6,12 +6,13 @@ from collections.abc import Iterable
 from typing import Any
 
 from kernel_rewrite.analysis import Analysis, View, analyse
-from kernel_rewrite.checks import CHECKS_WITHOUT_OP, element_types_of
+from kernel_rewrite.checks import CHECKS_WITHOUT_OP
 from kernel_rewrite.diagnostics import FusionRefused
 from kernel_rewrite.input_checks import INPUT_CHECKS_WITHOUT_OP
 from kernel_rewrite.model import MemoryEffect, Span
 from kernel_rewrite.request import InputRequest, OutputRequest
 from kernel_rewrite.results import AccessReport, InputReport, Inspection, KernelReport, OutputReport
+from kernel_rewrite.retyped import element_types_of
 from kernel_rewrite.selection import choose_kernel, read_source
 from kernel_rewrite.source.closure import KernelDefinition, kernels
 from kernel_rewrite.source.files import Project

@@ -34,13 +34,14 @@ class Request(Protocol):
 @dataclass(frozen=True, slots=True)
 class OutputRequest:
     """One epilogue for one output, as text and parsed; `assumed` are the names of what is taken from the user, with
-    `--assume` or by the comments at `ignoring`."""
+    `--assume` or by the comments at `ignoring`. `launcher`: what launches the kernel may be rewritten too."""
 
     output: str
     text: str
     pointwise: Pointwise
     assumed: frozenset[str] = frozenset()
     ignoring: frozenset[Span] = frozenset()
+    launcher: bool = False
 
     @classmethod
     def without_op(cls, output: str) -> OutputRequest:

@@ -138,11 +138,15 @@ _NAME_ONE = "name the one to rewrite with `--kernel NAME`"
 
 
 def choose_outputs(
-    analysis: Analysis, requested: Requested, assumed: frozenset[str], operands: Iterable[Operand] = ()
+    analysis: Analysis,
+    requested: Requested,
+    assumed: frozenset[str],
+    operands: Iterable[Operand] = (),
+    launcher: bool = False,
 ) -> tuple[OutputRequest, ...]:
     """One checked request for each (output or None, epilogue). Raises FusionRefused with every reason."""
     declared = {operand.name: operand for operand in operands}
-    requests = [choose_output(analysis, output, text, assumed, declared) for output, text in requested]
+    requests = [choose_output(analysis, output, text, assumed, declared, launcher) for output, text in requested]
     _each_once(requests, "epilogues")
     return tuple(requests)
 
@@ -171,12 +175,14 @@ def choose_output(
     text: str,
     assumed: frozenset[str],
     operands: Mapping[str, Operand] | None = None,
+    launcher: bool = False,
 ) -> OutputRequest:
     """The output meant: the one named, or the only eligible one. Raises FusionRefused with every reason."""
     pointwise = parse_epilogue(text, used_in(text, operands or {}))
     changed = analysis.parameters_with(MemoryEffect.WRITE, MemoryEffect.ACCUMULATE)
     written = changed or analysis.parameters_with(MemoryEffect.UNKNOWN)
-    asked = [OutputRequest(name, text, pointwise, assumed) for name in ([output] if output is not None else written)]
+    names = [output] if output is not None else written
+    asked = [OutputRequest(name, text, pointwise, assumed, launcher=launcher) for name in names]
     if not asked:
         raise FusionRefused((_touches_nothing(analysis, "KR210", "stores to"),))
     return _eligible(analysis, asked, output is not None, "output", "--epilogue")

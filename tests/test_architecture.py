@@ -27,9 +27,10 @@ MAY_IMPORT: dict[str, set[str]] = {
     "results": NOUNS,
     "analysis": NOUNS | {"source", "ttir"},
     "probes": NOUNS | {"source", "ttir", "analysis"},
-    "checks": NOUNS | {"source", "pointwise", "request", "analysis", "probes"},
-    "input_checks": NOUNS | {"source", "request", "analysis", "checks"},
-    "rewrite": NOUNS | {"", "arguments", "source", "ttir", "pointwise", "request", "analysis", "probes"},
+    "retyped": NOUNS | {"source", "pointwise", "request", "analysis", "probes"},
+    "checks": NOUNS | {"source", "pointwise", "request", "analysis", "probes", "retyped"},
+    "input_checks": NOUNS | {"source", "request", "analysis", "retyped", "checks"},
+    "rewrite": NOUNS | {"", "arguments", "source", "ttir", "pointwise", "request", "analysis", "probes", "retyped"},
     "vouched": NOUNS | {"source", "request", "analysis", "checks", "input_checks"},
     "selection": NOUNS | {"arguments", "source", "pointwise", "request", "analysis", "checks", "vouched"},
     "fused": NOUNS
@@ -39,10 +40,22 @@ MAY_IMPORT: dict[str, set[str]] = {
     | {"source", "ttir", "pointwise", "request", "results", "analysis", "probes", "rewrite", "checks", "selection"}
     | {"vouched", "fused"},
     "inspection": NOUNS
-    | {"source", "ttir", "request", "results", "analysis", "checks", "input_checks", "vouched", "selection"},
+    | {"source", "ttir", "request", "results", "analysis", "retyped", "checks", "input_checks", "vouched", "selection"},
     "verify": NOUNS | {"", "pointwise", "rewrite", "inspection"},
     "bench": NOUNS
-    | {"", "source", "ttir", "analysis", "selection", "request", "results", "pointwise", "rewrite", "verify"},
+    | {
+        "",
+        "source",
+        "ttir",
+        "analysis",
+        "selection",
+        "request",
+        "results",
+        "pointwise",
+        "retyped",
+        "rewrite",
+        "verify",
+    },
     "project": NOUNS | {"", "arguments", "results", "rewrite", "source", "ttir", "cache", "fuse"},
     "cache": NOUNS | {"", "source", "results"},
     "cli": NOUNS

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from kernel_rewrite.analysis import Analysis
 from kernel_rewrite.bench.measured import SpeedReport, measured
 from kernel_rewrite.bench.plot import MissingPlotting, save_bars
 from kernel_rewrite.bench.static import StaticReport, analysed, compare, warnings
 from kernel_rewrite.diagnostics import Diagnostic, FusionRefused
+from kernel_rewrite.pointwise.declarations import declared_operands, used_in
+from kernel_rewrite.pointwise.language import parse_epilogue
+from kernel_rewrite.retyped import new_element_type, short_name
 from kernel_rewrite.rewrite.header import Header, read_header
 
 if TYPE_CHECKING:
@@ -26,12 +30,22 @@ def static_report(
     """
     text, header, source = _files(fused, original)
     values, types = (*header.texts("--set"), *constexprs), (*header.texts("--dtype"), *dtypes)
-    sides = [analysed(t, p, header.kernel, values, types) for t, p in ((_read(source), source), (text, fused))]
+    before = analysed(_read(source), source, header.kernel, values, types)
+    after = analysed(text, fused, header.kernel, values, (*types, *_new_types(before, header)))
     outputs = [output for output, _ in header.epilogues]
     try:
-        return compare(sides[0], sides[1], outputs, targets)
+        return compare(before, after, outputs, targets)
     except ValueError as error:
         raise _cannot(str(error)) from None
+
+
+def _new_types(original: Analysis, header: Header) -> Iterator[str]:
+    """`--dtype` of each output that its epilogue gives another element type."""
+    declared = declared_operands(header.texts("--operand"))
+    for output, text in header.epilogues:
+        dtype = new_element_type(original, output, parse_epilogue(text, used_in(text, declared)))
+        if dtype:
+            yield f"{output}={short_name(dtype)}"
 
 
 def speed_report(fused: str, original: str | None, calls: Sequence[str], seconds: float) -> SpeedReport:
@@ -66,12 +80,15 @@ def resource_warnings(
     fused: Fused, target: str, constexprs: Sequence[str], dtypes: Sequence[str]
 ) -> tuple[Diagnostic, ...]:
     """KR503 and KR504 for a file that was just fused, compiled for `target`. Raises FusionRefused (KR505)."""
-    sides = [analysed(t, fused.path, fused.kernel, constexprs, dtypes) for t in (_read(fused.path), fused.source)]
+    before = analysed(_read(fused.path), fused.path, fused.kernel, constexprs, dtypes)
+    header = read_header(fused.source)
+    types = (*dtypes, *(_new_types(before, header) if header is not None else ()))
+    after = analysed(fused.source, fused.path, fused.kernel, constexprs, types)
     try:
-        report = compare(sides[0], sides[1], [output for output, _ in fused.epilogues], [target])
+        report = compare(before, after, [output for output, _ in fused.epilogues], [target])
     except ValueError as error:
         raise _cannot(str(error)) from None
-    return warnings(report, sides[0])
+    return warnings(report, before)
 
 
 def _read(path: str) -> str:

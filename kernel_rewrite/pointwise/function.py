@@ -11,9 +11,12 @@ from kernel_rewrite.model import Operand
 from kernel_rewrite.pointwise import torch_side
 from kernel_rewrite.pointwise.composition import compose
 from kernel_rewrite.pointwise.element_types import (
+    BITS,
     FLOAT8,
     ElementClass,
     element_class,
+    integer_range,
+    is_float,
     torch_name,
 )
 from kernel_rewrite.pointwise.graph import Apply, Input, Node, Number, X, applications, inputs, key_of, nodes
@@ -98,11 +101,15 @@ class Pointwise:
         True only when sure: `fill` must be exact in every float type, no operand takes part, and an op that rounds is
         asked at 0, 1, -1 and the infinities alone.
         """
+        value = self.at(fill)
+        return value is not None and same_value(value, fill)
+
+    def at(self, fill: float) -> float | None:
+        """E(fill), where it is the same number in every element type E is defined for; None when that is not sure."""
         fill = float(fill)
         if not (math.isnan(fill) or representable_everywhere(fill)):
-            return False
-        value = _sure_value(self.result, fill)
-        return value is not None and same_value(value, fill)
+            return None
+        return _sure_value(self.result, fill)
 
     def torch_text(self, x: str = X) -> str:
         """The eager torch expression, over the text of x."""
@@ -137,8 +144,10 @@ def _sure_value(node: Node, fill: float) -> float | None:
         return fill if node.name == X else None
     row = node.row
     values = [_sure_value(operand, fill) for operand in node.operands]
-    if any(value is None for value in values) or node.op == "to":
+    if any(value is None for value in values):
         return None
+    if node.op == "to":
+        return _sure_cast(values[0], str(dict(node.arguments)["dtype"]))
     known = [value for value in values if value is not None]
     if len(known) == 1:
         (value,) = known
@@ -148,6 +157,21 @@ def _sure_value(node: Node, fill: float) -> float | None:
         return None
     result = row.at(*known, **dict(node.arguments))
     return result if result is not None and (math.isnan(result) or representable_everywhere(result)) else None
+
+
+def _sure_cast(value: float | None, dtype: str) -> float | None:
+    """The value after a cast, None where it is not exact in the type."""
+    if value is None or math.isnan(value):
+        return None
+    if dtype == "bool":
+        return float(value != 0.0)
+    if dtype in BITS and not is_float(dtype):
+        least, most = integer_range(dtype)
+        return float(int(value)) if math.isfinite(value) and least <= int(value) <= most else None
+    if dtype in FLOAT8:
+        mantissa, exponent = math.frexp(value) if math.isfinite(value) else (0.3, 0)
+        return value if value == 0.0 or ((mantissa * 8).is_integer() and -5 <= exponent <= 8) else None
+    return value if representable_everywhere(value) else None
 
 
 # --------------------------------------------------------------------------------------------------------------- names

@@ -34,9 +34,10 @@ def reference_source(
     *,
     value_may_be_product: bool = False,
     apart: bool = False,
+    stored: str = "",
 ) -> str:
     """A file whose kernel `reference` calls last a function of x and of `operands` in that order, which is E, in
-    torch's result type.
+    torch's result type; or as it is stored to a buffer of `stored`, torch's name of another type than that of x.
 
     x has `shape` and the Triton type `dtype` ("float16"); each operand is (key or name, shape, Triton type), its shape
     one that broadcasts to x's, () for a scalar. `value_may_be_product` and `apart` as in `emit`.
@@ -51,7 +52,7 @@ def reference_source(
         helpers="".join(helper.text + "\n\n" for helper in emission.helpers),
         parameters=", ".join(["x", *parameters]),
         expression=emission.expression,
-        result=_result_text(pointwise, dtype, {key: kind for key, _, kind in operands}),
+        result=_stored_text(stored) or _result_text(pointwise, dtype, {key: kind for key, _, kind in operands}),
         arguments=", ".join(_tensor(s, d) for s, d in [(shape, dtype), *((s, d) for _, s, d in operands)]),
     )
 
@@ -61,6 +62,13 @@ def _result_text(pointwise: Pointwise, dtype: str, operands: dict[str, str]) -> 
     given = {key: kind for key, kind in operands.items() if key not in numbers}
     result = pointwise.result_dtype(dtype, given)
     return "x.dtype" if result == torch_name(dtype) else f"tl.{triton_name(result)}"
+
+
+def _stored_text(stored: str) -> str:
+    """The type of what Triton writes to memory: a bool is cast to one first, and then to a byte."""
+    if not stored:
+        return ""
+    return "tl.int1).to(tl.int8" if stored == "bool" else f"tl.{triton_name(stored)}"
 
 
 def _tensor(shape: tuple[int, ...], dtype: str) -> str:

@@ -15,6 +15,7 @@ from kernel_rewrite.pointwise.graph import key_of
 from kernel_rewrite.pointwise.reference import reference_source
 from kernel_rewrite.probes import probe_loads, probe_stores
 from kernel_rewrite.request import InputRequest, OutputRequest, Request, element_type_of
+from kernel_rewrite.retyped import changes, held_type, short_name
 from kernel_rewrite.rewrite.epilogue import Rewrite
 from kernel_rewrite.rewrite.loads import LoadPlan, keeps
 from kernel_rewrite.rewrite.parameters import passed
@@ -27,7 +28,7 @@ from kernel_rewrite.source.signatures import TRITON_TYPES
 from kernel_rewrite.ttir.lanes import OffLanes, loads_at, off_lanes
 from kernel_rewrite.ttir.lower import TIME_LIMIT, Lowered, LoweringFailure
 from kernel_rewrite.ttir.operands import Direction, ExpectedOperand, Follows, objection
-from kernel_rewrite.ttir.parse import Module, Operation, parse, split_tensor
+from kernel_rewrite.ttir.parse import Module, Operation, parse, split_tensor, with_shape_of
 from kernel_rewrite.ttir.validate import (
     OPERAND,
     Difference,
@@ -111,16 +112,31 @@ def views_to_confirm(
     rounding = (request.output for request in requests if not request.pointwise.commutes_with_rounding)
     probed = [view for output in rounding for view in probe_stores(analysis, output)]
     probed += [view for request in inputs for view in probe_loads(analysis, request.input)]
-    return (*analysis.views, *(view for view in probed if _has_meaning(view, (*requests, *inputs))))
+    every: tuple[Request, ...] = (*requests, *inputs)
+    return (*analysis.views, *(view for view in probed if _have_meaning(analysis, view, every)))
 
 
-def _has_meaning(view: View, requests: Iterable[Request]) -> bool:
-    """Whether each op gives what its buffer holds, under the types of a view; `element-type` is assumed where not."""
+def _have_meaning(analysis: Analysis, view: View, requests: Sequence[Request]) -> bool:
+    """Whether each op has one under the types of a view, an operand having one type; `element-type` is assumed where not."""
     elements = [(request.pointwise, element_type_of(view.specialization, request.buffer)) for request in requests]
     beside = {(o.name, element) for p, element in elements for o in p.operands if not o.dtype and not o.is_number}
-    if len(beside) != len({name for name, _ in beside}):  # an operand has one type
+    if len(beside) != len({name for name, _ in beside}):
         return False
-    return not any(p.undefined_reason(element) or p.unheld_reason(element) for p, element in elements)
+    return all(_has_meaning(analysis, view, request) for request in requests)
+
+
+def _has_meaning(analysis: Analysis, view: View, request: Request) -> bool:
+    """Whether an op gives what its buffer holds, or the type it is to get, under the types of a view. An output that gets
+    another type has the one that the file says it has."""
+    element = element_type_of(view.specialization, request.buffer)
+    if request.pointwise.undefined_reason(element):
+        return False
+    changed = changes(analysis, request) if isinstance(request, OutputRequest) else ""
+    if not changed:
+        return not request.pointwise.unheld_reason(element)
+    held = held_type(analysis, request.buffer)
+    same = held is None or held.holds_in(view.specialization, request.buffer)
+    return same and request.pointwise.result_dtype(element) == changed
 
 
 def lower_rewritten(
@@ -138,21 +154,24 @@ def lower_rewritten(
         raise InternalError(f"KR902: the rewritten file has no kernel `{analysis.kernel.name}`")
     closure = close(kernel, project)
     specializations = [view.specialization for view in views]
-    if rewrite is not None and rewrite.parameters:
+    if rewrite is not None:
         order = closure.kernel.parameters
-        specializations = [_with_operands(s, order, rewrite, requests) for s in specializations]
+        specializations = [_rewritten(s, order, rewrite, requests) for s in specializations]
     # what was lowered once in time is no bug when a busy machine takes longer
     limit = 3 * TIME_LIMIT
     return list(analysis.compiler.lower(closure, project.sources(), specializations, analysis.target, limit))
 
 
-def _with_operands(
+def _rewritten(
     specialization: Specialization, order: Sequence[str], rewrite: Rewrite, requests: Iterable[Request]
 ) -> Specialization:
-    """`specialization` with a type for each new parameter: what the operand declares, else that of the buffer it is for."""
+    """`specialization` with a type for each new parameter (what the operand declares, else that of the buffer it is for), and
+    with the new types of outputs."""
     types = dict(specialization.signature)
     for request in requests:
         element = element_type_of(specialization, request.buffer)
+        if element and request.buffer in rewrite.retyped:
+            types[request.buffer] = f"*{short_name(rewrite.retyped[request.buffer].dtype)}"
         for operand in request.pointwise.operands:
             kind = TRITON_TYPES[operand.dtype] if operand.dtype else element
             parameter = rewrite.parameters[operand.name]
@@ -173,19 +192,36 @@ def check_compiled(
     the loads of the inputs."""
     for view, result in zip(views, results, strict=True):
         original = ("original.ttir", view.text)
+        retyped = references.retyped(view, requests)
+        if isinstance(result, LoweringFailure) and retyped and _SHORT_ROWS in result.message:
+            raise FusionRefused((_short_rows(result, references.analysis),))
         if isinstance(result, LoweringFailure):
             message = f"KR902: Triton rejects the rewritten kernel: {result.message} at {result.places[:1]}"
             raise CompiledDifference(message, original)
         rules = {key: rule for request in requests for key, rule in references.rules(view, request)}
         loaded = {key: rule for request in inputs for key, rule in references.load_rules(view, request)}
-        stored = _Rules(rules)
-        _, differences = validate(view.module, parse(result.text), stored, references.added, _LoadRules(loaded))
+        changed = _Rules(rules), references.added, _LoadRules(loaded), retyped
+        _, differences = validate(view.module, parse(result.text), *changed)
         if differences and differences[0].about_operand:
             raise FusionRefused((_unconfirmed(differences[0], references.analysis),))
         if differences:
             raise CompiledDifference(
                 _report(differences[0], view.specialization), original, ("fused.ttir", result.text)
             )
+
+
+_SHORT_ROWS = "must have at least 16 bytes in the last dimension"
+
+
+def _short_rows(failure: LoweringFailure, analysis: Analysis) -> Diagnostic:
+    """A descriptor's block has too few elements in a row, now that they are smaller."""
+    span = analysis.calls.surroundings(failure.places[0]) if failure.places else None
+    return Diagnostic(
+        "KR410",
+        f"a descriptor cannot have the element type that the epilogue gives the output: its block {_SHORT_ROWS}",
+        (Label(span or analysis.kernel.definition_line, failure.message),),
+        help="compile the kernel with wider blocks, or store through a pointer",
+    )
 
 
 def _unconfirmed(difference: Difference, analysis: Analysis) -> Diagnostic:
@@ -273,6 +309,11 @@ class References:
         """The parameters that the rewritten kernel has more."""
         return frozenset(name for name, _ in passed(self.rewrite.parameters.values())) if self.rewrite else frozenset()
 
+    def retyped(self, view: View, requests: Iterable[OutputRequest]) -> dict[str, str]:
+        """The outputs that must point to elements of another type in the rewritten kernel, and that type, as TTIR has it."""
+        found = {request.output: changes(self.analysis, request) for request in requests}
+        return {output: _TTIR_TYPES.get(dtype, dtype) for output, dtype in found.items() if dtype}
+
     def rules(self, view: View, request: OutputRequest) -> Iterator[tuple[Key, StoredValue]]:
         """For each store to the output: what the rewritten kernel may store there."""
         for access in view.accesses:
@@ -281,9 +322,13 @@ class References:
 
     def _rule(self, view: View, request: OutputRequest, access: MemoryAccess) -> StoredValue:
         element = element_type_of(view.specialization, request.output)
+        changed = changes(self.analysis, request)
 
         def candidates(terms: Terms, store: Store) -> Iterator[Expression]:
             """E after the store's own rounding; E before it, where that is the same or was asked for."""
+            if changed:
+                yield from self._retyped_candidates(terms, store, request, access, changed, element)
+                return
             passed: list[Expression] = []
             current, passable = store.value, self._passable_casts(access)
             while True:
@@ -308,6 +353,30 @@ class References:
             return objection(terms, store, expected, _names(terms, view))
 
         return StoredValue(candidates, what_is_read)
+
+    def _retyped_candidates(
+        self, terms: Terms, store: Store, request: OutputRequest, access: MemoryAccess, changed: str, element: str
+    ) -> Iterator[Expression]:
+        """E, in the type `changed`, after the store's own rounding to the type that the output has without it. Where the
+        value is spread over the block it may stand before that; with `numerics="fused"` before the rounding, and replace
+        it."""
+        spread: list[Expression] = []
+        current, passable = store.value, self._passable_casts(access)
+        while True:
+            for operands in self._operand_terms(store.found, request):
+                result = self._apply(terms, current, element, request, operands, changed)
+                for link in reversed(spread):
+                    type_ = with_shape_of(link.type, split_tensor(result.type)[1])
+                    result = terms.term(link.operation, link.attributes, type_, (result,))
+                yield result
+            rounds = bool(passable) and current.operation == passable[0] and current.operation in _CASTS
+            if len(current.operands) != 1 or not (rounds or current.operation in _SHAPES):
+                return
+            if rounds:
+                passable = passable[1:]
+            else:
+                spread.append(current)
+            current = current.operands[0]
 
     def load_rules(self, view: View, request: InputRequest) -> Iterator[tuple[Key, LoadedValue]]:
         """For each load of the input: what the original's load gives, over what the rewritten kernel loads."""
@@ -422,6 +491,7 @@ class References:
         element: str,
         request: Request,
         operands: tuple[Expression, ...] = (),
+        stored: str = "",
     ) -> Expression:
         shape, scalar = split_tensor(value.type)
         dtype = _triton_dtype(scalar, element)
@@ -429,14 +499,20 @@ class References:
         is_load = isinstance(request, InputRequest)
         may_be_product = not is_load and may_store_product(self.analysis, request.buffer)
         apart = is_load and may_add_loaded(self.analysis, request.buffer)
-        key = request.text, shape, dtype, types, may_be_product, apart
+        key = request.text, shape, dtype, types, may_be_product, apart, stored
         if key not in self._lowered:
             given = [
                 (key_of(operand), _sizes(its_shape), _triton_dtype(scalar, operand.dtype or element))
                 for operand, (its_shape, scalar) in zip(request.pointwise.operands, types, strict=True)
             ]
             source = reference_source(
-                request.pointwise, _sizes(shape), dtype, given, value_may_be_product=may_be_product, apart=apart
+                request.pointwise,
+                _sizes(shape),
+                dtype,
+                given,
+                value_may_be_product=may_be_product,
+                apart=apart,
+                stored=stored,
             )
             self._lowered[key] = self._lower(source)
         return function_terms(self._lowered[key])(terms, value, *operands)
@@ -471,6 +547,11 @@ def _is_bool_in_memory(value: Expression, element: str) -> bool:
 _DTYPES = {
     **{"f16": "float16", "bf16": "bfloat16", "f32": "float32", "f64": "float64", "i1": "int1"},
     **{"f8E4M3FN": "float8e4nv", "f8E5M2": "float8e5"},
+}
+_TTIR_TYPES = {
+    **{"float16": "f16", "bfloat16": "bf16", "float32": "f32", "float64": "f64", "bool": "i1"},
+    **{"float8_e4m3fn": "f8E4M3FN", "float8_e5m2": "f8E5M2", "uint8": "i8"},
+    **{f"int{bits}": f"i{bits}" for bits in (8, 16, 32, 64)},
 }
 _UNSIGNED = {"u8": "i8", "u16": "i16", "u32": "i32", "u64": "i64"}
 

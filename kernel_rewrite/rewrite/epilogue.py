@@ -14,8 +14,10 @@ from kernel_rewrite.model import Assumption, Dtype, Edit, Function, FunctionRef,
 from kernel_rewrite.pointwise.emission import Emission, emit
 from kernel_rewrite.pointwise.function import Pointwise
 from kernel_rewrite.probes import certain_element_type
+from kernel_rewrite.retyped import new_element_type
 from kernel_rewrite.rewrite.additions import AddedStatements
 from kernel_rewrite.rewrite.additions import Addition as TreeAddition
+from kernel_rewrite.rewrite.allocations import ChangedBuffer, Fills
 from kernel_rewrite.rewrite.copies import copied_text, imports_for_copy
 from kernel_rewrite.rewrite.edits import apply_edits
 from kernel_rewrite.rewrite.launcher import kernel_contract, launcher_edits
@@ -32,6 +34,7 @@ from kernel_rewrite.rewrite.placement import (
 )
 from kernel_rewrite.rewrite.products import may_store_product
 from kernel_rewrite.rewrite.prologue import LoadRewriter
+from kernel_rewrite.rewrite.retyping import RetypedOutput
 from kernel_rewrite.rewrite.spelling import Spelling, Surroundings, free, names_in
 from kernel_rewrite.rewrite.stores import StorePlan, StoreSite
 from kernel_rewrite.rewrite.unchanged import Clone, Plan
@@ -57,7 +60,8 @@ _VALUE = "__stored_value__"
 class Rewrite:
     """The edits that carry out `plans`, and the copies of helpers among them. `additions` are what they add to the user's
     functions and calls, `parameters` those of the kernel, by operand. `writers` say, for each buffer, what its operands
-    follow. `contract` is what callers must now pass, in sentences."""
+    follow. `retyped` are the outputs that get another element type. `contract` is what callers must now pass, in
+    sentences."""
 
     plans: tuple[Plan, ...]
     edits: tuple[Edit, ...]
@@ -65,6 +69,7 @@ class Rewrite:
     additions: tuple[TreeAddition | AddedStatements, ...] = ()
     parameters: Mapping[str, NewParameter] = field(default_factory=dict)
     writers: Mapping[str, OperandWriter] = field(default_factory=dict)
+    retyped: Mapping[str, RetypedOutput] = field(default_factory=dict)
     contract: tuple[str, ...] = ()
 
     @property
@@ -103,12 +108,15 @@ def fusion_edits(
     *,
     loads: Iterable[tuple[LoadPlan, Pointwise]] = (),
     launcher: bool = True,
+    fills: Mapping[str, Fills] = {},
 ) -> Rewrite:
     """The edits of the kernel's file that make each plan's stores store E(value) and each plan's loads give P(value), and
-    with `launcher` those of the functions that launch the kernel, so that they take and pass on what E reads.
+    with `launcher` those of the functions that launch the kernel, so that they take and pass on what E reads, allocate an
+    output with the element type that E gives it, and fill it with what `fills` says instead of what they fill it with.
 
     Raises FusionRefused: KR213 for a store that cannot be edited or a helper of another file that cannot be copied here,
-    KR301 to KR304 for an operand whose place cannot be derived, KR310 to KR317 for a parameter that cannot be added.
+    KR301 to KR304 for an operand whose place cannot be derived, KR310 to KR317 for a parameter that cannot be added or an
+    allocation that cannot be changed, KR410 where an output's old element type is needed and cannot be spelled.
     """
     closure, project = analysis.closure, analysis.project
     file, jit = analysis.kernel.file, analysis.kernel.jit_spelling
@@ -119,7 +127,18 @@ def fusion_edits(
     around = Surroundings.of(analysis.kernel, project, touched)
     spelling = Spelling.of(around, jit, any(p.needs_libdevice for _, p in plans))
     taken = set(names_in(file))
-    grown = _grown_signature(analysis, [pointwise for _, pointwise in plans], launcher, taken)
+    retyped = {
+        plan.output: RetypedOutput(analysis, plan.output, dtype, plan.clones, spelling.tl)
+        for plan, pointwise in stores
+        if (dtype := new_element_type(analysis, plan.output, pointwise))
+    }
+    buffers = [
+        ChangedBuffer(plan.output, held.dtype if held is not None else "", fills.get(plan.output, ()))
+        for plan, _ in stores
+        if (held := retyped.get(plan.output)) is not None or fills.get(plan.output)
+    ]
+    sites = frozenset(site.call.span for plan, _ in stores for site in plan.sites)
+    grown = _grown_signature(analysis, [pointwise for _, pointwise in plans], buffers, launcher, taken)
     taken |= {parameter.name for parameter in grown.parameters.values()}
     edits: list[Edit] = list(grown.edits)
     added: list[TreeAddition | AddedStatements] = list(grown.additions)
@@ -143,7 +162,17 @@ def fusion_edits(
         writer = OperandWriter(analysis, store, pointwise.operands, grown.parameters, spelling.tl, taken)
         writers[store.output] = writer
         rewriter = _Rewriter(
-            store, pointwise, writer, analysis, spelling, numerics, names, frozenset(taken), tuple(loaded)
+            store,
+            pointwise,
+            writer,
+            analysis,
+            spelling,
+            numerics,
+            names,
+            frozenset(taken),
+            retyped,
+            sites,
+            tuple(loaded),
         )
         edits += rewriter.in_place()
         taken |= rewriter.helpers.keys() | writer.names
@@ -173,6 +202,7 @@ def fusion_edits(
         tuple(added),
         grown.parameters,
         writers,
+        retyped,
         grown.contract,
     )
 
@@ -210,11 +240,16 @@ class _Grown:
 
 
 def _grown_signature(
-    analysis: Analysis, pointwises: Sequence[Pointwise], launcher: bool, taken: Iterable[str]
+    analysis: Analysis,
+    pointwises: Sequence[Pointwise],
+    buffers: Sequence[ChangedBuffer],
+    launcher: bool,
+    taken: Iterable[str],
 ) -> _Grown:
-    """The parameters that the operands need. Raises FusionRefused (KR310 to KR317)."""
+    """The parameters that the operands need, and the allocations of the outputs that change. Raises FusionRefused (KR310 to
+    KR317)."""
     operands: dict[str, Operand] = {o.name: o for pointwise in pointwises for o in pointwise.operands}
-    if not operands:
+    if not operands and not buffers:
         return _Grown()
     taken = set(taken)
     parameters: dict[str, NewParameter] = {}
@@ -231,9 +266,9 @@ def _grown_signature(
     if signature.diagnostics:
         raise FusionRefused(signature.diagnostics)
     if not launcher:
-        contract = kernel_contract(kernel, tuple(parameters.values()))
+        contract = kernel_contract(kernel, tuple(parameters.values()), buffers)
         return _Grown(parameters, signature.edits, signature.additions, contract)
-    plan = launcher_edits(kernel, tuple(parameters.values()))
+    plan = launcher_edits(kernel, tuple(parameters.values()), buffers)
     errors = tuple(d for d in plan.diagnostics if d.severity is Severity.ERROR)
     if errors:
         raise FusionRefused(errors)
@@ -275,6 +310,8 @@ class _Rewriter:
         numerics: str,
         clone_names: dict[FunctionRef, str],
         taken: frozenset[str],
+        retyped: Mapping[str, RetypedOutput],
+        sites: frozenset[Span],
         loaded: tuple[Edit, ...] = (),
     ) -> None:
         self._plan = plan
@@ -293,6 +330,9 @@ class _Rewriter:
         self._taken = taken
         self._product = may_store_product(analysis, plan.output)
         self._element_type = certain_element_type(analysis, plan.output)
+        self._retyped = retyped.get(plan.output)
+        self._all_retyped = tuple(retyped.values())
+        self._all_sites = sites
         self._scalars = {fact.name for fact in analysis.facts if fact.kind == "scalar"}
         self.helpers: dict[str, str] = {}
 
@@ -305,7 +345,7 @@ class _Rewriter:
     def additions(self) -> list[TreeAddition | AddedStatements]:
         """What the edits in place add to the user's tree beside the stored expressions."""
         functions = [f for f in self._closure.functions if f.ref not in self._clone_names]
-        return [addition for function in functions for addition in self._operands.edits(function).additions]
+        return [addition for function in functions for addition in self._additions_to(function)]
 
     def clone(self, ref: FunctionRef, jit: str = "") -> str:
         """The text of a copy of the helper under its new name, its stores and calls rewritten."""
@@ -317,7 +357,11 @@ class _Rewriter:
         """What the edits of a copy add to it."""
         function = self._closure.function(ref)
         assert function is not None
-        return self._operands.edits(function).additions
+        return tuple(self._additions_to(function))
+
+    def _additions_to(self, function: Function) -> list[TreeAddition | AddedStatements]:
+        replaced = self._retyped.additions(function) if self._retyped is not None else []
+        return [*self._operands.edits(function).additions, *replaced]
 
     def _file_of(self, ref: FunctionRef) -> SourceFile:
         file = self._file if ref.file == self._file.path else self._project.file(ref.file)
@@ -327,7 +371,9 @@ class _Rewriter:
     def _edits_of(self, function: Function) -> list[Edit]:
         sites = [self._store(site, function) for site in self._plan.sites if site.call.function == function.ref]
         calls = [self._redirect(call) for call in self._plan.redirected if call.function == function.ref]
-        return [*sites, *calls, *self._operands.edits(function).edits]
+        types = self._retyped.edits(function) if self._retyped is not None else []
+        types = [edit for edit in types if not any(site.contains(edit.span.start) for site in self._all_sites)]
+        return [*sites, *calls, *types, *self._operands.edits(function).edits]
 
     # tl.store(pointer, VALUE, mask=m) -> tl.store(pointer, E(VALUE), mask=m)
     def _store(self, site: StoreSite, function: Function) -> Edit:
@@ -343,7 +389,8 @@ class _Rewriter:
             return substitute(back, _VALUE, result) if back else result
 
         span = site.call.span
-        inside = [edit for edit in self._loaded if edit.span.file == file.path and span.contains_span(edit.span)]
+        types = [edit for retyped in self._all_retyped for edit in retyped.edits(function)]
+        inside = [edit for edit in (*types, *self._loaded) if span.contains_span(edit.span)]
         text = replace_argument(apply_edits(file, inside, span), argument_position(site.call.node, value), rebuild)
         return Edit(site.call.span, text, f"store {self._pointwise.name} of the value")
 
@@ -366,11 +413,14 @@ class _Rewriter:
         """The expression that brings the stored value to the buffer's type first, as the unfused pair does: left out only
         where it changes nothing for any types the kernel may be launched with."""
         literal = self._is_compile_time(value, function)
-        commutes = self._pointwise.commutes_with_rounding and site.only_narrows_floats
+        commutes = self._pointwise.commutes_with_rounding and site.only_narrows_floats and self._retyped is None
         kept = self._numerics == "fused" and site.only_narrows_floats
         if not literal and (commutes or kept or self._has_buffer_type(value, site, function)):
             return ""
-        element_type = site.form.element_type.format(self._pointer_name(site, function))
+        if self._retyped is not None:
+            element_type = self._retyped.text(function, site.call.span)
+        else:
+            element_type = site.form.element_type.format(self._pointer_name(site, function))
         if literal:  # a Python number has no .to and no dtype, and Python would compute with it
             return f"{self._tl}.cast({_VALUE}, {element_type})"
         return f"{_VALUE}.to({element_type})"
@@ -383,13 +433,16 @@ class _Rewriter:
             return bool(assigned) and all(
                 v is not None and self._has_buffer_type(v, site, function, depth - 1) for v in assigned
             )
+        if self._retyped is not None and self._retyped.is_cast_to_it(value, function):
+            return True
         target = cast_target(value, function, self._closure)
         if target is None:
             return False
         if isinstance(target, Dtype):
             return target.name == self._element_type
         assert isinstance(value, ast.Call)
-        return self._flow.roots(target, value, function) == {self._plan.output}
+        like = self._retyped.held.like if self._retyped is not None and self._retyped.held is not None else ""
+        return self._flow.roots(target, value, function) - self._scalars in ({self._plan.output}, {like})
 
     def _cast_back(self, site: StoreSite, function: Function, emission: Emission) -> str:
         """What brings the result to the buffer's type where the store itself does not: `tl.maximum` of bfloat16 is

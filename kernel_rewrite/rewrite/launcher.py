@@ -69,21 +69,28 @@ def launcher_edits(
     planner = _Planner(kernel, tuple(parameters))
     if parameters:
         planner.plan()
+    for buffer in buffers:
+        if buffer.dtype:
+            planner.retype(buffer)
     changed = allocation_edits(kernel, buffers)
     return LauncherPlan(
         (*planner.edits, *changed.edits),
         (*planner.contract, *changed.contract),
-        (*planner.diagnostics, *changed.diagnostics),
+        tuple(dict.fromkeys((*planner.diagnostics, *changed.diagnostics))),
         (*planner.additions, *changed.additions),
     )
 
 
-def kernel_contract(kernel: LaunchedKernel, parameters: Sequence[NewParameter]) -> tuple[str, ...]:
+def kernel_contract(
+    kernel: LaunchedKernel, parameters: Sequence[NewParameter], buffers: Sequence[ChangedBuffer] = ()
+) -> tuple[str, ...]:
     """What each launch of the kernel must pass when its launchers are left alone, one sentence a launch."""
     arguments = ", ".join(f"{name}={value}" for name, value in passed(parameters))
     lines = [launch.span.line for launch in kernel.launches]
     places = [f"line {line}: " for line in lines] or [""]
-    return tuple(f"{place}`{kernel.node.name}[grid](..., {arguments})`" for place in places)
+    types = " and ".join(f"`{buffer.output}` of {buffer.dtype}" for buffer in buffers if buffer.dtype)
+    launched = f"`{kernel.node.name}[grid](..., {arguments})`" if parameters else f"`{kernel.node.name}` is launched"
+    return tuple(f"{place}{launched}{f' with {types}' if types else ''}" for place in places)
 
 
 @dataclass(slots=True)
@@ -109,6 +116,24 @@ class _Planner:
             self._launch(launch, refused)
         for taker in list(self.takers):
             self._callers_of(taker)
+
+    def retype(self, buffer: ChangedBuffer) -> None:
+        """Note what stands against another element type for the output of the launchers, whatever they pass for it."""
+        self.diagnostics += _uncertain(self.kernel, self.callers)
+        name, path = self.kernel.node.name, self.kernel.file.path
+        for launch in self.kernel.launches:
+            if not launch.certain:
+                self._refuse("KR315", f"this launch may be of another kernel than `{name}`", Label(launch.span))
+            if launch.function is None:
+                continue
+            taker = _taker(launch.function, self.callers)
+            self.diagnostics += self._backward(taker, launch.span)
+            for fake in _fakes_of(taker, self.callers):
+                label = Label(Span.of(path, fake.args.args[0]) if fake.args.args else launch.span, "in this function")
+                message = (
+                    f"the fake implementation of `{taker.name}` tells the element type that `{buffer.output}` has now"
+                )
+                self.diagnostics.append(self._fixed(message, label))
 
     # one launch ------------------------------------------------------------------------------------------------------
 
@@ -184,10 +209,9 @@ class _Planner:
     def _why_not(self, function: HostDefinition, place: Span) -> Iterator[Diagnostic]:
         name, path = f"`{_qualified(function, self.callers)}`", self.kernel.file.path
         owner = self.callers.owner(function)
+        backward = list(self._backward(function, place))
         if owner is not None and _is_autograd(owner, self.kernel.file.tree):
-            label = Label(place, f"`{owner.name}.apply` passes its arguments on by position")
-            message = f"{name} is part of an autograd function, whose backward knows nothing of the epilogue"
-            yield Diagnostic("KR313", message, (label,), help=WAY_OUT)
+            yield from backward
             return
         if owner is not None and function.name.startswith("__") and function.name not in ("__call__", "__init__"):
             yield self._fixed(f"{name} is called by Python itself, without operands", Label(place))
@@ -195,17 +219,27 @@ class _Planner:
             why = _fixes(decorator, function, self.kernel, self.callers)
             if why:
                 yield self._fixed(f"{name} cannot take operands: {why}", Label(Span.of(path, decorator)))
-        for mention in self.callers.mentions(function):
-            registered = _registered_backward(mention, self.callers)
-            if registered is not None:
-                label = Label(Span.of(path, registered), "the backward knows nothing of the epilogue")
-                yield Diagnostic("KR313", f"{name} has a backward of its own", (label,), help=WAY_OUT)
+        yield from backward
         taken = bound_in(function) | {n.id for n in ast.walk(function) if isinstance(n, ast.Name)}
         for parameter in self.parameters:
             if parameter.operand in taken:
                 label = Label(_first_use(function, parameter.operand, path) or place, "here")
                 message = f"{name} uses the name `{parameter.operand}` already"
                 yield Diagnostic("KR311", message, (label,), help="give the operand another name in the epilogue")
+
+    def _backward(self, function: HostDefinition, place: Span) -> Iterator[Diagnostic]:
+        """KR313 where `function` has a backward, which knows nothing of the epilogue."""
+        name, owner = f"`{_qualified(function, self.callers)}`", self.callers.owner(function)
+        if owner is not None and _is_autograd(owner, self.kernel.file.tree):
+            label = Label(place, f"`{owner.name}.apply` passes its arguments on by position")
+            message = f"{name} is part of an autograd function, whose backward knows nothing of the epilogue"
+            yield Diagnostic("KR313", message, (label,), help=WAY_OUT)
+            return
+        for mention in self.callers.mentions(function):
+            registered = _registered_backward(mention, self.callers)
+            if registered is not None:
+                label = Label(Span.of(self.kernel.file.path, registered), "the backward knows nothing of the epilogue")
+                yield Diagnostic("KR313", f"{name} has a backward of its own", (label,), help=WAY_OUT)
 
     @staticmethod
     def _fixed(message: str, label: Label) -> Diagnostic:

@@ -105,3 +105,90 @@ def _is_harmless(node: ast.Name, parents: dict[ast.AST, ast.AST]) -> bool:
     if isinstance(parent, ast.Compare):
         return all(isinstance(op, (ast.Is, ast.IsNot)) for op in parent.ops)
     return isinstance(parent, ast.Return)
+
+
+def allocated_like(launch: Launch, parameter: str) -> Iterator[str]:
+    """The other parameters that are passed a tensor whose element type the buffer of `parameter` was allocated with: `a` of
+    `out = torch.empty_like(a)`, `out = torch.empty(..., dtype=a.dtype)`."""
+    argument = launch.arguments.get(parameter)
+    if launch.function is None or not isinstance(argument, ast.Name):
+        return
+    made = _only_value(launch.function, argument.id)
+    source = _typed_like(made) if made is not None else ""
+    if not source or not _keeps_its_tensor(launch.function, source):
+        return
+    for name, other in launch.arguments.items():
+        if name != parameter and _same_type(other) == source:
+            yield name
+
+
+def _only_value(function: ast.FunctionDef | ast.AsyncFunctionDef, name: str) -> ast.expr | None:
+    """What `name` is assigned, if a plain assignment is the one thing that ever binds it."""
+    if name in _parameters(function):
+        return None
+    stores = [n for n in ast.walk(function) if isinstance(n, ast.Name) and n.id == name and not _is_load(n)]
+    plain = (node for node in ast.walk(function) if isinstance(node, ast.Assign) and node.targets == stores)
+    return next((node.value for node in plain), None)
+
+
+def _typed_like(made: ast.expr) -> str:
+    """The name of the tensor whose element type an allocation takes; "" for any other."""
+    if not (isinstance(made, ast.Call) and isinstance(made.func, ast.Attribute)):
+        return ""
+    keywords = {keyword.arg: keyword.value for keyword in made.keywords}
+    if None in keywords or "out" in keywords:
+        return ""
+    of_torch = ast.unparse(made.func.value) == "torch"
+    dtype = keywords.get("dtype")
+    if dtype is not None:
+        known = (of_torch and made.func.attr in (*_LIKE, *_NEW)) or made.func.attr in _METHODS
+        named = isinstance(dtype, ast.Attribute) and dtype.attr == "dtype" and isinstance(dtype.value, ast.Name)
+        return dtype.value.id if known and named else ""  # type: ignore[attr-defined]
+    if of_torch and made.func.attr in _LIKE and made.args and isinstance(made.args[0], ast.Name):
+        return made.args[0].id
+    return made.func.value.id if made.func.attr in _METHODS and isinstance(made.func.value, ast.Name) else ""
+
+
+_LIKE = ("empty_like", "zeros_like", "ones_like", "full_like")
+_NEW = ("empty", "zeros", "ones", "full")
+_METHODS = ("new_empty", "new_zeros", "new_ones", "new_full")
+_KEEP_TYPE = frozenset(
+    ("contiguous", "view", "reshape", "flatten", "t", "transpose", "permute", "squeeze", "unsqueeze")
+)
+
+
+def _keeps_its_tensor(function: ast.FunctionDef | ast.AsyncFunctionDef, name: str) -> bool:
+    """Whether `name` means tensors of one element type all through `function`: a parameter that is never bound again, or only
+    to itself in another shape."""
+    for node in ast.walk(function):
+        if isinstance(node, ast.Name) and node.id == name and not _is_load(node):
+            bound = [n for n in ast.walk(function) if isinstance(n, ast.Assign) and n.targets == [node]]
+            if not bound or _same_type(bound[0].value) != name:
+                return False
+    return name in _parameters(function)
+
+
+def _same_type(expression: ast.expr) -> str:
+    """`a` of `a`, `a.contiguous()`, `a.view(-1)`, `a.T`: a tensor of its element type; "" for anything else."""
+    while not isinstance(expression, ast.Name):
+        match expression:
+            case ast.Call(func=ast.Attribute(value=inner, attr=name), args=arguments, keywords=[]) if (
+                name in _KEEP_TYPE
+            ):
+                if not all(_is_size(argument) for argument in arguments):
+                    return ""
+                expression = inner
+            case ast.Attribute(value=inner, attr="T" | "mT"):
+                expression = inner
+            case _:
+                return ""
+    return expression.id
+
+
+def _is_size(argument: ast.expr) -> bool:
+    """Whether an argument of `view` is surely a size, and not an element type."""
+    if isinstance(argument, ast.UnaryOp):
+        argument = argument.operand
+    if isinstance(argument, ast.Constant):
+        return isinstance(argument.value, int)
+    return isinstance(argument, ast.BinOp) or "shape" in ast.unparse(argument) or "size" in ast.unparse(argument)

@@ -83,6 +83,19 @@ class PointerFlow:
                 found |= self._roots(expression, context.at_call.get(id(call), {}), function)
         return found
 
+    def environments(self, function: Function) -> Iterator[tuple[Environment, Environment]]:
+        """For each way to enter `function`: what its parameters may point into, and what any name may at some call in it."""
+        for (ref, entry), context in self._contexts.items():
+            if ref == function.ref:
+                names = dict(entry)
+                for environment in context.at_call.values():
+                    names = _join(names, environment)
+                yield dict(entry), names
+
+    def roots_in(self, expression: ast.expr, names: Environment, function: Function) -> Roots:
+        """The kernel parameters that `expression` may point into where names do as `names` says."""
+        return self._roots(expression, names, function)
+
     def roots_at(self, reached: Reached, expression: ast.expr) -> Roots:
         """The kernel parameters that `expression`, a part of the call, may point into when it is reached that way."""
         return self._roots(expression, reached.environment, reached.function)

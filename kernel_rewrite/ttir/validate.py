@@ -16,12 +16,14 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, S
 from dataclasses import dataclass
 
 from kernel_rewrite.model import InternalError, Location
+from kernel_rewrite.ttir import retyped as retyping
 from kernel_rewrite.ttir.parse import (
     UNKNOWN_TYPE,
     Block,
     Function,
     Module,
     Operation,
+    Parameter,
     Region,
     Value,
     element_type,
@@ -282,15 +284,17 @@ def validate(
     is_output: Callable[[Operation, tuple[Location, ...]], StoredValue | None],
     operands: Collection[str] = (),
     is_input: Callable[[Operation, tuple[Location, ...]], LoadedValue | None] = lambda operation, path: None,
+    retyped: Mapping[str, str] = {},
 ) -> tuple[tuple[ChangedStore, ...], tuple[Difference, ...]]:
     """The changed stores, and the first difference that is not one (empty when the translation is right).
 
     `is_output(operation, call_path)` says, for a store of the original kernel, what the fused one may store instead;
     None for a store that must stay as it is. `is_input` says likewise what a load of the original gives, over what the fused
     one loads. `operands` are the parameters that the fused kernel has more: it may read there, and nothing but stores to the
-    output and loads of inputs may depend on it.
+    output and loads of inputs may depend on it. `retyped` gives the parameters that must point to elements of another type
+    in the fused kernel, and that type.
     """
-    walk = _Walk(original, fused, is_output, is_input, frozenset(operands))
+    walk = _Walk(original, fused, is_output, is_input, frozenset(operands), retyped)
     try:
         walk.kernels()
         walk.unused_reads()
@@ -421,18 +425,28 @@ class _Side:
         """Put the terms of a pure operation's results into `frame`."""
         if operation.name == CALL:
             found = self._call(operation, frame)
+        elif operation.name == "tt.bitcast" and self._stores_bools(operation, frame):
+            found = values_of(operation, frame)
         else:
             operands = values_of(operation, frame)
-            attributes = operation.attributes + "".join(self._region(region, frame) for region in operation.regions)
+            carried = operands[3:] if operation.name == "scf.for" else ()
+            regions = [self._region(region, frame, carried) for region in operation.regions]
+            attributes = operation.attributes + "".join(text for text, _ in regions)
             if UNKNOWN_TYPE in operation.result_types:
                 attributes += f" : {operation.types}"
+            types = retyping.result_types(operation, [o.type for o in operands], regions[0][1] if regions else ())
             found = tuple(
-                self.terms.term(operation.name, f"{attributes}{_number(operation, index)}", result.type, operands)
-                for index, result in enumerate(operation.results)
+                self.terms.term(operation.name, f"{attributes}{_number(operation, index)}", type_, operands)
+                for index, type_ in enumerate(types)
             )
         for result, term in zip(operation.results, found, strict=True):
             frame[result] = term
             self.terms.call_it(term, operation)
+
+    @staticmethod
+    def _stores_bools(operation: Operation, frame: Mapping[Value, Expression]) -> bool:
+        (pointer,) = values_of(operation, frame)
+        return retyping.is_store_of_bools(operation, pointer.type)
 
     def _call(self, operation: Operation, frame: dict[Value, Expression]) -> tuple[Expression, ...]:
         function = self.callee(operation)
@@ -446,25 +460,33 @@ class _Side:
             self.define(each, inner)
         raise InternalError(f"{function.name} does not return")
 
-    def _region(self, region: Region, frame: Mapping[Value, Expression]) -> str:
-        """A pure region as text that is equal for equal regions: the identities of the terms it yields.
+    def _region(
+        self, region: Region, frame: Mapping[Value, Expression], carried: Sequence[Expression] = ()
+    ) -> tuple[str, tuple[str, ...]]:
+        """A pure region as text that is equal for equal regions, the identities of the terms it yields; and their types.
 
         Its arguments are named by how many regions enclose them, so that those of an outer loop are never taken for
-        those of an inner one, not even when the inner one stands in a helper.
+        those of an inner one, not even when the inner one stands in a helper. `carried` are the first values of a loop's
+        arguments, behind the one that counts.
         """
         inner = dict(frame)
         parts = []
+        yielded: tuple[str, ...] = ()
         self._level += 1
         for index, argument in enumerate(region.arguments):
-            inner[argument] = self.terms.term("region argument", f"{self._level}.{index}", argument.type)
+            type_ = carried[index - 1].type if carried and index else argument.type
+            inner[argument] = self.terms.term("region argument", f"{self._level}.{index}", type_)
         for operation in region.blocks[0].operations if region.blocks else ():
             if operation.name in _TERMINATORS:
-                ids = ",".join(str(term.identity) for term in values_of(operation, inner))
-                parts.append(f"{operation.name}{operation.attributes}({ids})")
+                terms = values_of(operation, inner)
+                yielded = tuple(term.type for term in terms)
+                parts.append(
+                    f"{operation.name}{operation.attributes}({','.join(str(term.identity) for term in terms)})"
+                )
             else:
                 self.define(operation, inner)
         self._level -= 1
-        return "{" + ";".join(parts) + "}"
+        return "{" + ";".join(parts) + "}", yielded
 
 
 def values_of(operation: Operation, frame: Mapping[Value, Expression]) -> tuple[Expression, ...]:
@@ -489,10 +511,13 @@ class _Walk:
         fused: Module,
         is_output: Callable[[Operation, tuple[Location, ...]], StoredValue | None],
         is_input: Callable[[Operation, tuple[Location, ...]], LoadedValue | None],
-        operands: frozenset[str],
+        operands: frozenset[str] = frozenset(),
+        retyped: Mapping[str, str] = {},
     ) -> None:
         self.terms = Terms()
         self._operand_names = operands
+        self._retyped = retyped
+        self._changes: dict[str, frozenset[str]] = {}  # of the elements of pointers: from the original to the fused
         self._original = _Side(original, self.terms)
         self._fused = _Side(fused, self.terms)
         self._is_output = is_output
@@ -509,8 +534,8 @@ class _Walk:
         one, other = self._original.module.kernel, self._fused.module.kernel
         added = [p.name in self._operand_names for p in other.parameters]
         kept = [p for p, is_added in zip(other.parameters, added, strict=True) if not is_added]
-        types = [[f"{p.type} {p.attributes}" for p in parameters] for parameters in (one.parameters, kept)]
-        self._same("parameters", str(types[0]), str(types[1]), one.location)
+        expected = [f"{self._new_type(p)} {p.attributes}" for p in one.parameters]
+        self._same("parameters", str(expected), str([f"{p.type} {p.attributes}" for p in kept]), one.location)
         self._same("function attributes", one.attributes, other.attributes, one.location)
         arguments = [self.terms.term("parameter", str(i), p.type) for i, p in enumerate(one.parameters)]
         for parameter, argument in zip(one.parameters, arguments, strict=True):
@@ -521,6 +546,14 @@ class _Walk:
             for p, is_added in zip(other.parameters, added, strict=True)
         ]
         self._bodies(one, other, arguments, theirs, ())
+
+    def _new_type(self, parameter: Parameter) -> str:
+        """The type of the original's `parameter` in the fused kernel."""
+        if parameter.name not in self._retyped:
+            return parameter.type
+        element, new = retyping.element_of(parameter.type), self._retyped[parameter.name]
+        self._changes[element] = self._changes.get(element, frozenset()) | {new}
+        return retyping.with_elements(parameter.type, new)
 
     def _bodies(
         self,
@@ -555,7 +588,7 @@ class _Walk:
             its_arguments = [a for a in twin.arguments if a not in self._aliases[1] and a not in frames[1]]
             self._same("block arguments", str(len(arguments)), str(len(its_arguments)), None)
             for number, (argument, its_twin) in enumerate(zip(arguments, its_arguments, strict=True)):
-                self._same("type of a block argument", argument.type, its_twin.type, None)
+                self._same_types("type of a block argument", [argument.type], [its_twin.type], None)
                 name = self.terms.term("block argument", f"{place}.{index}.{number}", argument.type)
                 frames[0][argument] = frames[1][its_twin] = name
         returned: Sequence[Expression] | None = None
@@ -612,7 +645,7 @@ class _Walk:
     ) -> None:
         """Compare two operations whose order matters, and give their results the same names."""
         self._same("operation", one.name, other.name, one.location)
-        self._same("result types", str(one.result_types), str(other.result_types), one.location)
+        self._same_types("result types", one.result_types, other.result_types, one.location)
         returned: Sequence[Expression] | None = None
         if one.name == CALL:
             returned = self._calls(one, other, frames, path)
@@ -669,7 +702,8 @@ class _Walk:
     ) -> None:
         """Compare two operations that are no calls: a store to the output may store something else."""
         self._same("attributes", one.attributes, other.attributes, one.location)
-        self._same("types", one.types, other.types, one.location)
+        if not (self._changes and one.name in retyping.TYPED_BY_OPERANDS):
+            self._same("types", one.types, other.types, one.location)
         rule = self._is_output(one, path) if one.name in STORED_OPERAND else None
         if rule is None:
             self._operands(one, other, frames, f"of {one.name}")
@@ -730,8 +764,11 @@ class _Walk:
         arguments, its_arguments = values_of(one, frames[0]), values_of(other, frames[1])
         added = [bool(operand_of(argument)) for argument in its_arguments]
         kept = [p for p, is_added in zip(twin.parameters, added, strict=True) if not is_added]
-        types = [[f"{p.type} {p.attributes}" for p in parameters] for parameters in (function.parameters, kept)]
-        self._same("parameters of a helper", str(types[0]), str(types[1]), one.location)
+        both = (function.parameters, kept)
+        types = [[p.type for p in parameters] for parameters in both]
+        self._same_types("parameters of a helper", types[0], types[1], one.location)
+        attributes = [[p.attributes for p in parameters] for parameters in both]
+        self._same("parameters of a helper", str(attributes[0]), str(attributes[1]), one.location)
         self._same("attributes of a helper", function.attributes, twin.attributes, one.location)
         theirs = [argument for argument, is_added in zip(its_arguments, added, strict=True) if not is_added]
         for index, (mine, argument) in enumerate(zip(arguments, theirs, strict=True)):
@@ -793,6 +830,15 @@ class _Walk:
     def _same(self, what: str, expected: str, found: str, location: Location | None) -> None:
         if expected != found:
             raise _Mismatch(Difference(what, expected, found, location))
+
+    def _same_types(self, what: str, expected: Sequence[str], found: Sequence[str], location: Location | None) -> None:
+        """Two lists of types, equal but for the elements of pointers that a retyped output gives them. What such a pointer
+        comes from is in its term."""
+        pairs = zip(expected, found, strict=False)
+        if len(expected) != len(found) or not all(
+            retyping.same_but_for_elements(mine, theirs, self._changes) for mine, theirs in pairs
+        ):
+            raise _Mismatch(Difference(what, str(tuple(expected)), str(tuple(found)), location))
 
     def _next(self) -> int:
         self._place += 1

@@ -32,10 +32,16 @@ def bits(tensor: Any) -> Any:
     return tensor.view(getattr(torch, _FLAGS[tensor.element_size()]))
 
 
+def computable(tensor: Any) -> Any:
+    """The same numbers in a type that torch computes in: float32 for the 8-bit floats."""
+    return tensor.float() if tensor.is_floating_point() and tensor.element_size() == 1 else tensor
+
+
 def same_elements(left: Any, right: Any) -> Any:
     """Where two tensors hold the same bits, any NaN counting as any other."""
     same = bits(left) == bits(right)
     if left.dtype.is_floating_point:
+        left, right = computable(left), computable(right)
         same |= (left != left) & (right != right)
     return same
 
@@ -63,22 +69,49 @@ def explained(
 ) -> Any:
     """Where `got`, which is not the same bits as `expected`, is a result that the op's arithmetic allows.
 
-    `value` is what the original kernel stored before the op. 1-D tensors of one dtype. `operands` are what the op reads
-    there, by key: 1-D tensors as long, or Python numbers.
+    `value` is what the original kernel stored before the op. 1-D tensors, the results of one dtype. `operands` are what the
+    op reads there, by key: 1-D tensors as long, or Python numbers.
     """
     import torch
 
-    allowed = torch.zeros_like(expected, dtype=torch.bool)
-    if not expected.dtype.is_floating_point:
+    allowed = _undefined_casts(value, pointwise, operands or {})
+    retyped = expected.dtype != value.dtype
+    if not value.dtype.is_floating_point or not (expected.dtype.is_floating_point or retyped):
         return allowed
-    inexact = any(not node.row.exact for node in applications(pointwise.result))
+    inexact = any(not node.row.exact and node.op != "to" for node in applications(pointwise.result))
     if not inexact and numerics != "fused":
         return allowed
     low, high = _interval(value, expected, pointwise, numerics, operands or {})
     inside = (got.double() >= low) & (got.double() <= high)
     if judge == "interpreter":  # torch's CPU gelu(inf) is NaN, in float64 and on a GPU it is inf
-        return allowed | inside | torch.isnan(low) & torch.isnan(got)
-    return allowed | inside & ~torch.isnan(expected)
+        return allowed | inside | torch.isnan(low) & torch.isnan(got.double())
+    return allowed | inside & ~torch.isnan(expected.double())
+
+
+def _undefined_casts(value: Any, pointwise: Pointwise, operands: Mapping[str, Any]) -> Any:
+    """Where the epilogue ends in a cast whose result torch leaves open (see `casts`): of numbers that an integer type does
+    not hold, and of numbers above 464 to float8_e4m3fn."""
+    import torch
+
+    last = pointwise.result
+    limit = _LIMITS.get(str(dict(last.arguments).get("dtype"))) if isinstance(last, Apply) and last.op == "to" else None
+    if limit is None:
+        return torch.zeros_like(value, dtype=torch.bool)
+    inner = last.operands[0] if isinstance(last, Apply) else last
+    given = evaluate(inner, value, operands, {}).double()
+    least, most = limit
+    return ~((given > least) & (given < most)) & torch.ones_like(value, dtype=torch.bool)
+
+
+_LIMITS: Mapping[str, tuple[float, float]] = {
+    "float8_e4m3fn": (-464.0, 464.0),
+    "uint8": (-1.0, 256.0),
+    **{
+        f"int{bits}": (-(2.0 ** (bits - 1)) - (1.0 if bits < 32 else 0.0), 2.0 ** (bits - 1))
+        for bits in (8, 16, 32, 64)
+    },
+}
+"""Between which numbers a cast to a type means the same everywhere."""
 
 
 def zeros_as_on_cuda(pointwise: Pointwise, value: Any, result: Any) -> Any:
@@ -87,18 +120,20 @@ def zeros_as_on_cuda(pointwise: Pointwise, value: Any, result: Any) -> Any:
     import torch
 
     nodes = tuple(applications(pointwise.result))
-    exact = pointwise.is_chain and all(node.row.exact for node in nodes)
-    if not value.dtype.is_floating_point or not exact:
+    exact = pointwise.is_chain and all(node.row.exact or node.op == "to" for node in nodes)
+    if not value.dtype.is_floating_point or not result.dtype.is_floating_point or not exact:
         return result
+    numbers = computable(result)
 
     def at(number: float) -> Any:
         for node in nodes:
-            found = node.row.at(number, **dict(node.arguments))
+            found = number if node.op == "to" else node.row.at(number, **dict(node.arguments))
             number = math.nan if found is None else found
-        return torch.tensor(number, dtype=result.dtype, device=result.device)
+        return torch.tensor(number, dtype=numbers.dtype, device=result.device)
 
     defined = torch.where(torch.signbit(value), at(-0.0), at(0.0))
-    return torch.where((value == 0) & (result == 0) & (defined == 0), defined, result)
+    chosen = torch.where((value == 0) & (numbers == 0) & (defined == 0), defined, numbers)
+    return chosen.to(result.dtype)
 
 
 @dataclass(frozen=True)
@@ -135,7 +170,9 @@ def _interval(
     assert isinstance(result, _Interval)
     low = torch.fmin(result.low, expected.double() - result.slack)
     high = torch.fmax(result.high, expected.double() + result.slack)
-    return low.to(dtype).double(), high.to(dtype).double()
+    if not expected.dtype.is_floating_point:
+        return low, high
+    return low.to(expected.dtype).double(), high.to(expected.dtype).double()
 
 
 def _given(node: Node, operands: Mapping[str, Any]) -> _Interval | Number | None:
@@ -204,10 +241,11 @@ def largest(left: Any, right: Any) -> tuple[float, int, float]:
         difference = (left.double() - right.double()).abs()
         most = float(difference.max()) if difference.numel() else 0.0
         return most, int(most), most / max(1.0, float(left.double().abs().max()) if left.numel() else 1.0)
-    finite = torch.isfinite(left) & torch.isfinite(right)
+    finite = torch.isfinite(left.double()) & torch.isfinite(right.double())
     if not bool(finite.any()):
         return 0.0, 0, 0.0
-    a, b = left[finite], right[finite]
+    left, right = bits(left)[finite].view(left.dtype), bits(right)[finite].view(right.dtype)
+    a, b = left, right
     difference = (a.double() - b.double()).abs()
     relative = difference / a.double().abs().clamp_min(float(torch.finfo(left.dtype).smallest_normal))
     return float(difference.max()), int(ulps(a, b).max()), _finite(float(relative.max()))

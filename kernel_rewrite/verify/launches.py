@@ -33,7 +33,8 @@ class Capture:
     """One output of one launch, all its elements in a row.
 
     `prior`: what the buffer held before the launch; `before`: the kernel's own values; `after`: with the op, for the
-    original. `inside` tells the tensor's elements from others of its storage; `memory` is the storage's address.
+    original, in the type that the op gives, which is `dtype`. `inside` tells the tensor's elements from others of its
+    storage; `memory` is the storage's address.
     """
 
     output: str
@@ -202,16 +203,21 @@ def _follow(
     for name, region in regions.items():
         before = region.data.clone()
         given: Mapping[str, Any] = {}
+        after = None
         if name in recorder.ops:
             given = recorder.ops[name].given(outputs[name])
-            region.write(written[name], _with_op(recorder.ops[name], given, outputs[name], region))
+            after = _with_op(recorder.ops[name], given, outputs[name], region)
+            if after.dtype == before.dtype:  # else the buffer cannot hold it
+                region.write(written[name], after)
+        if after is None or after.dtype == before.dtype:
+            after = region.data.clone()
         captures.append(
             Capture(
                 output=name,
-                dtype=str(region.data.dtype).removeprefix("torch."),
+                dtype=str(after.dtype).removeprefix("torch."),
                 shape=tuple(outputs[name].shape),
                 before=before,
-                after=region.data.clone(),
+                after=after,
                 written=written[name],
                 prior=prior[name],
                 inside=region.inside(),
@@ -227,10 +233,10 @@ def _follow(
 def _with_op(op: TorchOp, given: Mapping[str, Any], tensor: Any, region: _Region) -> Any:
     """What the region would hold with `op` of the output in the output's place."""
     after = op.apply(tensor.clone() if op.operands is not None else region.data, **given)
-    if after.dtype != tensor.dtype:
-        raise CannotFollow(f"the op gives {after.dtype} for a buffer of {tensor.dtype}")
     if op.operands is None:
         return after
+    if after.dtype != tensor.dtype:
+        return region.placed(after)
     held = tensor.clone()
     tensor.copy_(after)
     changed = region.data.clone()
@@ -402,6 +408,12 @@ class _Region:
 
     def poisoned(self, which: int) -> Any:
         return (bits(self.memory) == self._pattern(which)).reshape(-1)
+
+    def placed(self, values: Any) -> Any:
+        """`values`, which have the shape of the tensor and a type of their own, in a row as `data` is; 0 outside of it."""
+        found = values.new_zeros(self.data.numel())
+        bits(found)[self._places().reshape(-1).to(values.device)] = bits(values.contiguous()).reshape(-1)
+        return found
 
     def own(self, positions: Any) -> Any:
         """The places in the output tensor, its elements in a row, of positions of `data`; 0 for one outside of it."""

@@ -357,7 +357,7 @@ def _judged(
     if not all(_is_identical(output) for output in outputs):
         return trial
     trial["returned_compared"] = True
-    if not _same_values(expected.value, got.value):
+    if not _same_values(expected.value, got.value, _allocated_anew(expected, got)):
         trial["failure"] = "what the call returns differs, though the kernel's outputs do not"
     return trial
 
@@ -388,7 +388,7 @@ def _outputs(session: Session, expected: Evaluation, got: Evaluation) -> list[di
         for ours, theirs in zip(left, right, strict=True):
             output = _compared(session, ours, theirs, number, ops[ours.output])
             if launched.count(ours.memory) == 1:  # else another launch may write what this one does not
-                output["missed"] = _missed(session, ours, ops[ours.output])
+                output["missed"] = _missed(session, ours, theirs, ops[ours.output])
                 output["missed_assumed"] = FULLY_WRITTEN in session.request["assumptions"]
             found.append(output)
     return found
@@ -470,22 +470,40 @@ def _in_float64(session: Session, value: Any, op: str) -> Any:
     return pointwise.evaluate(value.double())
 
 
-def _missed(session: Session, capture: Any, op: str) -> int:
-    """How many unwritten elements of the output held a value, not an uninitialised one, that the op changes. An op that reads
-    operands is taken to change every one."""
-    import torch
-
+def _allocated_anew(expected: Evaluation, got: Evaluation) -> dict[int, str]:
+    """The element types in the fused file of the outputs that it allocates with another type or another fill, by the address
+    of the original's memory."""
     from kernel_rewrite.verify.compare import same_elements
 
-    prior = capture.prior[~capture.written & capture.inside]
+    found = {}
+    for left, right in zip(expected.launches, got.launches, strict=True):
+        for ours, theirs in zip(left, right, strict=True):
+            where = (~ours.written & ours.inside).nonzero().flatten()
+            retyped = ours.before.dtype != ours.after.dtype
+            if retyped or not bool(same_elements(ours.prior[where], theirs.prior[where]).all()):
+                found[ours.memory] = theirs.dtype
+    return found
+
+
+def _missed(session: Session, ours: Any, theirs: Any, op: str) -> int:
+    """How many unwritten elements of the output held a value, not an uninitialised one, and hold another one in the fused
+    file than the op gives for that. An op that reads operands is taken to change every one."""
+    import torch
+
+    from kernel_rewrite.verify.compare import computable, same_elements
+
+    unwritten = (~ours.written & ours.inside).nonzero().flatten()
+    prior = ours.prior[unwritten]
     if prior.dtype == torch.bool or not prior.numel():
         return 0
-    filled = prior != prior if prior.dtype.is_floating_point else prior == torch.iinfo(prior.dtype).max
+    floating = prior.dtype.is_floating_point
+    held = computable(prior)
+    uninitialised = held != held if floating else prior == torch.iinfo(prior.dtype).max
     pointwise = pointwise_of(session, op)
     if pointwise.operands:
-        return int((~filled).sum())
+        return int((~uninitialised).sum())
     after = pointwise.evaluate(prior)
-    return int((~same_elements(after, prior) & ~filled).sum())
+    return int((~same_elements(after, theirs.prior[unwritten]) & ~uninitialised).sum())
 
 
 def _elements(capture: Any) -> int:
@@ -500,8 +518,9 @@ def _number(value: Any) -> str:
     return repr(item) if isinstance(item, bool | int) else f"{item:.9g}"
 
 
-def _same_values(left: Any, right: Any) -> bool:
-    """Whether two returned values hold the same tensors to the bit; values of other types are not compared."""
+def _same_values(left: Any, right: Any, anew: Mapping[int, str]) -> bool:
+    """Whether two returned values hold the same tensors to the bit; values of other types are not compared. Outputs that are
+    allocated `anew` have been compared as such: they must be returned with their shape and their new type."""
     import torch
 
     from kernel_rewrite.verify.compare import same_elements
@@ -510,9 +529,10 @@ def _same_values(left: Any, right: Any) -> bool:
     if len(ours) != len(theirs):
         return False
     for a, b in zip(ours, theirs, strict=True):
-        if a.shape != b.shape or a.dtype != b.dtype:
+        dtype = anew.get(a.untyped_storage().data_ptr()) if anew else None
+        if a.shape != b.shape or (dtype or str(a.dtype).removeprefix("torch.")) != str(b.dtype).removeprefix("torch."):
             return False
-        if a.is_complex() or a.is_sparse:
+        if dtype or a.is_complex() or a.is_sparse:
             continue
         if not bool(torch.all(same_elements(a.detach().contiguous(), b.detach().contiguous()))):
             return False

@@ -5,9 +5,9 @@ from __future__ import annotations
 from textwrap import dedent
 
 import pytest
-from launched import host
+from launched import IMPORTS, KERNEL, host, rewritten
 
-from kernel_rewrite.rewrite.allocations import ChangedBuffer
+from kernel_rewrite.rewrite.allocations import ChangedBuffer, Fills
 
 HALF = (ChangedBuffer("out_ptr", "float16"),)
 
@@ -107,32 +107,76 @@ def changed(body: str) -> tuple[str, list[str]]:
 
 
 @pytest.mark.parametrize(
-    ("before", "fill", "after"),
+    ("before", "fills", "after"),
     [
-        ("torch.full((4,), 0.0)", 0.5, "torch.full((4,), 0.5)"),
-        ("torch.full((4,), fill_value=0.0, dtype=x.dtype)", -1.0, "torch.full((4,), fill_value=-1.0, dtype=x.dtype)"),
-        ("torch.full((4,), 0.0)", float("-inf"), "torch.full((4,), float('-inf'))"),
-        ("torch.full((4,), 0.0)", 1, "torch.full((4,), 1.0)"),
-        ("torch.zeros_like(x)", 0.5, "torch.full_like(x, fill_value=0.5)"),
-        ("torch.zeros((4, 4), device=d)", 1, "torch.full((4, 4), fill_value=1.0, device=d)"),
-        ("x.new_ones((4, 4), dtype=torch.int8)", 0, "x.new_full((4, 4), fill_value=0, dtype=torch.int8)"),
+        ("torch.full((4,), 0.0)", ((0.0, 0.5),), "torch.full((4,), 0.5)"),
+        ("torch.full((4,), fill_value=0.0, dtype=x.dtype)", ((0.0, -1.0),), "torch.full((4,), fill_value=-1.0, dtype=x.dtype)"),
+        ("torch.full((4,), 0.0)", ((0.0, float("-inf")),), "torch.full((4,), float('-inf'))"),
+        ("torch.full((4,), -float('inf'))", ((float("-inf"), 0.0),), "torch.full((4,), 0.0)"),
+        ("torch.full((4,), 0)", ((0.0, 1.0),), "torch.full((4,), 1.0)"),
+        ("torch.zeros_like(x)", ((0.0, 0.5), (1.0, 2.0)), "torch.full_like(x, fill_value=0.5)"),
+        ("torch.ones_like(x)", ((0.0, 0.5), (1.0, 2.0)), "torch.full_like(x, fill_value=2.0)"),
+        ("torch.ones_like(x)", ((0.0, 0.5),), "torch.ones_like(x)"),
+        ("torch.empty_like(x)", ((0.0, 0.5),), "torch.empty_like(x)"),
+        ("torch.zeros((4, 4), device=d)", ((0.0, 1.0),), "torch.full((4, 4), fill_value=1.0, device=d)"),
+        ("x.new_ones((4, 4), dtype=torch.int8)", ((1.0, 0.0),), "x.new_full((4, 4), fill_value=0.0, dtype=torch.int8)"),
     ],
-)
-def test_the_fill_is_replaced(before: str, fill: float, after: str) -> None:
-    assert allocated(before, (ChangedBuffer("out_ptr", fill=fill),)) == (after, [])
+)  # fmt: skip
+def test_the_fill_is_replaced(before: str, fills: Fills, after: str) -> None:
+    assert allocated(before, (ChangedBuffer("out_ptr", fills=fills),)) == (after, [])
 
 
-@pytest.mark.parametrize("made", ["torch.zeros(4, 4)", "torch.empty(4)", "torch.zeros(n)"])
+@pytest.mark.parametrize("made", ["torch.zeros(4, 4)", "torch.full((4,), w)", "torch.zeros(n)"])
 def test_a_fill_that_cannot_be_replaced(made: str) -> None:
-    assert allocated(made, (ChangedBuffer("out_ptr", fill=0.5),)) == (made, ["KR317"])
+    assert allocated(made, (ChangedBuffer("out_ptr", fills=((0.0, 0.5),)),)) == (made, ["KR317"])
 
 
 def test_type_and_fill_at_once() -> None:
     made = "torch.zeros_like(\n        x,\n        device=d,\n    )"
-    after = (
-        "torch.full_like(\n        x,\n        dtype=torch.float16,\n        fill_value=0.5,\n        device=d,\n    )"
+    after = "torch.full_like(\n        x,\n        dtype=torch.int8,\n        fill_value=3,\n        device=d,\n    )"
+    assert allocated(made, (ChangedBuffer("out_ptr", "int8", ((0.0, 3.0),)),)) == (after, [])
+
+
+def test_a_buffer_that_callers_give_is_a_line_of_the_contract() -> None:
+    text, outcome = host("def f(x, out):\n    kernel[(1,)](x, out, 4, 64)\n    return out\n", (), buffers=HALF)
+    assert (outcome.codes, outcome.contract) == ([], ("`f` takes `out` as float16",))
+    assert "float16" not in text
+
+
+@pytest.mark.parametrize(
+    "launcher",
+    [
+        "def f(x, out):\n    kernel[(1,)](x, out, 4, 64)\n    return out + 1\n",
+        "def f(x, out):\n    kernel[(1,)](x, out, 4, 64)\n\ndef g(x):\n    f(x, torch.empty_like(x))\n",
+    ],
+)
+def test_a_buffer_that_is_used_otherwise_is_not(launcher: str) -> None:
+    assert host(launcher, (), buffers=HALF)[1].codes == ["KR317"]
+
+
+def test_a_heuristic_that_asks_for_the_element_type() -> None:
+    decorated = KERNEL.replace(
+        "@triton.jit",
+        '@triton.heuristics({"BLOCK": lambda args: 64 if args["out_ptr"].dtype == torch.float32 else 32})\n@triton.jit',
     )
-    assert allocated(made, (ChangedBuffer("out_ptr", "float16", 0.5),)) == (after, [])
+    launcher = "\ndef f(x):\n    y = torch.empty_like(x)\n    kernel[(1,)](x, y, 4)\n    return y\n"
+    assert rewritten(IMPORTS + decorated + launcher, (), HALF).codes == ["KR317"]
+    shape = decorated.replace(".dtype == torch.float32", ".shape[0] > 1")
+    assert rewritten(IMPORTS + shape + launcher, (), HALF).codes == []
+
+
+def test_an_autograd_function_and_an_operator_with_a_fake() -> None:
+    autograd = (
+        "class F(torch.autograd.Function):\n    @staticmethod\n    def forward(ctx, x):\n"
+        "        y = torch.empty_like(x)\n        kernel[(1,)](x, y, 4, 64)\n        return y\n"
+    )
+    assert host(autograd, (), buffers=HALF)[1].codes == ["KR313"]
+    operator = (
+        '@torch.library.triton_op("a::f", mutates_args=())\ndef f(x: torch.Tensor) -> torch.Tensor:\n'
+        "    y = torch.empty_like(x)\n    kernel[(1,)](x, y, 4, 64)\n    return y\n\n"
+        "@f.register_fake\ndef fake(x):\n    return torch.empty_like(x)\n"
+    )
+    assert host(operator, (), buffers=HALF)[1].codes == ["KR314"]
 
 
 def test_the_contract_names_the_new_type() -> None:
