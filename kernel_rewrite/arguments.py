@@ -55,7 +55,7 @@ ARGUMENTS: tuple[Argument, ...] = (
 Given = tuple[tuple[str, str], ...]
 """Each (option, text) that is given, in the order of `ARGUMENTS`; a default is not given."""
 
-_NAME_AND_TEXT = re.compile(r"\s*([A-Za-z_]\w*(?:\[\d+\])?)\s*=(?!=)(.*)", re.DOTALL)
+_NAME_AND_TEXT = re.compile(r"\s*([A-Za-z_]\w*(?:\[\d+\])?(?::\w+)?)\s*=(?!=)(.*)", re.DOTALL)
 _PROGRAM = "kernel-rewrite fuse"
 
 _WORDS = re.compile(r'''[^\s"'\\$`!]+|"[^"'\\$`!]*"''')
@@ -63,7 +63,7 @@ _EASY = re.compile(rf"(?: (?:{_WORDS.pattern}))+")  # which `shlex` would read a
 
 
 def name_and_text(text: str) -> tuple[str | None, str]:
-    """`c_ptr=relu` as ("c_ptr", "relu"), `relu` as (None, "relu")."""
+    """`c_ptr=relu` as ("c_ptr", "relu"), `relu` as (None, "relu"), `b_ptr:int8=x * 0.5` as ("b_ptr:int8", "x * 0.5")."""
     named = _NAME_AND_TEXT.fullmatch(text)
     return (named[1], named[2].strip()) if named else (None, text.strip())
 

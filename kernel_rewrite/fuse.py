@@ -113,7 +113,7 @@ def plan_output(analysis: Analysis, request: OutputRequest) -> StorePlan:
 
 def plan_input(analysis: Analysis, request: InputRequest) -> LoadPlan:
     """The calls to rewrite for one input. Raises FusionRefused (KR224, KR228, KR402)."""
-    planned = plan_loads(request.input, request.pointwise, analysis, references(analysis))
+    planned = plan_loads(request.input, request.pointwise, analysis, references(analysis), request.holds)
     if not isinstance(planned, LoadPlan):
         raise FusionRefused(planned)
     return planned

@@ -86,7 +86,7 @@ def fused_file(
         encoding=file.encoding,
         edits=tuple(_text_edit(file, edit) for edit in in_order(rewrite.edits)),
         warnings=warnings,
-        prologues=tuple((request.input, request.text) for request in inputs),
+        prologues=tuple((request.named, request.text) for request in inputs),
         input_proofs=input_proofs,
     )
 
@@ -113,7 +113,7 @@ def header_of(
     arguments = {
         "kernel": kernel,
         "epilogues": [f"{request.output}={request.text}" for request in outputs],
-        "prologues": [f"{request.input}={request.text}" for request in inputs],
+        "prologues": [f"{request.named}={request.text}" for request in inputs],
         "operands": [declaration(operand) for operand in options.operands],
         "launcher": "rewrite" if options.launcher else "leave",
         "numerics": options.numerics,

@@ -14,8 +14,10 @@ from kernel_rewrite.checks import ASSUMPTIONS
 from kernel_rewrite.diagnostics import Diagnostic, FusionRefused, Label
 from kernel_rewrite.model import MemoryEffect, Operand
 from kernel_rewrite.pointwise.declarations import used_in
-from kernel_rewrite.pointwise.language import parse_epilogue
+from kernel_rewrite.pointwise.element_types import torch_name
+from kernel_rewrite.pointwise.language import Pointwise, parse_epilogue
 from kernel_rewrite.request import InputRequest, OutputRequest, Request, element_type_of
+from kernel_rewrite.retyped import short_name
 from kernel_rewrite.source.closure import KernelDefinition, kernels
 from kernel_rewrite.source.comments import is_skipped, wrong_controls
 from kernel_rewrite.source.files import Project, SourceFile, source_from_text
@@ -198,10 +200,36 @@ def choose_input(
     """The input meant: the one named, or the only eligible one. Raises FusionRefused with every reason."""
     pointwise = parse_epilogue(text, used_in(text, operands or {}))
     read = analysis.parameters_with(MemoryEffect.READ)
-    asked = [InputRequest(name, text, pointwise, assumed) for name in ([input] if input is not None else read)]
+    input, _, holds = input.partition(":") if input is not None else (None, "", "")
+    if holds:
+        holds = _element_type(holds)
+        _have_types(pointwise)
+    asked = [
+        InputRequest(name, text, pointwise, assumed, holds=holds) for name in ([input] if input is not None else read)
+    ]
     if not asked:
         raise FusionRefused((_touches_nothing(analysis, "KR220", "loads from"),))
     return _eligible(analysis, asked, input is not None, "input", "--prologue")
+
+
+def _have_types(pointwise: Pointwise) -> None:
+    """Raise FusionRefused (KR121) for an operand without a type of its own: that of the input is changed."""
+    for operand in pointwise.operands:
+        if not operand.dtype and not operand.is_number:
+            message = f"`{operand.name}` would have the type that the input gets"
+            help_text = f"say which it has: `--operand {operand.name}={operand.kind.value}:float32`"
+            raise FusionRefused((Diagnostic("KR121", message, help=help_text),))
+
+
+def _element_type(name: str) -> str:
+    """torch's name of an element type, however it is called. Raises FusionRefused (KR121)."""
+    found = torch_name(name)
+    if found is None:
+        message = f"`{name}` is no element type that an input can get"
+        raise FusionRefused(
+            (Diagnostic("KR121", message, help="name one as torch does, for example `b_ptr:int8=...`"),)
+        )
+    return found
 
 
 def _eligible(analysis: Analysis, asked: Sequence[AnyRequest], named: bool, what: str, option: str) -> AnyRequest:
@@ -228,6 +256,8 @@ def operands_have_one_type(analysis: Analysis, requests: Iterable[Request]) -> N
         types: dict[str, str] = {}
         for request in requests:
             element = element_type_of(view.specialization, request.buffer)
+            if element and isinstance(request, InputRequest) and request.holds:
+                element = short_name(request.holds)
             for operand in request.pointwise.operands if element else ():
                 if operand.dtype or operand.is_number or types.setdefault(operand.name, element) == element:
                     continue

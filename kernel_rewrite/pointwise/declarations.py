@@ -1,5 +1,5 @@
-"""Declarations of operands: `bias=row`, `residual=tile:fp32`, `scale=scalar`, `gate=tile:strided`, `bias` in
-`bias[offs_n]` by itself."""
+"""Declarations of operands: `bias=row`, `residual=tile:fp32`, `scale=scalar`, `gate=tile:strided`; `bias` in
+`bias[offs_n]` is declared by itself, or as `bias=indexed:fp32`."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from kernel_rewrite.pointwise.graph import X
 from kernel_rewrite.pointwise.ops import ALIASES, OPS
 
 _KINDS = tuple(kind.value for kind in OperandKind)
-_FORM = "write NAME=KIND or NAME=KIND:TYPE, with a KIND of scalar, row, column or tile"
+_FORM = "write NAME=KIND or NAME=KIND:TYPE, with a KIND of scalar, row, column, tile or indexed"
 
 STRIDED = "strided"
 """Stands before the type of a row, a column or a tile that comes with its own strides: `gate=tile:strided:fp32`."""
@@ -67,15 +67,16 @@ def _operand(name: str, text: str) -> Operand:
     first, _, behind = rest.partition(":")
     strided = first.strip() == STRIDED
     type_text = behind if strided else rest
-    if kind.strip() not in _KINDS or kind.strip() == OperandKind.INDEXED.value:
+    if kind.strip() not in _KINDS:
         close = difflib.get_close_matches(kind.strip(), _KINDS, 1)
         hint = f"did you mean `{close[0]}`? " if close else ""
         raise _refusal(f"`{kind.strip()}` is no kind of operand", f"{hint}{_FORM}")
     dtype = torch_name(type_text.strip()) if type_text.strip() else ""
     if dtype is None:
         raise _refusal(f"`{type_text.strip()}` is no element type", "write fp16, bf16, fp32, fp64, int8, int32, ...")
-    if strided and kind.strip() == OperandKind.SCALAR.value:
-        raise _refusal(f"`{name}` is one value and has no strides", _FORM)
+    if strided and kind.strip() in (OperandKind.SCALAR.value, OperandKind.INDEXED.value):
+        what = "is one value" if kind.strip() == OperandKind.SCALAR.value else "is read at an index"
+        raise _refusal(f"`{name}` {what} and has no strides", _FORM)
     return Operand(name, OperandKind(kind.strip()), dtype, strided=strided)
 
 

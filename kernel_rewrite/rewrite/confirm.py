@@ -4,6 +4,7 @@ P(value) at each load of an input."""
 from __future__ import annotations
 
 import itertools
+import re
 import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -11,6 +12,7 @@ from dataclasses import dataclass, field
 from kernel_rewrite.analysis import Analysis, View
 from kernel_rewrite.diagnostics import Diagnostic, FusionRefused, Label
 from kernel_rewrite.model import InternalError, Location, MemoryAccess, MemoryEffect, OperandKind, Specialization
+from kernel_rewrite.pointwise.element_types import torch_name
 from kernel_rewrite.pointwise.graph import key_of
 from kernel_rewrite.pointwise.reference import reference_source
 from kernel_rewrite.probes import probe_loads, probe_stores
@@ -129,8 +131,12 @@ def _has_meaning(analysis: Analysis, view: View, request: Request) -> bool:
     """Whether an op gives what its buffer holds, or the type it is to get, under the types of a view. An output that gets
     another type has the one that the file says it has."""
     element = element_type_of(view.specialization, request.buffer)
-    if request.pointwise.undefined_reason(element):
+    if request.pointwise.undefined_reason(
+        request.holds if isinstance(request, InputRequest) and request.holds else element
+    ):
         return False
+    if isinstance(request, InputRequest) and request.holds:
+        return request.pointwise.result_dtype(request.holds) == torch_name(element)
     changed = changes(analysis, request) if isinstance(request, OutputRequest) else ""
     if not changed:
         return not request.pointwise.unheld_reason(element)
@@ -171,7 +177,9 @@ def _rewritten(
     for request in requests:
         element = element_type_of(specialization, request.buffer)
         if element and request.buffer in rewrite.retyped:
-            types[request.buffer] = f"*{short_name(rewrite.retyped[request.buffer].dtype)}"
+            held = short_name(rewrite.retyped[request.buffer].dtype)
+            types[request.buffer] = f"*{held}"
+            element = held if isinstance(request, InputRequest) else element
         for operand in request.pointwise.operands:
             kind = TRITON_TYPES[operand.dtype] if operand.dtype else element
             parameter = rewrite.parameters[operand.name]
@@ -192,7 +200,7 @@ def check_compiled(
     the loads of the inputs."""
     for view, result in zip(views, results, strict=True):
         original = ("original.ttir", view.text)
-        retyped = references.retyped(view, requests)
+        retyped = references.retyped(view, requests, inputs)
         if isinstance(result, LoweringFailure) and retyped and _SHORT_ROWS in result.message:
             raise FusionRefused((_short_rows(result, references.analysis),))
         if isinstance(result, LoweringFailure):
@@ -309,9 +317,12 @@ class References:
         """The parameters that the rewritten kernel has more."""
         return frozenset(name for name, _ in passed(self.rewrite.parameters.values())) if self.rewrite else frozenset()
 
-    def retyped(self, view: View, requests: Iterable[OutputRequest]) -> dict[str, str]:
-        """The outputs that must point to elements of another type in the rewritten kernel, and that type, as TTIR has it."""
+    def retyped(
+        self, view: View, requests: Iterable[OutputRequest], inputs: Iterable[InputRequest] = ()
+    ) -> dict[str, str]:
+        """The buffers that must point to elements of another type in the rewritten kernel, and that type, as TTIR has it."""
         found = {request.output: changes(self.analysis, request) for request in requests}
+        found |= {request.input: request.holds for request in inputs}
         return {output: _TTIR_TYPES.get(dtype, dtype) for output, dtype in found.items() if dtype}
 
     def rules(self, view: View, request: OutputRequest) -> Iterator[tuple[Key, StoredValue]]:
@@ -391,18 +402,21 @@ class References:
                 yield (access.location, access.call_path), self._load_rule(view, request, access, kept)
 
     def _load_rule(self, view: View, request: InputRequest, access: MemoryAccess, kept: bool) -> LoadedValue:
-        element = element_type_of(view.specialization, request.input)
+        element = short_name(request.holds) if request.holds else element_type_of(view.specialization, request.input)
         guarded = self._is_guarded(request, access)
 
         def result(terms: Terms, load: Load) -> Expression:
             whole = self._apply(terms, load.value, element, request, self._operands_beside(terms, load, request))
             if not guarded and not kept:
                 raise NotPlanned("lanes that the load leaves off would take part")
+            if request.holds and load.off is not None and not _is_zero(load.off):
+                raise NotPlanned("lanes that are off do not hold zero")
             if not guarded:
                 return whole
             if load.mask is None:
                 raise NotPlanned("the load has no mask to put its lanes right with")
-            return terms.term("arith.select", "%, %, %", whole.type, (load.mask, whole, load.value))
+            off = _zero_like(terms, whole.type) if request.holds else load.value
+            return terms.term("arith.select", "%, %, %", whole.type, (load.mask, whole, off))
 
         expected = self._expected(request, in_helper=bool(access.call_path))
 
@@ -410,7 +424,7 @@ class References:
             place = Store(load.pointer, load.mask, load.value, found, load.others, load.attributes)
             return objection(terms, place, expected, _names(terms, view))
 
-        return LoadedValue(result, what_is_read)
+        return LoadedValue(result, what_is_read, _TTIR_TYPES.get(request.holds, request.holds))
 
     def _operands_beside(self, terms: Terms, load: Load, request: InputRequest) -> tuple[Expression, ...]:
         """The operands of P as the rewritten kernel has them at one load: a number by its parameter, any other as it was
@@ -525,6 +539,23 @@ class References:
         if isinstance(result, LoweringFailure):
             raise InternalError(f"KR902: Triton rejects the op alone: {result.message}\n{source}")
         return parse(result.text)
+
+
+def _is_zero(term: Expression) -> bool:
+    """Whether a term is zero everywhere, in whatever type."""
+    while len(term.operands) == 1 and term.operation in _SHAPES | _CASTS:
+        term = term.operands[0]
+    return term.operation == "arith.constant" and bool(_ZERO.fullmatch(term.attributes))
+
+
+_ZERO = re.compile(r"(0(\.0+e[+-]?0+)?|false)( : \w+)?")
+
+
+def _zero_like(terms: Terms, type_: str) -> Expression:
+    """The zero of a float type, in a shape."""
+    shape, scalar = split_tensor(type_)
+    zero = terms.term("arith.constant", "0.000000e+00", scalar)
+    return terms.term("tt.splat", "", type_, (zero,)) if shape else zero
 
 
 def _sizes(shape: str) -> tuple[int, ...]:

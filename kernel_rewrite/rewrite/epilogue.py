@@ -60,7 +60,7 @@ _VALUE = "__stored_value__"
 class Rewrite:
     """The edits that carry out `plans`, and the copies of helpers among them. `additions` are what they add to the user's
     functions and calls, `parameters` those of the kernel, by operand. `writers` say, for each buffer, what its operands
-    follow. `retyped` are the outputs that get another element type. `contract` is what callers must now pass, in
+    follow. `retyped` are the buffers that get another element type. `contract` is what callers must now pass, in
     sentences."""
 
     plans: tuple[Plan, ...]
@@ -132,6 +132,11 @@ def fusion_edits(
         for plan, pointwise in stores
         if (dtype := new_element_type(analysis, plan.output, pointwise))
     }
+    retyped_inputs = {
+        plan.input: RetypedOutput(analysis, plan.input, plan.holds, plan.clones, spelling.tl)
+        for plan, _ in loads
+        if plan.holds
+    }
     buffers = [
         ChangedBuffer(plan.output, held.dtype if held is not None else "", fills.get(plan.output, ()))
         for plan, _ in stores
@@ -153,7 +158,8 @@ def fusion_edits(
         names = _copy_names(load, pointwise, taken)
         writer = OperandWriter(analysis, load, pointwise.operands, grown.parameters, spelling.tl, taken)
         writers[load.input] = writer
-        loader = LoadRewriter(load, pointwise, writer, analysis, spelling, names, frozenset(taken))
+        held = retyped_inputs.get(load.input)
+        loader = LoadRewriter(load, pointwise, writer, held, analysis, spelling, names, frozenset(taken))
         loaded += loader.in_place()
         taken |= loader.helpers.keys() | writer.names
         rewriters.append((load, names, loader))
@@ -202,8 +208,8 @@ def fusion_edits(
         tuple(added),
         grown.parameters,
         writers,
-        retyped,
-        grown.contract,
+        retyped | retyped_inputs,
+        (*grown.contract, *(f"`{load.input}` takes a tensor of torch.{load.holds}" for load, _ in loads if load.holds)),
     )
 
 

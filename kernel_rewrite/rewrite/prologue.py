@@ -20,6 +20,7 @@ from kernel_rewrite.rewrite.loads import LoadPlan, LoadSite
 from kernel_rewrite.rewrite.operands import OperandWriter
 from kernel_rewrite.rewrite.placement import indent_of, stands_alone
 from kernel_rewrite.rewrite.products import may_add_loaded
+from kernel_rewrite.rewrite.retyping import RetypedOutput
 from kernel_rewrite.rewrite.spelling import Spelling
 from kernel_rewrite.source.accesses import HelperCall
 from kernel_rewrite.source.definitions import Definitions
@@ -39,6 +40,7 @@ class LoadRewriter:
         plan: LoadPlan,
         pointwise: Pointwise,
         operands: OperandWriter,
+        retyped: RetypedOutput | None,
         analysis: Analysis,
         spelling: Spelling,
         clone_names: dict[FunctionRef, str],
@@ -47,6 +49,7 @@ class LoadRewriter:
         self._plan = plan
         self._pointwise = pointwise
         self._operands = operands
+        self._retyped = retyped
         self._closure = analysis.closure
         self._file = analysis.kernel.file
         self._project = analysis.project
@@ -80,7 +83,8 @@ class LoadRewriter:
         assert function is not None
         sites = [site for site in self._plan.sites if site.call.function == ref and site.guarded]
         behind = tuple(AddedStatements(s, behind=(text,), rebinds=True) for s, text in map(self._behind, sites))
-        return (*behind, *self._operands.edits(function).additions)
+        types = self._retyped.additions(function) if self._retyped is not None else []
+        return (*behind, *types, *self._operands.edits(function).additions)
 
     def _file_of(self, ref: FunctionRef) -> SourceFile:
         file = self._file if ref.file == self._file.path else self._project.file(ref.file)
@@ -90,7 +94,8 @@ class LoadRewriter:
     def _edits_of(self, function: Function) -> list[Edit]:
         sites = [self._load(site) for site in self._plan.sites if site.call.function == function.ref]
         calls = [self._redirect(call) for call in self._plan.redirected if call.function == function.ref]
-        return [*sites, *calls, *self._operands.edits(function).edits]
+        types = self._retyped.edits(function) if self._retyped is not None else []
+        return [*sites, *calls, *types, *self._operands.edits(function).edits]
 
     def _load(self, site: LoadSite) -> Edit:
         file = self._file_of(site.call.function)
@@ -116,7 +121,8 @@ class LoadRewriter:
             case ast.Assign(targets=[ast.Name(id=name)], value=value) if value is site.call.node:
                 if stands_alone(file, statement) and not mentions(mask, name):
                     text = " ".join(file.slice(Span.of(file.path, mask)).split())
-                    where = f"{self._spelling.tl}.where({text}, {self._emission(name, site).expression}, {name})"
+                    kept = "0.0" if self._plan.holds else name  # what is loaded has another type than P of it
+                    where = f"{self._spelling.tl}.where({text}, {self._emission(name, site).expression}, {kept})"
                     return statement, f"{name} = {where}"
         raise FusionRefused(
             (
