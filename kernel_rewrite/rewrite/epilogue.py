@@ -17,7 +17,7 @@ from kernel_rewrite.probes import certain_element_type
 from kernel_rewrite.rewrite.additions import AddedStatements
 from kernel_rewrite.rewrite.additions import Addition as TreeAddition
 from kernel_rewrite.rewrite.copies import copied_text, imports_for_copy
-from kernel_rewrite.rewrite.edits import apply_edits
+from kernel_rewrite.rewrite.edits import apply_edits, nested
 from kernel_rewrite.rewrite.launcher import kernel_contract, launcher_edits
 from kernel_rewrite.rewrite.loads import LoadPlan
 from kernel_rewrite.rewrite.operands import OperandWriter
@@ -138,6 +138,7 @@ def fusion_edits(
         loaded += loader.in_place()
         taken |= loader.helpers.keys() | writer.names
         rewriters.append((load, names, loader))
+    loaded = nested(file, loaded)
     for store, pointwise in stores:
         names = _copy_names(store, pointwise, taken)
         writer = OperandWriter(analysis, store, pointwise.operands, grown.parameters, spelling.tl, taken)

@@ -75,8 +75,17 @@ def _may_be_product(value: Value, makers: Mapping[Value, Operation], seen: set[V
     return operation.name not in _SETTLED and not operation.name.startswith(("arith.cmp", "arith.trunci", "arith.ext"))
 
 
-_SUMS = frozenset({"arith.addf", "arith.subf", "tt.call", "scf.yield", "cf.br", "cf.cond_br", "tt.return", "math.fma"})
-"""Where a loaded value may be added to something, or goes out of sight."""
+_NO_SUMS = frozenset(
+    {
+        *("tt.store", "tt.descriptor_store", "tt.atomic_rmw", "tt.dot", "tt.dot_scaled", "tt.print"),
+        *("arith.mulf", "arith.divf", "arith.cmpf", "arith.fptosi", "arith.fptoui", "tt.precise_divf"),
+        *("arith.maximumf", "arith.minimumf", "arith.maxnumf", "arith.minnumf", "tt.clampf", "tt.precise_sqrt"),
+        *("math.exp", "math.exp2", "math.log", "math.log2", "math.sqrt", "math.rsqrt", "math.sin", "math.cos"),
+        *("math.erf", "math.absf", "math.floor", "math.ceil"),
+    }
+)
+"""Where a loaded value is no summand, as PTX shows. Everything else may add it to something: reductions and scans do, and
+`libdevice.acosh` and `fdim` begin with a sum."""
 
 
 def may_add_loaded(analysis: Analysis, input: str) -> bool:
@@ -102,10 +111,10 @@ def _adds_loaded(view: View, input: str) -> bool:
             continue
         seen.add(value)
         for user in users.get(value, ()):
-            if user.name in _SUMS or user.name.startswith("scf."):
-                return True
             if user.name in _CARRYING or user.name == "arith.negf":
                 pending += user.results
+            elif user.name not in _NO_SUMS:
+                return True
     return False
 
 
