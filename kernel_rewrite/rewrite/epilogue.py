@@ -144,7 +144,7 @@ def fusion_edits(
         writer = OperandWriter(analysis, store, pointwise.operands, grown.parameters, spelling.tl, taken)
         writers[store.output] = writer
         rewriter = _Rewriter(
-            store, pointwise, writer, analysis, spelling, numerics, names, frozenset(taken), tuple(loaded)
+            store, pointwise, writer, analysis, spelling, numerics, names, frozenset(taken), tuple(loaded), bool(loads)
         )
         edits += rewriter.in_place()
         taken |= rewriter.helpers.keys() | writer.names
@@ -277,6 +277,7 @@ class _Rewriter:
         clone_names: dict[FunctionRef, str],
         taken: frozenset[str],
         loaded: tuple[Edit, ...] = (),
+        behind_prologues: bool = False,
     ) -> None:
         self._plan = plan
         self._pointwise = pointwise
@@ -292,7 +293,7 @@ class _Rewriter:
         self._spelling = spelling
         self._tl = spelling.tl
         self._taken = taken
-        self._product = may_store_product(analysis, plan.output)
+        self._product = may_store_product(analysis, plan.output, behind_prologues)
         self._element_type = certain_element_type(analysis, plan.output)
         self._scalars = {fact.name for fact in analysis.facts if fact.kind == "scalar"}
         self.helpers: dict[str, str] = {}

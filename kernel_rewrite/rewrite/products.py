@@ -30,16 +30,20 @@ _SETTLED = frozenset(
 )
 """Operations whose result is no product of floats."""
 
+_LOADS = frozenset({"tt.load", "tt.descriptor_load"})
 
-def may_store_product(analysis: Analysis, output: str) -> bool:
-    """Whether some store to `output` may store a product of floats, as far as TTIR shows."""
-    key = "product", output
+
+def may_store_product(analysis: Analysis, output: str, behind_prologues: bool = False) -> bool:
+    """Whether some store to `output` may store a product of floats, as far as TTIR shows. With prologues what is loaded may
+    be one."""
+    key = f"product {behind_prologues}", output
     if key not in analysis.memory:
-        analysis.memory[key] = any(_stores_product(view, output) for view in analysis.views)
+        settled = _SETTLED - _LOADS if behind_prologues else _SETTLED
+        analysis.memory[key] = any(_stores_product(view, output, settled) for view in analysis.views)
     return bool(analysis.memory[key])
 
 
-def _stores_product(view: View, output: str) -> bool:
+def _stores_product(view: View, output: str, settled: frozenset[str]) -> bool:
     places = {
         (access.operation, access.location)
         for access in view.accesses
@@ -50,7 +54,7 @@ def _stores_product(view: View, output: str) -> bool:
         for operation in _operations(function):
             if (operation.name, operation.location) in places and operation.name in STORED_OPERAND:
                 stored = operation.operands[STORED_OPERAND[operation.name]]
-                if _may_be_product(stored, makers, set()):
+                if _may_be_product(stored, makers, settled, set()):
                     return True
     return False
 
@@ -61,7 +65,9 @@ def _operations(function: Function) -> Iterator[Operation]:
             yield from operation.walk()
 
 
-def _may_be_product(value: Value, makers: Mapping[Value, Operation], seen: set[Value]) -> bool:
+def _may_be_product(
+    value: Value, makers: Mapping[Value, Operation], settled: frozenset[str], seen: set[Value]
+) -> bool:
     if value in seen:
         return False
     seen.add(value)
@@ -69,10 +75,10 @@ def _may_be_product(value: Value, makers: Mapping[Value, Operation], seen: set[V
     if operation is None:  # an argument: of a loop's region it comes from another block, of a helper from anywhere
         return True
     if operation.name in _CARRYING:
-        return any(_may_be_product(operand, makers, seen) for operand in operation.operands)
+        return any(_may_be_product(operand, makers, settled, seen) for operand in operation.operands)
     if operation.name == "scf.if":
         return True
-    return operation.name not in _SETTLED and not operation.name.startswith(("arith.cmp", "arith.trunci", "arith.ext"))
+    return operation.name not in settled and not operation.name.startswith(("arith.cmp", "arith.trunci", "arith.ext"))
 
 
 _NO_SUMS = frozenset(
