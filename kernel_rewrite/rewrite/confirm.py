@@ -511,7 +511,8 @@ class References:
         dtype = _triton_dtype(scalar, element)
         types = tuple(split_tensor(term.type) for term in operands)
         is_load = isinstance(request, InputRequest)
-        may_be_product = not is_load and may_store_product(self.analysis, request.buffer)
+        behind_prologues = self.rewrite is not None and any(isinstance(p, LoadPlan) for p in self.rewrite.plans)
+        may_be_product = not is_load and may_store_product(self.analysis, request.buffer, behind_prologues)
         apart = is_load and may_add_loaded(self.analysis, request.buffer)
         key = request.text, shape, dtype, types, may_be_product, apart, stored
         if key not in self._lowered:

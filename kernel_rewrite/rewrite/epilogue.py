@@ -19,7 +19,7 @@ from kernel_rewrite.rewrite.additions import AddedStatements
 from kernel_rewrite.rewrite.additions import Addition as TreeAddition
 from kernel_rewrite.rewrite.allocations import ChangedBuffer, Fills
 from kernel_rewrite.rewrite.copies import copied_text, imports_for_copy
-from kernel_rewrite.rewrite.edits import apply_edits
+from kernel_rewrite.rewrite.edits import apply_edits, nested
 from kernel_rewrite.rewrite.launcher import kernel_contract, launcher_edits
 from kernel_rewrite.rewrite.loads import LoadPlan
 from kernel_rewrite.rewrite.operands import OperandWriter
@@ -163,6 +163,7 @@ def fusion_edits(
         loaded += loader.in_place()
         taken |= loader.helpers.keys() | writer.names
         rewriters.append((load, names, loader))
+    loaded = nested(file, loaded)
     for store, pointwise in stores:
         names = _copy_names(store, pointwise, taken)
         writer = OperandWriter(analysis, store, pointwise.operands, grown.parameters, spelling.tl, taken)
@@ -179,6 +180,7 @@ def fusion_edits(
             retyped,
             sites,
             tuple(loaded),
+            bool(loads),
         )
         edits += rewriter.in_place()
         taken |= rewriter.helpers.keys() | writer.names
@@ -319,6 +321,7 @@ class _Rewriter:
         retyped: Mapping[str, RetypedOutput],
         sites: frozenset[Span],
         loaded: tuple[Edit, ...] = (),
+        behind_prologues: bool = False,
     ) -> None:
         self._plan = plan
         self._pointwise = pointwise
@@ -334,7 +337,7 @@ class _Rewriter:
         self._spelling = spelling
         self._tl = spelling.tl
         self._taken = taken
-        self._product = may_store_product(analysis, plan.output)
+        self._product = may_store_product(analysis, plan.output, behind_prologues)
         self._element_type = certain_element_type(analysis, plan.output)
         self._retyped = retyped.get(plan.output)
         self._all_retyped = tuple(retyped.values())

@@ -77,6 +77,8 @@ def main() -> None:
         _run(session)
     except Refused as refused:
         session.say("refused", message=refused.message, notes=refused.notes, help=refused.help)
+    except Exception as error:  # what the user's code raises was caught where it runs: this is a bug of ours
+        session.say("broken", message=words(error), trace=traceback.format_exc())
     for note in dict.fromkeys(session.notes):
         session.say("note", text=note)
     session.say("finished")
