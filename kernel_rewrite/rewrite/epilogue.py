@@ -42,6 +42,7 @@ from kernel_rewrite.source.accesses import HelperCall
 from kernel_rewrite.source.expressions import replace_argument, substitute
 from kernel_rewrite.source.files import SourceFile
 from kernel_rewrite.source.pointer_flow import bound_arguments
+from kernel_rewrite.source.syntax import nodes_in
 from kernel_rewrite.source.values import (
     argument_position,
     assigned_at_run_time,
@@ -89,7 +90,7 @@ def references(analysis: Analysis) -> frozenset[tuple[FunctionRef, int, int]]:
     helpers = {f.name: f.ref for f in closure.functions[1:] if f.ref.file == file.path}
     values = (value for view in analysis.views for _, value in view.specialization.constexprs)
     found = {(value, 0, 0) for value in values if isinstance(value, FunctionRef)}
-    for node in ast.walk(file.tree):
+    for node in nodes_in(file.tree):
         match node:
             case ast.Name(id=name) if name in helpers:
                 found.add((helpers[name], node.lineno, node.col_offset))

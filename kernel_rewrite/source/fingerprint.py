@@ -16,6 +16,7 @@ from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 
 from kernel_rewrite.source.files import Project, SourceFile
+from kernel_rewrite.source.syntax import children, walk
 
 _CONTROL = re.compile(r"#\s*kernel-rewrite:.*")
 _EVERYTHING = "*"
@@ -123,7 +124,7 @@ class _Walk:
     def module(self, file: SourceFile) -> _Module:
         key = _key(file)
         if key not in self.modules:
-            self.modules[key] = _read(file)
+            self.modules[key] = _module(file, self._project)
             self.taken[key] = set()
         return self.modules[key]
 
@@ -195,6 +196,14 @@ def _key(file: SourceFile) -> str:
 # ----------------------------------------------------------------------------------------------- reading one module
 
 
+def _module(file: SourceFile, project: Project) -> _Module:
+    key = ("statements", file)
+    known = project.memory.get(key)
+    if not isinstance(known, _Module):
+        known = project.memory[key] = _read(file)
+    return known
+
+
 def _read(file: SourceFile) -> _Module:
     ends = [*file.line_starts[1:], len(file.text)]
     lines = [file.text[start:end] for start, end in zip(file.line_starts, ends, strict=True)]
@@ -211,7 +220,7 @@ def _statement(node: ast.stmt, lines: list[str], members: dict[str, set[str]]) -
     first = min([node.lineno, *(d.lineno for d in getattr(node, "decorator_list", []))])
     reads, attributes, changes, functions = set(), set(), set(), set()
     whole: dict[int, str] = {}
-    for inner in ast.walk(node):  # what is around a node comes before it
+    for inner in walk(node):  # what is around a node comes before it
         match inner:
             case ast.Name(id=name):
                 reads.add(name)
@@ -278,12 +287,12 @@ def _own_nodes(node: ast.AST) -> Iterator[ast.AST]:
         current = waiting.pop()
         yield current
         if current is node or not isinstance(current, ast.stmt):
-            waiting += ast.iter_child_nodes(current)
+            waiting += children(current)
 
 
 def _imports(node: ast.stmt) -> Iterator[_Import]:
     """What the imports in `node` bind, wherever in it: a function may import what it needs."""
-    for inner in ast.walk(node):
+    for inner in walk(node):
         if isinstance(inner, ast.Import):
             for alias in inner.names:
                 yield _Import(alias.asname or alias.name.partition(".")[0], alias.name, 0, "")
