@@ -18,9 +18,9 @@ from kernel_rewrite.source.freshness import allocated_like
 from kernel_rewrite.source.signatures import TRITON_TYPES
 
 
-def element_types_of(analysis: Analysis, output: str) -> frozenset[str]:
-    """The element types ("fp32", "i8", ...) that the output is lowered with."""
-    found = {element_type_of(view.specialization, output) for view in analysis.views}
+def element_types_of(analysis: Analysis, buffer: str) -> frozenset[str]:
+    """The element types ("fp32", "i8", ...) that a buffer is lowered with."""
+    found = {element_type_of(view.specialization, buffer) for view in analysis.views}
     return frozenset(found - {""})
 
 

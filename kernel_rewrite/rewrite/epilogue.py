@@ -129,9 +129,9 @@ def fusion_edits(
     spelling = Spelling.of(around, jit, any(p.needs_libdevice for _, p in plans))
     taken = set(names_in(file))
     retyped = {
-        plan.output: RetypedOutput(analysis, plan.output, dtype, plan.clones, spelling.tl)
-        for plan, pointwise in stores
-        if (dtype := new_element_type(analysis, plan.output, pointwise))
+        store.output: RetypedOutput(analysis, store.output, dtype, store.clones, spelling.tl)
+        for store, pointwise in stores
+        if (dtype := new_element_type(analysis, store.output, pointwise))
     }
     retyped_inputs = {
         plan.input: RetypedOutput(analysis, plan.input, plan.holds, plan.clones, spelling.tl)
@@ -139,11 +139,11 @@ def fusion_edits(
         if plan.holds
     }
     buffers = [
-        ChangedBuffer(plan.output, held.dtype if held is not None else "", fills.get(plan.output, ()))
-        for plan, _ in stores
-        if (held := retyped.get(plan.output)) is not None or fills.get(plan.output)
+        ChangedBuffer(store.output, held.dtype if held is not None else "", fills.get(store.output, ()))
+        for store, _ in stores
+        if (held := retyped.get(store.output)) is not None or fills.get(store.output)
     ]
-    sites = frozenset(site.call.span for plan, _ in stores for site in plan.sites)
+    sites = frozenset(site.call.span for store, _ in stores for site in store.sites)
     grown = _grown_signature(analysis, [pointwise for _, pointwise in plans], buffers, launcher, taken)
     taken |= {parameter.name for parameter in grown.parameters.values()}
     edits: list[Edit] = list(grown.edits)
@@ -399,8 +399,10 @@ class _Rewriter:
             return substitute(back, _VALUE, result) if back else result
 
         span = site.call.span
-        types = [edit for retyped in self._all_retyped for edit in retyped.edits(function)]
-        inside = [edit for edit in (*types, *self._loaded) if span.contains_span(edit.span)]
+        types = (edit for retyped in self._all_retyped for edit in retyped.edits(function))
+        inside = [
+            edit for edit in (*self._loaded, *types) if edit.span.file == file.path and span.contains_span(edit.span)
+        ]
         text = replace_argument(apply_edits(file, inside, span), argument_position(site.call.node, value), rebuild)
         return Edit(site.call.span, text, f"store {self._pointwise.name} of the value")
 

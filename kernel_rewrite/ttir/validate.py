@@ -514,8 +514,8 @@ class _Walk:
         fused: Module,
         is_output: Callable[[Operation, tuple[Location, ...]], StoredValue | None],
         is_input: Callable[[Operation, tuple[Location, ...]], LoadedValue | None],
-        operands: frozenset[str] = frozenset(),
-        retyped: Mapping[str, str] = {},
+        operands: frozenset[str],
+        retyped: Mapping[str, str],
     ) -> None:
         self.terms = Terms()
         self._operand_names = operands

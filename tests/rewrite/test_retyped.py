@@ -247,7 +247,7 @@ def planned(case: Case) -> tuple[Analysis, tuple[OutputRequest, ...], Rewrite, s
     project = Project((file,))
     chosen = choose_kernel(file, project, "kernel")
     analysis = analyse(chosen, project, compiler(), lambda function: parse_overrides(function, (), case.dtypes))
-    requested = requested_ops({"out_ptr": case.epilogue}, (), declared)[0]
+    requested, _ = requested_ops({"out_ptr": case.epilogue}, (), declared)
     requests = choose_outputs(analysis, requested, frozenset(), tuple(declared.values()))
     plans = [(plan_output(analysis, request), request.pointwise) for request in requests]
     rewrite = fusion_edits(plans, analysis, case.numerics)
