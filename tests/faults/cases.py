@@ -12,10 +12,11 @@ from pathlib import Path
 
 from kernel_rewrite.analysis import Analysis, View, analyse
 from kernel_rewrite.diagnostics import FusionRefused
+from kernel_rewrite.functions import in_words
 from kernel_rewrite.fuse import plan_output
 from kernel_rewrite.model import Operand
 from kernel_rewrite.pointwise.declarations import declared_operands, used_in
-from kernel_rewrite.pointwise.language import parse_epilogue
+from kernel_rewrite.pointwise.language import called_name, parse_epilogue
 from kernel_rewrite.request import OutputRequest
 from kernel_rewrite.rewrite.confirm import (
     References,
@@ -63,14 +64,19 @@ class Request:
 
     @property
     def declared(self) -> dict[str, Operand]:
-        return declared_operands(self.operands)
+        return in_words(self.epilogues, declared_operands(self.operands), Project())[1]
 
     def requested(self) -> list[tuple[str | None, str]]:
-        return list(requested_ops(self.epilogues, (), self.declared)[0])
+        words, declared = in_words(self.epilogues, declared_operands(self.operands), Project())
+        return list(requested_ops(words, (), declared)[0])
 
     @property
-    def reads_operands(self) -> bool:
-        return any(parse_epilogue(text, used_in(text, self.declared)).operands for _, text in self.requested())
+    def is_more_than_an_op(self) -> bool:
+        """Whether an epilogue reads operands, or is a function of the user's."""
+        return any(
+            called_name(text) is not None or parse_epilogue(text, used_in(text, self.declared)).operands
+            for _, text in self.requested()
+        )
 
     def outputs(self) -> tuple[str | None, ...]:
         return tuple(output for output, _ in self.requested())
@@ -159,13 +165,13 @@ def rewritten(
 
 
 def fixture_cases(folder: Path, ops: tuple[str, ...]) -> Iterator[Case]:
-    """A fixture with each of `ops` in place of the epilogue it asks for, where that op can be fused; with operands, that
-    epilogue too."""
+    """A fixture with each of `ops` in place of the epilogue it asks for, where that op can be fused; with operands or a
+    function of the user's, that epilogue too."""
     request = Request.read((folder / "request.txt").read_text())
     analysis = analysed(Path("before.py"), request.kernel, request)
     for op in ops:
         epilogues = [(output, op) for output in request.outputs()]
         with contextlib.suppress(FusionRefused):
             yield fused_case(f"{folder.name}/{op}", analysis, epilogues, request)
-    if request.reads_operands:
+    if request.is_more_than_an_op:
         yield fused_case(f"{folder.name}/as requested", analysis, request.requested(), request)
