@@ -25,57 +25,55 @@ Ops = AnyOp | Mapping[str, AnyOp] | Iterable[AnyOp]
 """One op, {buffer: op}, or several."""
 
 
+Texts = Mapping[str, str] | tuple[str, ...]
+"""Ops in words."""
+
+
 def in_words(
-    epilogues: Ops, operands: Mapping[str, Operand], project: Project
-) -> tuple[Mapping[str, str] | tuple[str, ...], dict[str, Operand]]:
-    """`epilogues` with a text for every function, and `operands` with those that the functions declare.
+    epilogues: Ops, prologues: Ops, operands: Mapping[str, Operand], project: Project
+) -> tuple[Texts, Texts, dict[str, Operand]]:
+    """`epilogues` and `prologues` with a text for every function, and `operands` with those that the functions declare.
 
     A function is a callable, which is called with stand-ins for tensors, or "FILE.py:NAME", which is read and not run.
     Raises FusionRefused: KR120 and the codes of `parse_epilogue`, KR113 or KR101 for a file that cannot be read, KR121
     where two functions declare an operand differently.
     """
-    if isinstance(epilogues, Mapping):
-        words = _Words(operands, project, alone=len(epilogues) == 1)
-        return {output: words.of(epilogue) for output, epilogue in epilogues.items()}, words.declared
-    several = (epilogues,) if isinstance(epilogues, str) or callable(epilogues) else tuple(epilogues)
-    return _texts_in_words(several, operands, project)
+    sides = _listed(epilogues), _listed(prologues)
+    words = _Words(operands, project, alone=len(sides[0]) + len(sides[1]) == 1)
+    return words.of_all(sides[0]), words.of_all(sides[1]), words.declared
+
+
+def _listed(ops: Ops) -> Mapping[str, AnyOp] | tuple[AnyOp, ...]:
+    if isinstance(ops, Mapping):
+        return ops
+    return (ops,) if isinstance(ops, str) or callable(ops) else tuple(ops)
 
 
 def given_in_words(given: Given, project: Project) -> Given:
     """The arguments of a fusion, in words. Raises FusionRefused as `in_words` does."""
     asked = keywords(given)
     operands = declared_operands(asked.get("operands", ()))
-    epilogues, declared = _texts_in_words(tuple(asked.get("epilogues", ())), operands, project)
-    prologues, more = _texts_in_words(tuple(asked.get("prologues", ())), {}, project)
+    epilogues, prologues, declared = in_words(asked.get("epilogues", ()), asked.get("prologues", ()), operands, project)
     return (
         *((option, text) for option, text in given if option not in (*OPS, "--operand")),
         *(("--epilogue", text) for text in epilogues),
         *(("--prologue", text) for text in prologues),
-        *(("--operand", declaration(operand)) for operand in joined(declared, more).values()),
+        *(("--operand", declaration(operand)) for operand in declared.values()),
     )
 
 
-def joined(declared: Mapping[str, Operand], others: Mapping[str, Operand]) -> dict[str, Operand]:
-    """All operands by name. Raises FusionRefused (KR121) where two that differ have one name."""
-    for name in declared.keys() & others.keys():
-        if declared[name] != others[name]:
-            raise _refusal("KR121", f"operand `{name}` is declared twice", "give one of them another name")
-    return {**declared, **others}
-
-
-def _texts_in_words(
-    epilogues: tuple[AnyOp, ...], operands: Mapping[str, Operand], project: Project
-) -> tuple[tuple[str, ...], dict[str, Operand]]:
-    words = _Words(operands, project, alone=len(epilogues) == 1)
-    return tuple(words.of_element(epilogue) for epilogue in epilogues), words.declared
-
-
 class _Words:
-    """The words for the epilogues of one fusion. `alone`: there is one, to which all operands belong."""
+    """The words for the ops of one fusion. `alone`: there is one, to which all operands belong."""
 
     def __init__(self, operands: Mapping[str, Operand], project: Project, *, alone: bool) -> None:
         self._operands, self._project, self._alone = operands, project, alone
         self.declared = dict(operands)
+
+    def of_all(self, ops: Mapping[str, AnyOp] | tuple[AnyOp, ...]) -> Texts:
+        """A text for each of `ops`."""
+        if isinstance(ops, Mapping):
+            return {buffer: self.of(op) for buffer, op in ops.items()}
+        return tuple(map(self.of_element, ops))
 
     def of_element(self, epilogue: AnyOp) -> str:
         """`OUT=EPILOGUE` or `EPILOGUE`, with a text for a function."""
@@ -106,7 +104,9 @@ class _Words:
         """The text of `pointwise`; what it declares joins `declared`."""
         own = {operand.name: operand for operand in pointwise.operands if not operand.index}
         text = epilogue_text(pointwise.result)
-        self.declared = joined(self.declared, own)
+        for name, operand in own.items():
+            if self.declared.setdefault(name, operand) != operand:
+                raise _refusal("KR121", f"operand `{name}` is declared twice", "give one of them another name")
         if parse_epilogue(text, own) != pointwise:
             message = f"the function is `{text}`, which reads differently with operands of these names"
             raise _refusal("KR120", message, "give its operands other names")

@@ -8,7 +8,7 @@ from typing import Any
 from kernel_rewrite.analysis import Analysis, analyse
 from kernel_rewrite.checks import new_fills
 from kernel_rewrite.diagnostics import FusionRefused
-from kernel_rewrite.functions import Ops, in_words, joined
+from kernel_rewrite.functions import Ops, in_words
 from kernel_rewrite.fused import EAGER, Options, fused_file
 from kernel_rewrite.model import Operand
 from kernel_rewrite.pointwise.declarations import declared_operands
@@ -70,10 +70,8 @@ def fuse(
     """
     compiler().start()  # its imports overlap with the reading
     project = Project() if project is None else project
-    texts, declared = in_words(epilogues, declared_operands(operands), project)
-    before_texts, more = in_words(prologues, {}, project)
-    declared = joined(declared, more)
-    requested, before = requested_ops(texts, before_texts, declared)
+    stored, loaded, declared = in_words(epilogues, prologues, declared_operands(operands), project)
+    requested, before = requested_ops(stored, loaded, declared)
     options = Options(
         numerics,
         tuple(constexprs),

@@ -100,6 +100,17 @@ def test_functions_of_several_outputs(tmp_path: Path) -> None:
         kernel_rewrite.fuse(source, {"out_ptr": one, "half_ptr": other})
 
 
+def test_functions_as_prologues(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    torch = pytest.importorskip("torch")
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "ops.py").write_text("import torch\ndef half(x, s: Scalar):\n    return x * s\n")
+    wanted = kernel_rewrite.fuse(SOURCE, "relu(x)", prologues="x * s", operands={"s": "scalar"}, path="k.py").source
+    for given in ("ops.py:half", {"x_ptr": "ops.py:half"}, {"x_ptr": lambda x, s: x * s}):
+        operands = {"s": "scalar"} if isinstance(given, dict) else {}
+        fused = kernel_rewrite.fuse(SOURCE, torch.relu, prologues=given, operands=operands, path="k.py")
+        assert fused.source == wanted
+
+
 @pytest.mark.parametrize(("function", "code"), [(lambda x: x.sum(), "KR118"), (lambda x: x if x > 0 else -x, "KR120")])
 def test_functions_that_are_no_epilogues(function: Any, code: str) -> None:
     with pytest.raises(FusionRefused, match=code):

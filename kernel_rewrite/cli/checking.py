@@ -234,14 +234,13 @@ def _name_of(
     source: str, epilogues: tuple[str, ...], prologues: tuple[str, ...], operands: tuple[str, ...], **_: Any
 ) -> str:
     from kernel_rewrite.arguments import name_and_text
-    from kernel_rewrite.functions import in_words, joined
+    from kernel_rewrite.functions import in_words
     from kernel_rewrite.pointwise.declarations import declared_operands
     from kernel_rewrite.selection import epilogue_of
     from kernel_rewrite.source.files import Project
 
     project = Project()
-    words, declared = in_words(epilogues, declared_operands(operands), project)
-    before, more = in_words(prologues, {}, project)
-    texts = [name_and_text(text)[1] for text in (*before, *words)]
+    stored, loaded, declared = in_words(epilogues, prologues, declared_operands(operands), project)
+    texts = [name_and_text(text)[1] for text in (*loaded, *stored)]
     file = project.read(source)
-    return "_".join(epilogue_of(text, joined(declared, more), file, project).name for text in texts)
+    return "_".join(epilogue_of(text, declared, file, project).name for text in texts)

@@ -64,10 +64,10 @@ class Request:
 
     @property
     def declared(self) -> dict[str, Operand]:
-        return in_words(self.epilogues, declared_operands(self.operands), Project())[1]
+        return in_words(self.epilogues, (), declared_operands(self.operands), Project())[2]
 
     def requested(self) -> list[tuple[str | None, str]]:
-        words, declared = in_words(self.epilogues, declared_operands(self.operands), Project())
+        words, _, declared = in_words(self.epilogues, (), declared_operands(self.operands), Project())
         return list(requested_ops(words, (), declared)[0])
 
     @property
