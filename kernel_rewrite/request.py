@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from kernel_rewrite.model import Span, Specialization
-from kernel_rewrite.pointwise.language import Input, Pointwise
+from kernel_rewrite.pointwise.language import Epilogue, Input, Pointwise
 
 
 class Request(Protocol):
@@ -24,7 +24,7 @@ class Request(Protocol):
     @property
     def text(self) -> str: ...
     @property
-    def pointwise(self) -> Pointwise: ...
+    def pointwise(self) -> Epilogue: ...
     @property
     def assumed(self) -> frozenset[str]: ...
     @property
@@ -38,7 +38,7 @@ class OutputRequest:
 
     output: str
     text: str
-    pointwise: Pointwise
+    pointwise: Epilogue
     assumed: frozenset[str] = frozenset()
     ignoring: frozenset[Span] = frozenset()
     launcher: bool = False

@@ -12,15 +12,16 @@ from kernel_rewrite.analysis import Analysis
 from kernel_rewrite.arguments import name_and_text
 from kernel_rewrite.checks import ASSUMPTIONS
 from kernel_rewrite.diagnostics import Diagnostic, FusionRefused, Label
-from kernel_rewrite.model import MemoryEffect, Operand
+from kernel_rewrite.model import MemoryEffect, Operand, Span
 from kernel_rewrite.pointwise.declarations import used_in
 from kernel_rewrite.pointwise.element_types import torch_name
-from kernel_rewrite.pointwise.language import Pointwise, parse_epilogue
+from kernel_rewrite.pointwise.language import Epilogue, Pointwise, called_name, parse_call, parse_epilogue
 from kernel_rewrite.request import InputRequest, OutputRequest, Request, element_type_of
 from kernel_rewrite.retyped import short_name
 from kernel_rewrite.source.closure import KernelDefinition, kernels
 from kernel_rewrite.source.comments import is_skipped, wrong_controls
 from kernel_rewrite.source.files import Project, SourceFile, source_from_text
+from kernel_rewrite.source.names import JitDefinition, locals_of, module_scope
 from kernel_rewrite.source.signatures import DTYPE_NAMES
 from kernel_rewrite.vouched import AnyRequest, forbidden_ignores, judged
 
@@ -41,7 +42,8 @@ def requested_ops(
     for _, text in (*pairs[0], *pairs[1]):
         named = used_in(text, operands)
         used |= named.keys()
-        parse_epilogue(text, named)
+        if called_name(text) is None:  # else it depends on the file
+            parse_epilogue(text, named)
     unused = [name for name in operands if name not in used]
     if unused:
         help_text = f"leave out `--operand {unused[0]}=...`, or use it"
@@ -54,6 +56,32 @@ def _pairs(texts: Texts) -> Requested:
     if isinstance(texts, Mapping):
         return tuple(texts.items())
     return tuple(map(name_and_text, [texts] if isinstance(texts, str) else texts))
+
+
+def epilogue_of(
+    text: str,
+    operands: Mapping[str, Operand],
+    file: SourceFile,
+    project: Project,
+    kernel: KernelDefinition | None = None,
+) -> Epilogue:
+    """The epilogue `text` for the kernels of `file`, over those of `operands` that it names: an expression, or the call of a
+    Triton function that the file knows by that name. Raises FusionRefused (KR107, KR108, KR118, KR119; KR120 where
+    `kernel` knows something else by that name)."""
+    named = used_in(text, operands)
+    name = called_name(text)
+    function = module_scope(file, project).lookup(name) if name is not None else None
+    if not isinstance(function, JitDefinition) or name is None:
+        return parse_epilogue(text, named)
+    inside = kernel.scope.lookup(name) if kernel is not None and name not in locals_of(kernel.node) else None
+    if kernel is not None and (not isinstance(inside, JitDefinition) or inside.node is not function.node):
+        message = f"`{name}` is something else inside of `{kernel.name}`, where it would be called"
+        labels = (
+            Label(kernel.definition_line),
+            Label(Span.of(function.file.path, function.node), f"this `{name}` is meant"),
+        )
+        raise FusionRefused((Diagnostic("KR120", message, labels, help="give the function another name"),))
+    return parse_call(text, named)
 
 
 def checked_assumptions(names: Iterable[str]) -> frozenset[str]:
@@ -180,7 +208,8 @@ def choose_output(
     launcher: bool = False,
 ) -> OutputRequest:
     """The output meant: the one named, or the only eligible one. Raises FusionRefused with every reason."""
-    pointwise = parse_epilogue(text, used_in(text, operands or {}))
+    kernel = analysis.kernel
+    pointwise = epilogue_of(text, operands or {}, kernel.file, analysis.project, kernel)
     changed = analysis.parameters_with(MemoryEffect.WRITE, MemoryEffect.ACCUMULATE)
     written = changed or analysis.parameters_with(MemoryEffect.UNKNOWN)
     names = [output] if output is not None else written

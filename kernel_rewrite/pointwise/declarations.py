@@ -8,8 +8,8 @@ import difflib
 import keyword
 from collections.abc import Iterable, Iterator, Mapping
 
-from kernel_rewrite.diagnostics import Diagnostic, FusionRefused
-from kernel_rewrite.model import Operand, OperandKind
+from kernel_rewrite.diagnostics import Diagnostic, FusionRefused, Label
+from kernel_rewrite.model import Operand, OperandKind, Span
 from kernel_rewrite.pointwise.element_types import torch_name
 from kernel_rewrite.pointwise.graph import X
 from kernel_rewrite.pointwise.ops import ALIASES, OPS
@@ -55,14 +55,7 @@ def _pairs(operands: Mapping[str, str | Operand] | Iterable[str]) -> Iterator[tu
 
 
 def _operand(name: str, text: str) -> Operand:
-    if not name.isidentifier() or keyword.iskeyword(name):
-        raise _refusal(f"`{name}` cannot be the name of an operand", "use a Python identifier")
-    if name == X:
-        raise _refusal(
-            f"`{X}` is the stored value and cannot be the name of an operand", "give the operand another name"
-        )
-    if name in OPS or name in ALIASES:
-        raise _refusal(f"`{name}` is an op and cannot be the name of an operand", "give the operand another name")
+    check_name(name)
     kind, _, rest = text.partition(":")
     first, _, behind = rest.partition(":")
     strided = first.strip() == STRIDED
@@ -80,5 +73,22 @@ def _operand(name: str, text: str) -> Operand:
     return Operand(name, OperandKind(kind.strip()), dtype, strided=strided)
 
 
-def _refusal(message: str, help: str) -> FusionRefused:
-    return FusionRefused((Diagnostic("KR121", message, help=help),))
+def check_name(name: str, span: Span | None = None) -> None:
+    """Raise FusionRefused (KR121), at `span` if given, unless an operand can have this name."""
+    if not name.isidentifier() or keyword.iskeyword(name):
+        raise _refusal(f"`{name}` cannot be the name of an operand", "use a Python identifier", span)
+    another = "give the operand another name"
+    if name == X:
+        raise _refusal(f"`{X}` is the stored value and cannot be the name of an operand", another, span)
+    if name in OPS or name in ALIASES:
+        raise _refusal(f"`{name}` is an op and cannot be the name of an operand", another, span)
+
+
+def declaration(operand: Operand) -> str:
+    """`bias=row`, `residual=tile:strided:float32`: an operand as `--operand` takes it."""
+    parts = (operand.kind.value, STRIDED if operand.strided else "", operand.dtype)
+    return f"{operand.name}={':'.join(filter(None, parts))}"
+
+
+def _refusal(message: str, help: str, span: Span | None = None) -> FusionRefused:
+    return FusionRefused((Diagnostic("KR121", message, (Label(span),) if span else (), help=help),))

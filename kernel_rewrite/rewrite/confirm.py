@@ -9,12 +9,14 @@ import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
+from kernel_rewrite.alone import lower_alone
 from kernel_rewrite.analysis import Analysis, View
+from kernel_rewrite.called import foreign_in, rejected
 from kernel_rewrite.diagnostics import Diagnostic, FusionRefused, Label
 from kernel_rewrite.model import InternalError, Location, MemoryAccess, MemoryEffect, OperandKind, Specialization
+from kernel_rewrite.pointwise.calls import TritonCall
 from kernel_rewrite.pointwise.element_types import torch_name
 from kernel_rewrite.pointwise.graph import key_of
-from kernel_rewrite.pointwise.reference import reference_source
 from kernel_rewrite.probes import probe_loads, probe_stores
 from kernel_rewrite.request import InputRequest, OutputRequest, Request, element_type_of
 from kernel_rewrite.retyped import changes, held_type, short_name
@@ -131,7 +133,7 @@ def _has_meaning(analysis: Analysis, view: View, request: Request) -> bool:
     """Whether an op gives what its buffer holds, or the type it is to get, under the types of a view. An output that gets
     another type has the one that the file says it has."""
     element = element_type_of(view.specialization, request.buffer)
-    if request.pointwise.undefined_reason(
+    if isinstance(request.pointwise, TritonCall) or request.pointwise.undefined_reason(
         request.holds if isinstance(request, InputRequest) and request.holds else element
     ):
         return False
@@ -204,6 +206,9 @@ def check_compiled(
         if isinstance(result, LoweringFailure) and retyped and _SHORT_ROWS in result.message:
             raise FusionRefused((_short_rows(result, references.analysis),))
         if isinstance(result, LoweringFailure):
+            calls = [request for request in requests if isinstance(request.pointwise, TritonCall)]
+            if calls:  # a function may have no meaning for the tile that is stored here
+                raise FusionRefused((rejected(references.analysis, calls[0], result),))
             message = f"KR902: Triton rejects the rewritten kernel: {result.message} at {result.places[:1]}"
             raise CompiledDifference(message, original)
         rules = {key: rule for request in requests for key, rule in references.rules(view, request)}
@@ -520,7 +525,8 @@ class References:
                 (key_of(operand), _sizes(its_shape), _triton_dtype(scalar, operand.dtype or element))
                 for operand, (its_shape, scalar) in zip(request.pointwise.operands, types, strict=True)
             ]
-            source = reference_source(
+            result = lower_alone(
+                self.analysis,
                 request.pointwise,
                 _sizes(shape),
                 dtype,
@@ -529,17 +535,18 @@ class References:
                 apart=apart,
                 stored=stored,
             )
-            self._lowered[key] = self._lower(source)
+            if isinstance(result, LoweringFailure):
+                raise _rejected_alone(self.analysis, request, result)
+            self._lowered[key] = parse(result.text)
+            if isinstance(request.pointwise, TritonCall) and foreign_in(self._lowered[key]) is not None:
+                raise InternalError(f"KR902: {request.text} is no function of single elements for x of {shape} {dtype}")
         return function_terms(self._lowered[key])(terms, value, *operands)
 
-    def _lower(self, source: str) -> Module:
-        project = Project((source_from_text(source, "<reference>"),))
-        kernel = next(k for k in kernels(project.files()[0], project) if k.name == "reference")
-        compiler, target = self.analysis.compiler, self.analysis.target
-        result = next(compiler.lower(close(kernel, project), project.sources(), [Specialization((), ())], target))
-        if isinstance(result, LoweringFailure):
-            raise InternalError(f"KR902: Triton rejects the op alone: {result.message}\n{source}")
-        return parse(result.text)
+
+def _rejected_alone(analysis: Analysis, request: Request, failure: LoweringFailure) -> Exception:
+    if isinstance(request, OutputRequest) and isinstance(request.pointwise, TritonCall):
+        return FusionRefused((rejected(analysis, request, failure),))
+    return InternalError(f"KR902: Triton rejects {request.text} alone: {failure.message}")
 
 
 def _is_zero(term: Expression) -> bool:

@@ -11,7 +11,8 @@ import libcst as cst
 from kernel_rewrite.analysis import Analysis
 from kernel_rewrite.diagnostics import Diagnostic, FusionRefused, Label, Severity
 from kernel_rewrite.model import Assumption, Dtype, Edit, Function, FunctionRef, Operand, OperandKind, Span
-from kernel_rewrite.pointwise.emission import Emission, emit
+from kernel_rewrite.pointwise.calls import TritonCall
+from kernel_rewrite.pointwise.emission import Emission, Epilogue, emit
 from kernel_rewrite.pointwise.function import Pointwise
 from kernel_rewrite.probes import certain_element_type
 from kernel_rewrite.retyped import new_element_type
@@ -41,6 +42,7 @@ from kernel_rewrite.rewrite.unchanged import Clone, Plan
 from kernel_rewrite.source.accesses import HelperCall
 from kernel_rewrite.source.expressions import replace_argument, substitute
 from kernel_rewrite.source.files import SourceFile
+from kernel_rewrite.source.names import locals_of
 from kernel_rewrite.source.pointer_flow import bound_arguments
 from kernel_rewrite.source.syntax import nodes_in
 from kernel_rewrite.source.values import (
@@ -103,7 +105,7 @@ def references(analysis: Analysis) -> frozenset[tuple[FunctionRef, int, int]]:
 
 
 def fusion_edits(
-    stores: Iterable[tuple[StorePlan, Pointwise]],
+    stores: Iterable[tuple[StorePlan, Epilogue]],
     analysis: Analysis,
     numerics: str,
     *,
@@ -122,7 +124,7 @@ def fusion_edits(
     closure, project = analysis.closure, analysis.project
     file, jit = analysis.kernel.file, analysis.kernel.jit_spelling
     stores, loads = tuple(stores), tuple(loads)
-    plans: tuple[tuple[Plan, Pointwise], ...] = (*stores, *loads)
+    plans: tuple[tuple[Plan, Epilogue], ...] = (*stores, *loads)
     _no_call_twice(plan for plan, _ in plans)
     touched = _touched(analysis, [plan for plan, _ in plans])
     around = Surroundings.of(analysis.kernel, project, touched)
@@ -165,13 +167,15 @@ def fusion_edits(
         taken |= loader.helpers.keys() | writer.names
         rewriters.append((load, names, loader))
     loaded = nested(file, loaded)
-    for store, pointwise in stores:
-        names = _copy_names(store, pointwise, taken)
-        writer = OperandWriter(analysis, store, pointwise.operands, grown.parameters, spelling.tl, taken)
+    for store, epilogue in stores:
+        if isinstance(epilogue, TritonCall):
+            _can_be_called(epilogue, store, analysis, numerics)
+        names = _copy_names(store, epilogue, taken)
+        writer = OperandWriter(analysis, store, epilogue.operands, grown.parameters, spelling.tl, taken)
         writers[store.output] = writer
         rewriter = _Rewriter(
             store,
-            pointwise,
+            epilogue,
             writer,
             analysis,
             spelling,
@@ -216,7 +220,7 @@ def fusion_edits(
     )
 
 
-def _copy_names(plan: Plan, pointwise: Pointwise, taken: set[str]) -> dict[FunctionRef, str]:
+def _copy_names(plan: Plan, pointwise: Epilogue, taken: set[str]) -> dict[FunctionRef, str]:
     """A free name for each helper that the plan copies; they are taken then."""
     names: dict[FunctionRef, str] = {}
     for ref in plan.clones:
@@ -228,6 +232,21 @@ def _copy_names(plan: Plan, pointwise: Pointwise, taken: set[str]) -> dict[Funct
 def _holds(outer: Edit, inner: Edit) -> bool:
     """Whether one edit was made with another inside it."""
     return outer is not inner and outer.span.contains_span(inner.span) and outer.span != inner.span
+
+
+def _can_be_called(call: TritonCall, plan: StorePlan, analysis: Analysis, numerics: str) -> None:
+    """Raise FusionRefused (KR120) unless the call means at every store what it is to mean."""
+    if numerics == "fused":
+        message = f"`{call.function}` is called with the value as the output holds it, not with the precision before"
+        help_text = "leave `--numerics fused` out, or write what the function does as an expression"
+        raise FusionRefused((Diagnostic("KR120", message, (Label(analysis.kernel.definition_line),), help=help_text),))
+    for site in plan.sites:
+        function = analysis.closure.function(site.call.function)
+        assert function is not None
+        if call.function in locals_of(function.node):
+            message = f"`{call.function}` is something else inside of `{function.name}`, where it would be called"
+            label = Label(site.call.span, "for this store")
+            raise FusionRefused((Diagnostic("KR120", message, (label,), help="give the function another name"),))
 
 
 _STRIDES: Mapping[OperandKind, tuple[tuple[str, int], ...]] = {
@@ -250,7 +269,7 @@ class _Grown:
 
 def _grown_signature(
     analysis: Analysis,
-    pointwises: Sequence[Pointwise],
+    pointwises: Sequence[Epilogue],
     buffers: Sequence[ChangedBuffer],
     launcher: bool,
     taken: Iterable[str],
@@ -312,7 +331,7 @@ class _Rewriter:
     def __init__(
         self,
         plan: StorePlan,
-        pointwise: Pointwise,
+        pointwise: Epilogue,
         operands: OperandWriter,
         analysis: Analysis,
         spelling: Spelling,

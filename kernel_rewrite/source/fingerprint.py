@@ -12,7 +12,7 @@ import ast
 import hashlib
 import os
 import re
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
 
 from kernel_rewrite.source.files import Project, SourceFile
@@ -68,13 +68,22 @@ class _Module:
         return any(name in s.binds for s in self.statements)
 
 
-def fingerprint(file: SourceFile, kernel: str, project: Project, allowed: Collection[str] | None = None) -> Fingerprint:
-    """What `kernel` of `file` depends on. `allowed` are the locations of the other files to follow imports into: those
-    that the fusion has read; None for every file of the project. Raises FusionRefused when one of them cannot be read."""
+def fingerprint(
+    file: SourceFile,
+    kernel: str,
+    project: Project,
+    allowed: Collection[str] | None = None,
+    called: Iterable[str] = (),
+) -> Fingerprint:
+    """What `kernel` of `file`, and the functions `called` of the same file, depend on. `allowed` are the locations of the
+    other files to follow imports into: those that the fusion has read; None for every file of the project. Raises
+    FusionRefused when one of them cannot be read."""
     walk = _Walk(project, allowed)
     home = walk.module(file)
     for statement in _upwards(home.statements, kernel):
         walk.take(home, statement)
+    for name in called:
+        walk.want(home, name)
     walk.finish()
     others = sorted(key for key, taken in walk.taken.items() if taken and key != _key(file))
     return Fingerprint(_digest(walk, file), tuple(others))
@@ -134,7 +143,7 @@ class _Walk:
         if statement not in taken:
             taken.add(statement)
             for name in statement.reads:
-                self._want(module, name)
+                self.want(module, name)
 
     def finish(self) -> None:
         """Takes what every noted name means, until there is nothing new."""
@@ -146,7 +155,8 @@ class _Walk:
                 if imported.name == name or (imported.name == _EVERYTHING and not module.binds(name)):
                     self._follow(module, imported, name)
 
-    def _want(self, module: _Module, name: str) -> None:
+    def want(self, module: _Module, name: str) -> None:
+        """Notes a name that `module` reads."""
         key = (_key(module.file), name)
         if key not in self._seen:
             self._seen.add(key)
@@ -157,7 +167,7 @@ class _Walk:
         if member:  # a name of a module, or a module of a package
             found = self._found(module, imported.module, imported.level)
             if found is not None:
-                self._want(found, member)
+                self.want(found, member)
             inner = f"{imported.module}.{member}" if imported.module else member
             self._want_members(module, self._found(module, inner, imported.level), name)
             return
@@ -171,7 +181,7 @@ class _Walk:
             return
         members = module.members.get(name, {""})
         for member in members if "" not in members else {n for s in found.statements for n in s.binds}:
-            self._want(found, member)
+            self.want(found, member)
 
     def _found(self, importer: _Module, name: str, level: int) -> _Module | None:
         place = self._project.place_of(name, importer.file, level)

@@ -12,10 +12,11 @@ from pathlib import Path
 
 from kernel_rewrite.analysis import Analysis, View, analyse
 from kernel_rewrite.diagnostics import FusionRefused
+from kernel_rewrite.functions import in_words
 from kernel_rewrite.fuse import plan_input, plan_output
 from kernel_rewrite.model import Operand
 from kernel_rewrite.pointwise.declarations import declared_operands, used_in
-from kernel_rewrite.pointwise.language import parse_epilogue
+from kernel_rewrite.pointwise.language import called_name, parse_epilogue
 from kernel_rewrite.request import InputRequest, OutputRequest
 from kernel_rewrite.rewrite.confirm import (
     References,
@@ -28,6 +29,7 @@ from kernel_rewrite.rewrite.confirm import (
 from kernel_rewrite.rewrite.edits import apply_edits
 from kernel_rewrite.rewrite.epilogue import Rewrite, fusion_edits
 from kernel_rewrite.selection import (
+    Requested,
     checked_assumptions,
     choose_inputs,
     choose_kernel,
@@ -72,19 +74,26 @@ class Request:
 
     @property
     def declared(self) -> dict[str, Operand]:
-        return declared_operands(self.operands)
+        return in_words(self.epilogues, (), declared_operands(self.operands), Project())[2]
 
     def requested(self) -> list[tuple[str | None, str]]:
-        return list(requested_ops(self.epilogues, self.prologues, self.declared)[0])
+        return list(self._asked()[0])
 
     def before(self) -> list[tuple[str | None, str]]:
         """The prologues."""
-        return list(requested_ops(self.epilogues, self.prologues, self.declared)[1])
+        return list(self._asked()[1])
+
+    def _asked(self) -> tuple[Requested, Requested]:
+        words, before, declared = in_words(self.epilogues, self.prologues, declared_operands(self.operands), Project())
+        return requested_ops(words, before, declared)
 
     @property
-    def reads_operands(self) -> bool:
-        asked = (*self.requested(), *self.before())
-        return any(parse_epilogue(text, used_in(text, self.declared)).operands for _, text in asked)
+    def is_more_than_an_op(self) -> bool:
+        """Whether an op reads operands, or is a function of the user's."""
+        return any(
+            called_name(text) is not None or parse_epilogue(text, used_in(text, self.declared)).operands
+            for _, text in (*self.requested(), *self.before())
+        )
 
     def outputs(self) -> tuple[str | None, ...]:
         return tuple(output for output, _ in self.requested())
@@ -192,7 +201,7 @@ def rewritten(
 
 def fixture_cases(folder: Path, ops: tuple[str, ...]) -> Iterator[Case]:
     """A fixture with each of `ops` in place of the epilogue it asks for (of the prologue, where it asks for one), where
-    that op can be fused; with operands or prologues, what it asks for too."""
+    that op can be fused; with operands, prologues or a function of the user's, what it asks for too."""
     request = Request.read((folder / "request.txt").read_text())
     analysis = analysed(Path("before.py"), request.kernel, request)
     asked, before = request.requested(), request.before()
@@ -201,5 +210,5 @@ def fixture_cases(folder: Path, ops: tuple[str, ...]) -> Iterator[Case]:
         with contextlib.suppress(FusionRefused):
             prologues = [(input, op) for input, _ in before]
             yield fused_case(f"{folder.name}/{op}", analysis, epilogues, request, prologues)
-    if request.reads_operands or before:
+    if request.is_more_than_an_op or before:
         yield fused_case(f"{folder.name}/as requested", analysis, asked, request, before)
