@@ -35,6 +35,7 @@ class Case:
     epilogues: Mapping[str, str] = field(default_factory=dict)
     prologues: Mapping[str, str] = field(default_factory=dict)
     operands: Mapping[str, str] = field(default_factory=dict)
+    dtypes: tuple[str, ...] = ()
     flops: Callable[[Shape], int] = lambda shape: 0
     adds_bytes: bool = False
 
@@ -363,7 +364,6 @@ CASES: tuple[Case, ...] = (
         tiny=(3, 16),
         arguments=("x", "wigner"),
         epilogues={"out_ptr": "x * gain[channels]"},
-        operands={"gain": "row"},
         inputs=lambda shape, device: _edges(shape, device) | {"gain": _edges(shape, device)["x"][0, 0].clone()},
         after=lambda out, tensors: out * tensors["gain"],
         by_hand=_each_rotation(
@@ -393,8 +393,9 @@ CASES: tuple[Case, ...] = (
     Case(
         "dequantise + matmul",
         **PRODUCT,
-        prologues={"b_ptr": "x.to(torch.float16) * scale"},
-        operands={"scale": "row"},
+        prologues={"b_ptr:int8": "x.to(torch.float16) * scale[offs_bn]"},
+        operands={"scale": "indexed:float16"},
+        dtypes=("a_ptr=fp16", "b_ptr=fp16"),
         inputs=_dequantized_inputs,
         before=_dequantized,
         by_hand=replaced(

@@ -2,6 +2,7 @@
 
     python benchmarks/corpus.py                      all packages; the table goes to benchmarks/results/corpus.md
     python benchmarks/corpus.py --package liger-kernel --kernel _rms_norm   some kernels, shown one by one
+    python benchmarks/corpus.py --operands --package liger-kernel --markdown FILE   which outputs can take an operand
 
 The packages are downloaded at pinned versions with `pip download --no-deps`, unpacked, never installed and never
 imported. Each kernel runs in a worker process with a time and a memory limit. Every outcome is appended to a JSON-lines
@@ -43,14 +44,22 @@ from kernel_rewrite import __version__  # noqa: E402
 from kernel_rewrite.analysis import Analysis, analyse  # noqa: E402
 from kernel_rewrite.diagnostics import CODES, FusionRefused  # noqa: E402
 from kernel_rewrite.fuse import fuse_outputs, plan_output  # noqa: E402
+from kernel_rewrite.fused import Options  # noqa: E402
 from kernel_rewrite.model import InternalError, MemoryEffect  # noqa: E402
-from kernel_rewrite.selection import choose_outputs  # noqa: E402
+from kernel_rewrite.pointwise.declarations import declared_operands  # noqa: E402
+from kernel_rewrite.selection import choose_outputs, requested_epilogues  # noqa: E402
 from kernel_rewrite.source.closure import KernelDefinition, kernels, scope_at  # noqa: E402
 from kernel_rewrite.source.files import Project  # noqa: E402
 from kernel_rewrite.source.names import JitDefinition, meaning_of  # noqa: E402
 from kernel_rewrite.ttir.lower import compiler  # noqa: E402
 
 EPILOGUE = "relu"
+
+OPERANDS = {
+    "tile": ("relu(x + added_tile)", {"added_tile": "tile"}),
+    "row": ("relu(x + added_row)", {"added_row": "row"}),
+}
+"""What `--operands` fuses, by the kind of the operand: one in the output's layout, one value a column without an index."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -273,8 +282,9 @@ Record = dict[str, Any]
 """What happened to one kernel, as it stands in the JSON-lines file."""
 
 
-def examine(task: Task) -> Record:
-    """Analyse the kernel of `task` once, then fuse the epilogue into each of its outputs. Never raises."""
+def examine(task: Task, operands: bool = False) -> Record:
+    """Analyse the kernel of `task` once, then fuse the epilogue into each of its outputs; with `operands`, those of
+    `OPERANDS` into each that can take the epilogue. Never raises."""
     started = time.perf_counter()
     reset_peaks()
     busy = busy_seconds()
@@ -290,7 +300,7 @@ def examine(task: Task) -> Record:
     try:
         analysis = _analysis(task)
         record |= _facts(analysis)
-        record["outputs"] = _fused_outputs(analysis)
+        record["outputs"] = _outputs_with_operands(analysis) if operands else _fused_outputs(analysis)
     except FusionRefused as refused:
         record |= {"status": "refused", **_reasons(refused, task.folder)}
     except Exception as error:  # a bug of the tool is an outcome, and the run goes on
@@ -345,6 +355,30 @@ def _fused_outputs(analysis: Analysis) -> list[Record]:
     else:
         each = dict.fromkeys(eligible, fused)
     return [{"name": o, "effects": _effects(analysis, o), **(refused.get(o) or each[o])} for o in found]
+
+
+def _outputs_with_operands(analysis: Analysis) -> list[Record]:
+    """One record an output, with what comes of each of `OPERANDS` for those that can take the epilogue itself."""
+    found = []
+    for output in outputs(analysis):
+        refused = _refused(analysis, output)
+        kinds = {} if refused else {kind: _with_operand(analysis, output, kind) for kind in OPERANDS}
+        found.append({"name": output, **(refused or {"status": "eligible"}), "operands": kinds})
+    return found
+
+
+def _with_operand(analysis: Analysis, output: str, kind: str) -> Record:
+    """What comes of fusing an epilogue that reads an operand of a kind, the launchers left alone."""
+    text, kinds = OPERANDS[kind]
+    declared = declared_operands(kinds)
+    try:
+        requested = requested_epilogues(f"{output}={text}", declared)
+        fuse_outputs(analysis, requested, Options(operands=tuple(declared.values()), launcher=False))
+    except FusionRefused as refused:
+        return {"status": "refused", **_reasons(refused, _folder(analysis))}
+    except Exception as error:
+        return {"status": "internal", "message": _trace(error)}
+    return {"status": "fused"}
 
 
 def _refused(analysis: Analysis, output: str) -> Record | None:
@@ -457,7 +491,7 @@ def _trace(error: BaseException) -> str:
 # ------------------------------------------------------------------------------------------------------- the workers
 
 
-def serve() -> None:
+def serve(operands: bool = False) -> None:
     """A worker: one task a line on stdin, one record a line on stdout."""
     answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)
@@ -465,7 +499,7 @@ def serve() -> None:
     sys.setrecursionlimit(max(sys.getrecursionlimit(), 5000))
     gc.set_threshold(50_000, 20, 100)  # syntax trees of many files stay: going through them often finds nothing
     for line in sys.stdin:
-        print(json.dumps(examine(Task(**json.loads(line)))), file=answers, flush=True)
+        print(json.dumps(examine(Task(**json.loads(line)), operands)), file=answers, flush=True)
 
 
 class Worker:
@@ -759,6 +793,75 @@ def report(records: Sequence[Record], titles: Sequence[str], facts: dict[str, An
     return "\n".join(lines)
 
 
+# --------------------------------------------------------------------------------------------- outputs with operands
+
+
+@dataclass(slots=True)
+class OperandRow:
+    """The counts of one row of the table of `--operands`: of the outputs that can take the epilogue itself, those that take
+    each kind of operand, and the codes of the others."""
+
+    title: str
+    kernels: int = 0
+    eligible: int = 0
+    failed: int = 0
+    busy: float = 0.0
+    fused: Counter[str] = field(default_factory=Counter)
+    refused: dict[str, Counter[str]] = field(default_factory=lambda: {kind: Counter() for kind in OPERANDS})
+
+    def add(self, record: Record) -> None:
+        self.kernels += 1
+        self.failed += record["status"] in ("internal", "crash", "timeout")
+        self.busy += record.get("cpu_seconds", 0.0)
+        for output in record["outputs"]:
+            self.eligible += output["status"] == "eligible"
+            self.failed += output["status"] == "internal"
+            for kind, found in output["operands"].items():
+                self.fused[kind] += found["status"] == "fused"
+                self.failed += found["status"] == "internal"
+                self.refused[kind].update(found.get("codes", ()))
+
+
+def operand_table(records: Iterable[Record], titles: Sequence[str]) -> str:
+    """The counts of each title, and of all, as a Markdown table."""
+    rows = {title: OperandRow(title) for title in (*titles, "all")}
+    for record in records:
+        for title in (record["group"], "all"):
+            rows[title].add(record)
+    head = ["package", "kernels", "outputs that take relu"]
+    head += [cell for kind in OPERANDS for cell in (f"a {kind} too", f"no {kind}, by code")]
+    head += ["failures", "CPU seconds"]
+    lines = ["| " + " | ".join(head) + " |", "|---" * len(head) + "|"]
+    for row in rows.values():
+        cells = [row.title, str(row.kernels), str(row.eligible)]
+        for kind in OPERANDS:
+            cells += [_share(row.fused[kind], row.eligible), _by_code(row.refused[kind])]
+        lines.append("| " + " | ".join([*cells, str(row.failed), f"{row.busy:.0f}"]) + " |")
+    return "\n".join(lines) + "\n"
+
+
+def operand_report(records: Sequence[Record], titles: Sequence[str], facts: dict[str, Any]) -> str:
+    """The page with that table, and what the codes mean."""
+    kinds = [found for r in records for o in r["outputs"] for found in o["operands"].values()]
+    used = sorted({code for found in kinds for code in found.get("codes", ())})
+    texts = " and ".join(f"`{text}` with a {kind}" for kind, (text, _) in OPERANDS.items())
+    return "\n".join(
+        [
+            "# Public kernels, with operands",
+            "",
+            f"{texts}, each fused into every output that can take `relu`, of the kernels of {', '.join(titles)}; launchers "
+            "are left alone. A row is read without an index written by hand. Every fused file is validated.",
+            "",
+            operand_table(records, titles),
+            f"kernel-rewrite {facts['version']}, Triton {facts['triton']}, Python {facts['python']}, {facts['date']}. "
+            f"Made by `python benchmarks/corpus.py {facts['arguments']}`, {facts['jobs']} job(s), {facts['wall']} s.",
+            "",
+            *(f"- {code}: {CODES[code]}" for code in used),
+            "",
+        ]
+    )
+
+
 # ------------------------------------------------------------------------------------------------------ command line
 
 
@@ -775,6 +878,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--fresh", action="store_true", help="do not resume")
     parser.add_argument("--json", type=Path, help="where to write every outcome")
     parser.add_argument("--markdown", type=Path, help="where to write the table")
+    parser.add_argument("--operands", action="store_true", help="fuse epilogues that read an operand, and count those")
     parser.add_argument("--verbose", action="store_true", help="show each kernel")
     parser.add_argument("--worker", action="store_true", help=argparse.SUPPRESS)
     return parser.parse_args()
@@ -783,7 +887,7 @@ def arguments() -> argparse.Namespace:
 def main() -> int:
     options = arguments()
     if options.worker:
-        serve()
+        serve(options.operands)
         return 0
     started = time.monotonic()
     chosen = [p for p in PACKAGES if not options.package or p.name in options.package]
@@ -801,7 +905,8 @@ def main() -> int:
     tasks = tasks[: options.limit]
     print(f"{len(tasks)} kernels found in {time.monotonic() - started:.0f} s", file=sys.stderr)
 
-    stream = options.stream or options.downloads / f"outcomes-{fingerprint()}.jsonl"
+    mode = ["--operands"] if options.operands else []
+    stream = options.stream or options.downloads / f"outcomes-{fingerprint()}{''.join(mode)}.jsonl"
     if options.fresh and stream.exists():
         stream.unlink()
     done = 0
@@ -814,7 +919,8 @@ def main() -> int:
         elif done % 100 == 0:
             print(f"{done} kernels, {time.monotonic() - started:.0f} s", file=sys.stderr, flush=True)
 
-    records = failures + run(tasks, stream, options.jobs, show, lambda: Worker(time_limit=options.time_limit))
+    command = [sys.executable, os.path.abspath(__file__), "--worker", *mode]
+    records = failures + run(tasks, stream, options.jobs, show, lambda: Worker(command, options.time_limit))
     titles = [title for p in chosen for title in (p.name, p.apart_title) if title]
     facts = {
         "version": __version__,
@@ -824,7 +930,14 @@ def main() -> int:
         "date": time.strftime("%Y-%m-%d"),
         "jobs": options.jobs,
         "wall": round(time.monotonic() - started),
+        "arguments": " ".join([*mode, *(f"--package {package.name}" for package in chosen)]),
     }
+    if options.operands:
+        titles = [title for title in titles if any(record["group"] == title for record in records)]
+        if options.markdown:
+            options.markdown.write_text(operand_report(records, titles, facts), encoding="utf-8")
+        print(operand_table(records, titles))
+        return 0
     whole = not (options.package or options.kernel or options.file or options.limit)
     results = ROOT / "benchmarks" / "results"
     markdown = options.markdown or (results / "corpus.md" if whole else None)
@@ -853,8 +966,9 @@ def _line(record: Record) -> str:
         return f"{head}\n    {record['status']}: {record.get('message') or record['reasons']}"
     lines = [head]
     for output in record["outputs"]:
-        why = output.get("message") or "; ".join(output.get("reasons", ()))
-        lines.append(f"    {output['name']}: {output['status']} {why}")
+        for what, found in [("", output), *output.get("operands", {}).items()]:
+            why = found.get("message") or "; ".join(found.get("reasons", ()))
+            lines.append(f"    {output['name']} {what}: {found['status']} {why}")
     return "\n".join(lines)
 
 

@@ -49,15 +49,10 @@ def fused_text(case: Case) -> str:
     """The fused file. Raises Skipped with the reason when this package cannot write it."""
     from kernel_rewrite import FusionRefused, fuse
 
-    more: dict[str, Any] = {}
-    if case.prologues:
-        more["prologues"] = dict(case.prologues)
-    if case.operands:
-        more["operands"] = dict(case.operands)
+    source = FOLDER / "kernels" / f"{case.kernel}.py"
+    options: dict[str, Any] = {"operands": dict(case.operands), "dtypes": case.dtypes}
     try:
-        return fuse(FOLDER / "kernels" / f"{case.kernel}.py", dict(case.epilogues), **more).source
-    except TypeError as error:
-        raise Skipped(f"not supported: {error}") from None
+        return fuse(source, dict(case.epilogues), prologues=dict(case.prologues), **options).source
     except FusionRefused as error:
         raise Skipped(f"refused: {str(error).splitlines()[0]}") from None
 

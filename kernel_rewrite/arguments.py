@@ -9,7 +9,7 @@ from __future__ import annotations
 import enum
 import re
 import shlex
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
 CONFIGURATION = "pyproject.toml"
@@ -55,17 +55,42 @@ ARGUMENTS: tuple[Argument, ...] = (
 Given = tuple[tuple[str, str], ...]
 """Each (option, text) that is given, in the order of `ARGUMENTS`; a default is not given."""
 
-_NAME_AND_TEXT = re.compile(r"\s*([A-Za-z_]\w*(?:\[\d+\])?)\s*=(?!=)(.*)", re.DOTALL)
+_NAME_AND_TEXT = re.compile(r"\s*([A-Za-z_]\w*(?:\[\d+\])?(?::\w+)?)\s*=(?!=)(.*)", re.DOTALL)
+_PATH_AND_NAME = re.compile(r"(.+\.py):([A-Za-z_]\w*)", re.DOTALL)
 _PROGRAM = "kernel-rewrite fuse"
 
 _WORDS = re.compile(r'''[^\s"'\\$`!]+|"[^"'\\$`!]*"''')
 _EASY = re.compile(rf"(?: (?:{_WORDS.pattern}))+")  # which `shlex` would read alike, a hundred times slower
 
 
+OPS = ("--epilogue", "--prologue")
+"""The options whose texts are ops."""
+
+
 def name_and_text(text: str) -> tuple[str | None, str]:
-    """`c_ptr=relu` as ("c_ptr", "relu"), `relu` as (None, "relu")."""
+    """`c_ptr=relu` as ("c_ptr", "relu"), `relu` as (None, "relu"), `b_ptr:int8=x * 0.5` as ("b_ptr:int8", "x * 0.5")."""
     named = _NAME_AND_TEXT.fullmatch(text)
     return (named[1], named[2].strip()) if named else (None, text.strip())
+
+
+def path_and_name(epilogue: str) -> tuple[str, str] | None:
+    """`ops.py:epilogue`, a function of a file, as ("ops.py", "epilogue"); None for an expression."""
+    found = _PATH_AND_NAME.fullmatch(epilogue.strip())
+    return (found[1], found[2]) if found else None
+
+
+def with_paths(text: str, change: Callable[[str], str]) -> str:
+    """`ops.py:epilogue` or `c_ptr=ops.py:epilogue` with another path; an expression stays as it is."""
+    output, epilogue = name_and_text(text)
+    place = path_and_name(epilogue)
+    if place is None:
+        return text
+    return f"{output}={change(place[0])}:{place[1]}" if output else f"{change(place[0])}:{place[1]}"
+
+
+def names_a_function(given: Given) -> bool:
+    """Whether an op is a function of a file."""
+    return any(o in OPS and path_and_name(name_and_text(text)[1]) is not None for o, text in given)
 
 
 def given(values: Mapping[str, str | Iterable[str] | None]) -> Given:
@@ -97,7 +122,7 @@ def _agree(argument: Argument, asked: Given, settled: Given) -> bool:
     left, right = (sorted(text for option, text in side if option == argument.option) for side in (asked, settled))
     if argument.option == "--kernel":
         return not left or left == right
-    if argument.option in ("--epilogue", "--prologue") and len(left) == 1 and len(right) == 1:
+    if argument.option in OPS and len(left) == 1 and len(right) == 1:
         (name, text), (settled_name, settled_text) = name_and_text(left[0]), name_and_text(right[0])
         return text == settled_text and name in (None, settled_name)
     if argument.shape is Shape.NAMED:

@@ -10,9 +10,17 @@ import ast
 from collections.abc import Callable, Iterable, Iterator
 
 from kernel_rewrite.analysis import Analysis, View
+from kernel_rewrite.called import objections
 from kernel_rewrite.diagnostics import Diagnostic, Label
-from kernel_rewrite.model import ANYWHERE, Assumption, Evidence, FunctionRef, MemoryEffect, Span
-from kernel_rewrite.pointwise.language import Pointwise
+from kernel_rewrite.model import (
+    ANYWHERE,
+    Assumption,
+    Evidence,
+    FunctionRef,
+    MemoryEffect,
+    Span,
+)
+from kernel_rewrite.pointwise.language import Epilogue
 from kernel_rewrite.probes import is_certain, may_store_integers
 from kernel_rewrite.request import OutputRequest, Request
 from kernel_rewrite.retyped import changes, element_types_of
@@ -116,11 +124,11 @@ def _is_filled(launch: Launch, request: OutputRequest) -> bool:
     return fact is not None and fact.allocations == {Allocation.FILL} and FULLY_WRITTEN not in request.assumed
 
 
-def _preserved(pointwise: Pointwise, fill: object) -> bool:
+def _preserved(pointwise: Epilogue, fill: object) -> bool:
     return isinstance(fill, (bool, int, float)) and pointwise.preserves(float(fill))
 
 
-def _filled_anew(pointwise: Pointwise, fill: object) -> bool:
+def _filled_anew(pointwise: Epilogue, fill: object) -> bool:
     """Whether the launcher can fill the buffer with E(fill) instead."""
     return isinstance(fill, (bool, int, float)) and pointwise.fill_for(float(fill)) is not None
 
@@ -202,6 +210,11 @@ def _fixed_type(analysis: Analysis, request: OutputRequest) -> Label | None:
     return Label(cast, "its pointer is cast here, to the type it has now") if cast is not None else None
 
 
+def called_function(analysis: Analysis, request: OutputRequest) -> Iterator[Diagnostic]:
+    """KR120: the user's function that is called at the store is none of single elements, or Triton rejects it."""
+    yield from objections(analysis, request, element_types_of(analysis, request.output))
+
+
 def ambiguous_helpers(analysis: Analysis, request: Request) -> Iterator[Diagnostic]:
     """KR117: the output is handed to a helper whose definition is chosen when the module is imported."""
     assumed = {(a.file, a.name) for a in analysis.closure.assumed_names}
@@ -254,7 +267,7 @@ CHECKS_WITHOUT_OP: tuple[Check, ...] = (
 )
 """What holds or fails whatever the op is: the part `inspect` reports."""
 
-CHECKS: tuple[Check, ...] = (*CHECKS_WITHOUT_OP, initial_contents, tuner_resets, element_types)
+CHECKS: tuple[Check, ...] = (*CHECKS_WITHOUT_OP, initial_contents, tuner_resets, element_types, called_function)
 
 
 def run_checks(analysis: Analysis, request: OutputRequest) -> tuple[Diagnostic, ...]:

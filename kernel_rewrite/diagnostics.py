@@ -88,6 +88,7 @@ CODES: dict[str, str] = {
     # KR4xx: the meaning of the op
     "KR401": "the op has no meaning for this element type",
     "KR402": "the op would change the lanes that a load leaves off",
+    "KR403": "the input cannot get the element type that it is given",
     "KR410": "the output cannot get the element type that the epilogue gives it",
     # KR5xx: equivalence
     "KR501": "the fused kernel and the unfused pair differ",

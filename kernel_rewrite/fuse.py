@@ -8,6 +8,7 @@ from typing import Any
 from kernel_rewrite.analysis import Analysis, analyse
 from kernel_rewrite.checks import new_fills
 from kernel_rewrite.diagnostics import FusionRefused
+from kernel_rewrite.functions import Ops, in_words
 from kernel_rewrite.fused import EAGER, Options, fused_file
 from kernel_rewrite.model import Operand
 from kernel_rewrite.pointwise.declarations import declared_operands
@@ -20,7 +21,6 @@ from kernel_rewrite.rewrite.loads import LoadPlan, plan_loads
 from kernel_rewrite.rewrite.stores import StorePlan, plan_stores
 from kernel_rewrite.selection import (
     Requested,
-    Texts,
     checked_assumptions,
     choose_inputs,
     choose_kernel,
@@ -38,9 +38,9 @@ from kernel_rewrite.vouched import unused_ignores
 
 def fuse(
     source: Any,
-    epilogues: Texts = (),
+    epilogues: Ops = (),
     *,
-    prologues: Texts = (),
+    prologues: Ops = (),
     operands: Mapping[str, str | Operand] | Iterable[str] = (),
     kernel: str | None = None,
     numerics: str = EAGER,
@@ -56,7 +56,9 @@ def fuse(
 
     `source` is a path, the text of a file, or a `triton.JITFunction`. `epilogues` is an expression ("relu",
     "gelu(x + bias)", when the kernel has one eligible output), "OUT=EXPRESSION" texts, or {output: expression}; `prologues`
-    likewise, of inputs.
+    likewise, of inputs. In the place of an expression, a function of x and operands may stand: a callable made of torch's
+    functions of single elements, which is called with stand-ins for tensors, or "FILE.py:NAME", which is read and not
+    run; its parameters are operands by their annotations (`Row`, `Column`, `Tile`, `Scalar`).
     `operands` declares what it reads beside x: "NAME=KIND[:TYPE]" texts or {name: "KIND[:TYPE]"}, with a KIND of scalar (a
     number; with a TYPE a tensor of one element), row (one value a column), column (one value a row) or tile (one value an
     element, in the output's layout); "row:strided", "column:strided" and "tile:strided" come with strides of their own.
@@ -67,8 +69,9 @@ def fuse(
     FusionRefused with every reason, or InternalError.
     """
     compiler().start()  # its imports overlap with the reading
-    declared = declared_operands(operands)
-    requested, before = requested_ops(epilogues, prologues, declared)
+    project = Project() if project is None else project
+    stored, loaded, declared = in_words(epilogues, prologues, declared_operands(operands), project)
+    requested, before = requested_ops(stored, loaded, declared)
     options = Options(
         numerics,
         tuple(constexprs),
@@ -113,7 +116,7 @@ def plan_output(analysis: Analysis, request: OutputRequest) -> StorePlan:
 
 def plan_input(analysis: Analysis, request: InputRequest) -> LoadPlan:
     """The calls to rewrite for one input. Raises FusionRefused (KR224, KR228, KR402)."""
-    planned = plan_loads(request.input, request.pointwise, analysis, references(analysis))
+    planned = plan_loads(request.input, request.pointwise, analysis, references(analysis), request.holds)
     if not isinstance(planned, LoadPlan):
         raise FusionRefused(planned)
     return planned

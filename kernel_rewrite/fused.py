@@ -22,7 +22,8 @@ from kernel_rewrite.model import (
     Specialization,
     WriteOnlyProof,
 )
-from kernel_rewrite.pointwise.declarations import STRIDED
+from kernel_rewrite.pointwise.calls import called_functions
+from kernel_rewrite.pointwise.declarations import declaration
 from kernel_rewrite.request import InputRequest, OutputRequest, Request, element_type_of
 from kernel_rewrite.results import Fused, TextEdit
 from kernel_rewrite.retyped import changes
@@ -34,12 +35,6 @@ from kernel_rewrite.source.fingerprint import fingerprint
 
 EAGER, FUSED = "eager", "fused"
 NUMERICS = (EAGER, FUSED)
-
-
-def declaration(operand: Operand) -> str:
-    """`bias=row`, `residual=tile:strided:float32`: an operand as `--operand` takes it."""
-    parts = (operand.kind.value, STRIDED if operand.strided else "", operand.dtype)
-    return f"{operand.name}={':'.join(filter(None, parts))}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +82,7 @@ def fused_file(
         encoding=file.encoding,
         edits=tuple(_text_edit(file, edit) for edit in in_order(rewrite.edits)),
         warnings=warnings,
-        prologues=tuple((request.input, request.text) for request in inputs),
+        prologues=tuple((request.named, request.text) for request in inputs),
         input_proofs=input_proofs,
     )
 
@@ -109,12 +104,13 @@ def header_of(
     """The header of a fused file that lies beside its source."""
     file, project, kernel = analysis.kernel.file, analysis.project, analysis.kernel.name
     known = {other.location: other for other in project.files() if other.location}
-    closure = fingerprint(file, kernel, project, known)
+    called = called_functions(request.text for request in outputs)
+    closure = fingerprint(file, kernel, project, known, called)
     folder = os.path.dirname(file.location)
     arguments = {
         "kernel": kernel,
         "epilogues": [f"{request.output}={request.text}" for request in outputs],
-        "prologues": [f"{request.input}={request.text}" for request in inputs],
+        "prologues": [f"{request.named}={request.text}" for request in inputs],
         "operands": [declaration(operand) for operand in options.operands],
         "launcher": "rewrite" if options.launcher else "leave",
         "numerics": options.numerics,

@@ -17,8 +17,10 @@ from kernel_rewrite.checks import (
 )
 from kernel_rewrite.diagnostics import Diagnostic, Label
 from kernel_rewrite.model import Assumption, Evidence, MemoryEffect
+from kernel_rewrite.pointwise.element_types import torch_name
 from kernel_rewrite.request import InputRequest
 from kernel_rewrite.retyped import element_types_of
+from kernel_rewrite.source.freshness import allocated_like
 from kernel_rewrite.source.launches import aliases
 from kernel_rewrite.source.unlowered import pointer_casts, unlowered_code
 
@@ -62,16 +64,48 @@ def written_under_another_name(analysis: Analysis, request: InputRequest) -> Ite
 
 
 def element_types(analysis: Analysis, request: InputRequest) -> Iterator[Diagnostic]:
-    """KR401: the op's result does not have the element type of the input."""
+    """KR401: the op's result does not have the element type that the kernel has the input with."""
     for element in sorted(element_types_of(analysis, request.input)):
-        reason = request.pointwise.undefined_reason(element) or request.pointwise.unheld_reason(element)
+        reason = request.pointwise.undefined_reason(request.holds or element) or _other_result(request, element)
         if reason:
             yield Diagnostic(
                 "KR401",
                 f"{request.pointwise.name} cannot give the values of `{request.parameter}`, which holds {element}",
                 (Label(analysis.kernel.definition_line, reason),),
-                help=f"if the elements are of another type, say so: `--dtype {request.parameter}=fp32`",
+                help=f"cast the result, `.to({torch_name(element)})`; if the kernel has another type, say so: "
+                f"`--dtype {request.parameter}=fp32`; if what it is given has another one: "
+                f"`--prologue {request.input}:int8=...`",
             )
+
+
+def _other_result(request: InputRequest, element: str) -> str:
+    """How the result differs from `element`, the type that the kernel has the input with."""
+    found = request.pointwise.result_dtype(request.holds or element)
+    given = request.holds or element
+    return "" if found == torch_name(element) else f"the result is {found} where x is {given}"
+
+
+def given_another_type(analysis: Analysis, request: InputRequest) -> Iterator[Diagnostic]:
+    """KR403: the input gets another element type, which something else depends on."""
+    if not request.holds:
+        return
+    fact = next((f for f in analysis.facts if f.name == request.parameter), None)
+    if fact is None or fact.kind != "pointer":
+        label = Label(analysis.kernel.definition_line, "it is passed as a descriptor, or in a tuple")
+        yield _fixed_type(request, label)
+    for launch in analysis.launches:
+        others = (name for name in launch.facts if request.parameter in allocated_like(launch, name))
+        for name in dict.fromkeys(others):
+            yield _fixed_type(request, Label(launch.span, f"`{name}` is allocated with its element type here"))
+
+
+def _fixed_type(request: InputRequest, label: Label) -> Diagnostic:
+    return Diagnostic(
+        "KR403",
+        f"`{request.input}` cannot get the element type {request.holds}",
+        (label,),
+        help="name the type where it is asked for, or cast before the kernel",
+    )
 
 
 def cast_pointer(analysis: Analysis, request: InputRequest) -> Iterator[Diagnostic]:
@@ -97,7 +131,7 @@ INPUT_CHECKS_WITHOUT_OP: tuple[Check, ...] = (
 )
 """What holds or fails whatever the op is: the part `inspect` reports."""
 
-INPUT_CHECKS: tuple[Check, ...] = (*INPUT_CHECKS_WITHOUT_OP, element_types)
+INPUT_CHECKS: tuple[Check, ...] = (*INPUT_CHECKS_WITHOUT_OP, element_types, given_another_type)
 
 
 def run_input_checks(analysis: Analysis, request: InputRequest) -> tuple[Diagnostic, ...]:
@@ -108,6 +142,6 @@ def run_input_checks(analysis: Analysis, request: InputRequest) -> tuple[Diagnos
 def input_assumptions(analysis: Analysis, request: InputRequest) -> tuple[Assumption, ...]:
     """What the fusion takes from the caller, beyond what the file itself shows."""
     names = [INPUT_APART]
-    if not has_certain_type(analysis, request.parameter) and not gives_what_it_gets(request):
+    if not has_certain_type(analysis, request.parameter) and (request.holds or not gives_what_it_gets(request)):
         names.append(ELEMENT_TYPE)
     return assumed(analysis, request, names)

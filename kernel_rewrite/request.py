@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from kernel_rewrite.model import Span, Specialization
-from kernel_rewrite.pointwise.language import Input, Pointwise
+from kernel_rewrite.pointwise.language import Epilogue, Input, Pointwise
 
 
 class Request(Protocol):
@@ -24,7 +24,7 @@ class Request(Protocol):
     @property
     def text(self) -> str: ...
     @property
-    def pointwise(self) -> Pointwise: ...
+    def pointwise(self) -> Epilogue: ...
     @property
     def assumed(self) -> frozenset[str]: ...
     @property
@@ -38,7 +38,7 @@ class OutputRequest:
 
     output: str
     text: str
-    pointwise: Pointwise
+    pointwise: Epilogue
     assumed: frozenset[str] = frozenset()
     ignoring: frozenset[Span] = frozenset()
     launcher: bool = False
@@ -59,13 +59,15 @@ class OutputRequest:
 
 @dataclass(frozen=True, slots=True)
 class InputRequest:
-    """One prologue for one input, as text and parsed; `assumed` and `ignoring` as for an output."""
+    """One prologue for one input, as text and parsed; `assumed` and `ignoring` as for an output. `holds` is torch's name of
+    the element type that the input gets, where it is another one than the kernel has it."""
 
     input: str
     text: str
     pointwise: Pointwise
     assumed: frozenset[str] = frozenset()
     ignoring: frozenset[Span] = frozenset()
+    holds: str = ""
 
     @classmethod
     def without_op(cls, input: str) -> InputRequest:
@@ -79,6 +81,11 @@ class InputRequest:
     @property
     def parameter(self) -> str:
         return self.input.split("[")[0]
+
+    @property
+    def named(self) -> str:
+        """The input as `--prologue` has it: `b_ptr`, `b_ptr:int8`."""
+        return f"{self.input}:{self.holds}" if self.holds else self.input
 
 
 def element_type_of(specialization: Specialization, buffer: str) -> str:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from kernel_rewrite.analysis import Analysis
 from kernel_rewrite.model import Specialization
 from kernel_rewrite.pointwise.element_types import torch_name, triton_name
-from kernel_rewrite.pointwise.language import Pointwise
+from kernel_rewrite.pointwise.language import Epilogue
 from kernel_rewrite.probes import certain_element_type
 from kernel_rewrite.request import OutputRequest, element_type_of
 from kernel_rewrite.source.freshness import allocated_like
@@ -24,7 +24,7 @@ def element_types_of(analysis: Analysis, buffer: str) -> frozenset[str]:
     return frozenset(found - {""})
 
 
-def new_element_type(analysis: Analysis, output: str, pointwise: Pointwise) -> str:
+def new_element_type(analysis: Analysis, output: str, pointwise: Epilogue) -> str:
     """torch's name of the one type that the epilogue gives the output in every specialization; "" when that is the type that
     it has, or no one type (which `checks` refuses)."""
     results, held = set(), set()

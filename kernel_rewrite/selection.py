@@ -12,13 +12,16 @@ from kernel_rewrite.analysis import Analysis
 from kernel_rewrite.arguments import name_and_text
 from kernel_rewrite.checks import ASSUMPTIONS
 from kernel_rewrite.diagnostics import Diagnostic, FusionRefused, Label
-from kernel_rewrite.model import MemoryEffect, Operand
+from kernel_rewrite.model import MemoryEffect, Operand, Span
 from kernel_rewrite.pointwise.declarations import used_in
-from kernel_rewrite.pointwise.language import parse_epilogue
+from kernel_rewrite.pointwise.element_types import torch_name
+from kernel_rewrite.pointwise.language import Epilogue, Pointwise, called_name, parse_call, parse_epilogue
 from kernel_rewrite.request import InputRequest, OutputRequest, Request, element_type_of
+from kernel_rewrite.retyped import short_name
 from kernel_rewrite.source.closure import KernelDefinition, kernels
 from kernel_rewrite.source.comments import is_skipped, wrong_controls
 from kernel_rewrite.source.files import Project, SourceFile, source_from_text
+from kernel_rewrite.source.names import JitDefinition, locals_of, module_scope
 from kernel_rewrite.source.signatures import DTYPE_NAMES
 from kernel_rewrite.vouched import AnyRequest, forbidden_ignores, judged
 
@@ -39,7 +42,8 @@ def requested_ops(
     for _, text in (*pairs[0], *pairs[1]):
         named = used_in(text, operands)
         used |= named.keys()
-        parse_epilogue(text, named)
+        if called_name(text) is None:  # else it depends on the file
+            parse_epilogue(text, named)
     unused = [name for name in operands if name not in used]
     if unused:
         help_text = f"leave out `--operand {unused[0]}=...`, or use it"
@@ -52,6 +56,32 @@ def _pairs(texts: Texts) -> Requested:
     if isinstance(texts, Mapping):
         return tuple(texts.items())
     return tuple(map(name_and_text, [texts] if isinstance(texts, str) else texts))
+
+
+def epilogue_of(
+    text: str,
+    operands: Mapping[str, Operand],
+    file: SourceFile,
+    project: Project,
+    kernel: KernelDefinition | None = None,
+) -> Epilogue:
+    """The epilogue `text` for the kernels of `file`, over those of `operands` that it names: an expression, or the call of a
+    Triton function that the file knows by that name. Raises FusionRefused (KR107, KR108, KR118, KR119; KR120 where
+    `kernel` knows something else by that name)."""
+    named = used_in(text, operands)
+    name = called_name(text)
+    function = module_scope(file, project).lookup(name) if name is not None else None
+    if not isinstance(function, JitDefinition) or name is None:
+        return parse_epilogue(text, named)
+    inside = kernel.scope.lookup(name) if kernel is not None and name not in locals_of(kernel.node) else None
+    if kernel is not None and (not isinstance(inside, JitDefinition) or inside.node is not function.node):
+        message = f"`{name}` is something else inside of `{kernel.name}`, where it would be called"
+        labels = (
+            Label(kernel.definition_line),
+            Label(Span.of(function.file.path, function.node), f"this `{name}` is meant"),
+        )
+        raise FusionRefused((Diagnostic("KR120", message, labels, help="give the function another name"),))
+    return parse_call(text, named)
 
 
 def checked_assumptions(names: Iterable[str]) -> frozenset[str]:
@@ -178,7 +208,8 @@ def choose_output(
     launcher: bool = False,
 ) -> OutputRequest:
     """The output meant: the one named, or the only eligible one. Raises FusionRefused with every reason."""
-    pointwise = parse_epilogue(text, used_in(text, operands or {}))
+    kernel = analysis.kernel
+    pointwise = epilogue_of(text, operands or {}, kernel.file, analysis.project, kernel)
     changed = analysis.parameters_with(MemoryEffect.WRITE, MemoryEffect.ACCUMULATE)
     written = changed or analysis.parameters_with(MemoryEffect.UNKNOWN)
     names = [output] if output is not None else written
@@ -198,10 +229,36 @@ def choose_input(
     """The input meant: the one named, or the only eligible one. Raises FusionRefused with every reason."""
     pointwise = parse_epilogue(text, used_in(text, operands or {}))
     read = analysis.parameters_with(MemoryEffect.READ)
-    asked = [InputRequest(name, text, pointwise, assumed) for name in ([input] if input is not None else read)]
+    input, _, holds = input.partition(":") if input is not None else (None, "", "")
+    if holds:
+        holds = _element_type(holds)
+        _have_types(pointwise)
+    asked = [
+        InputRequest(name, text, pointwise, assumed, holds=holds) for name in ([input] if input is not None else read)
+    ]
     if not asked:
         raise FusionRefused((_touches_nothing(analysis, "KR220", "loads from"),))
     return _eligible(analysis, asked, input is not None, "input", "--prologue")
+
+
+def _have_types(pointwise: Pointwise) -> None:
+    """Raise FusionRefused (KR121) for an operand without a type of its own: that of the input is changed."""
+    for operand in pointwise.operands:
+        if not operand.dtype and not operand.is_number:
+            message = f"`{operand.name}` would have the type that the input gets"
+            help_text = f"say which it has: `--operand {operand.name}={operand.kind.value}:float32`"
+            raise FusionRefused((Diagnostic("KR121", message, help=help_text),))
+
+
+def _element_type(name: str) -> str:
+    """torch's name of an element type, however it is called. Raises FusionRefused (KR121)."""
+    found = torch_name(name)
+    if found is None:
+        message = f"`{name}` is no element type that an input can get"
+        raise FusionRefused(
+            (Diagnostic("KR121", message, help="name one as torch does, for example `b_ptr:int8=...`"),)
+        )
+    return found
 
 
 def _eligible(analysis: Analysis, asked: Sequence[AnyRequest], named: bool, what: str, option: str) -> AnyRequest:
@@ -228,6 +285,8 @@ def operands_have_one_type(analysis: Analysis, requests: Iterable[Request]) -> N
         types: dict[str, str] = {}
         for request in requests:
             element = element_type_of(view.specialization, request.buffer)
+            if element and isinstance(request, InputRequest) and request.holds:
+                element = short_name(request.holds)
             for operand in request.pointwise.operands if element else ():
                 if operand.dtype or operand.is_number or types.setdefault(operand.name, element) == element:
                     continue

@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -21,6 +22,20 @@ def scale(x_ptr, out_ptr, factor, n, BLOCK: tl.constexpr):
     offsets = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
     mask = offsets < n
     tl.store(out_ptr + offsets, tl.load(x_ptr + offsets, mask=mask) * factor, mask=mask)
+"""
+
+ROWS = """\
+import triton
+import triton.language as tl
+
+
+@triton.jit
+def scale(x_ptr, out_ptr, n_rows, n_columns, M: tl.constexpr, N: tl.constexpr):
+    rows = tl.program_id(0) * M + tl.arange(0, M)[:, None]
+    columns = tl.program_id(1) * N + tl.arange(0, N)[None, :]
+    mask = (rows < n_rows) & (columns < n_columns)
+    offsets = rows * n_columns + columns
+    tl.store(out_ptr + offsets, tl.load(x_ptr + offsets, mask=mask) * 2.0, mask=mask)
 """
 
 TWO = SOURCE + SOURCE.split("\n\n\n")[1].replace("def scale", "def shift").replace("* factor", "+ factor")
@@ -40,6 +55,81 @@ def test_text_in_every_form_of_request(epilogues: object) -> None:
     assert [span.line for span in fused.proof.stores] == [9]
     assert fused.diff.startswith("--- a/")
     assert "+    tl.store(out_ptr + offsets, tl.maximum(" in fused.diff
+
+
+def test_functions_as_epilogues(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Callables are traced, a function of a file is read; the header says it in words, and makes the file again."""
+    torch = pytest.importorskip("torch")
+
+    def epilogue(x: Any, bias: kernel_rewrite.Row, residual: kernel_rewrite.Tile) -> Any:
+        return torch.relu(x + bias) + residual
+
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "scale.py").write_text(ROWS)
+    (tmp_path / "ops.py").write_text(
+        "import torch\nopen('this was run', 'w')\n\n"
+        "def epilogue(x, bias: Row, residual: Tile):\n    return torch.relu(x + bias) + residual\n"
+    )
+    declared = {"bias": "row", "residual": "tile"}
+    wanted = kernel_rewrite.fuse("scale.py", "relu(x + bias) + residual", operands=declared).source
+    for given in (epilogue, {"out_ptr": epilogue}, [epilogue], "ops.py:epilogue", "out_ptr=ops.py:epilogue"):
+        assert kernel_rewrite.fuse("scale.py", given).source == wanted
+    undeclared = lambda x, bias, residual: torch.relu(x + bias) + residual  # noqa: E731
+    assert kernel_rewrite.fuse("scale.py", undeclared, operands=declared).source == wanted
+    assert not (tmp_path / "this was run").exists()
+    for function in (torch.nn.functional.gelu, torch.nn.GELU()):
+        assert kernel_rewrite.fuse(SOURCE, function).epilogues == (("out_ptr", "gelu(x)"),)
+
+
+def test_functions_of_several_outputs(tmp_path: Path) -> None:
+    torch = pytest.importorskip("torch")
+    source = SOURCE.replace("out_ptr, factor", "out_ptr, half_ptr, factor") + (
+        "    tl.store(half_ptr + offsets, tl.load(x_ptr + offsets, mask=mask) / 2, mask=mask)\n"
+    )
+    functions = {"out_ptr": torch.relu, "half_ptr": lambda x, s: x * s}
+    fused = kernel_rewrite.fuse(source, functions, operands={"s": "scalar"}, dtypes=["out_ptr=fp32", "half_ptr=fp32"])
+    assert fused.epilogues == (("out_ptr", "relu(x)"), ("half_ptr", "x * s"))
+
+    def one(x: Any, s: kernel_rewrite.Scalar) -> Any:
+        return x * s
+
+    def other(x: Any, s: kernel_rewrite.Tile) -> Any:
+        return x * s
+
+    with pytest.raises(FusionRefused, match="KR121: operand `s` is declared twice"):
+        kernel_rewrite.fuse(source, {"out_ptr": one, "half_ptr": other})
+
+
+def test_functions_as_prologues(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    torch = pytest.importorskip("torch")
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "ops.py").write_text("import torch\ndef half(x, s: Scalar):\n    return x * s\n")
+    wanted = kernel_rewrite.fuse(SOURCE, "relu(x)", prologues="x * s", operands={"s": "scalar"}, path="k.py").source
+    for given in ("ops.py:half", {"x_ptr": "ops.py:half"}, {"x_ptr": lambda x, s: x * s}):
+        operands = {"s": "scalar"} if isinstance(given, dict) else {}
+        fused = kernel_rewrite.fuse(SOURCE, torch.relu, prologues=given, operands=operands, path="k.py")
+        assert fused.source == wanted
+
+
+@pytest.mark.parametrize(("function", "code"), [(lambda x: x.sum(), "KR118"), (lambda x: x if x > 0 else -x, "KR120")])
+def test_functions_that_are_no_epilogues(function: Any, code: str) -> None:
+    with pytest.raises(FusionRefused, match=code):
+        kernel_rewrite.fuse(SOURCE, function)
+
+
+def test_an_operand_that_a_function_does_not_take() -> None:
+    with pytest.raises(FusionRefused, match="KR119"):
+        kernel_rewrite.fuse(SOURCE, lambda x: x + 1, operands={"bias": "row"})
+
+
+def test_operands_named_like_words_of_the_language() -> None:
+    """`float16` in the text would be the type, in the function it is an operand."""
+
+    def epilogue(x: Any, float16: kernel_rewrite.Scalar) -> Any:
+        return x.half().float() * float16
+
+    with pytest.raises(FusionRefused, match="KR108"):
+        kernel_rewrite.fuse(SOURCE, epilogue)
 
 
 def test_a_path(tmp_path: Path) -> None:

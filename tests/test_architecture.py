@@ -25,12 +25,16 @@ MAY_IMPORT: dict[str, set[str]] = {
     "pointwise": NOUNS,
     "request": NOUNS | {"pointwise"},
     "results": NOUNS,
+    "functions": NOUNS | {"arguments", "source", "pointwise"},
     "analysis": NOUNS | {"source", "ttir"},
+    "alone": NOUNS | {"source", "ttir", "pointwise", "analysis"},
+    "called": NOUNS | {"source", "ttir", "pointwise", "request", "analysis", "alone"},
     "probes": NOUNS | {"source", "ttir", "analysis"},
     "retyped": NOUNS | {"source", "pointwise", "request", "analysis", "probes"},
-    "checks": NOUNS | {"source", "pointwise", "request", "analysis", "probes", "retyped"},
-    "input_checks": NOUNS | {"source", "request", "analysis", "checks", "retyped"},
-    "rewrite": NOUNS | {"", "arguments", "source", "ttir", "pointwise", "request", "analysis", "probes", "retyped"},
+    "checks": NOUNS | {"source", "pointwise", "request", "analysis", "called", "probes", "retyped"},
+    "input_checks": NOUNS | {"source", "request", "analysis", "retyped", "checks"},
+    "rewrite": NOUNS
+    | {"", "arguments", "source", "ttir", "pointwise", "request", "analysis", "alone", "called", "probes", "retyped"},
     "vouched": NOUNS | {"source", "request", "analysis", "checks", "input_checks"},
     "selection": NOUNS | {"arguments", "source", "pointwise", "request", "analysis", "checks", "vouched"},
     "fused": NOUNS
@@ -38,7 +42,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     | {"input_checks"},
     "fuse": NOUNS
     | {"source", "ttir", "pointwise", "request", "results", "analysis", "probes", "rewrite", "checks", "selection"}
-    | {"vouched", "fused"},
+    | {"vouched", "fused", "functions"},
     "inspection": NOUNS
     | {"source", "ttir", "request", "results", "analysis", "retyped", "checks", "input_checks", "vouched", "selection"},
     "verify": NOUNS | {"", "pointwise", "rewrite", "inspection"},
@@ -56,11 +60,12 @@ MAY_IMPORT: dict[str, set[str]] = {
         "rewrite",
         "verify",
     },
-    "project": NOUNS | {"", "arguments", "results", "rewrite", "source", "ttir", "cache", "fuse"},
+    "project": NOUNS
+    | {"", "arguments", "results", "rewrite", "source", "pointwise", "ttir", "cache", "fuse", "functions"},
     "cache": NOUNS | {"", "source", "results"},
     "cli": NOUNS
     | {"", "arguments", "source", "ttir", "pointwise", "results", "cache", "fuse", "inspection", "verify", "bench"}
-    | {"project"},
+    | {"project", "functions", "selection"},
     "__main__": {"cli"},
     "": set(),
 }

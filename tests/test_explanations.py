@@ -25,7 +25,6 @@ SECTIONS = ["## Example", "## How to mend it", "## Why"]
 
 NEEDS_HELP = {
     "KR119": "needs operands: tests/pointwise/test_expressions.py",
-    "KR120": "needs a function: tests/pointwise/test_tracing.py",
     "KR111": "the compiler has to hang: its time limit is shortened",
     "KR305": "what the compiler makes of an operand has to differ: tests/rewrite/test_operands.py",
     "KR504": "no op by itself takes shared memory: see tests/bench/test_static.py",

@@ -8,12 +8,14 @@ import contextlib
 import json
 import os
 import sys
+import tempfile
 from collections.abc import Callable, Container, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
 from kernel_rewrite.bench.timing import Timing, copy_bandwidth, input_sets, measure, one_line
 from kernel_rewrite.pointwise.language import Pointwise
+from kernel_rewrite.verify.called import CalledOp
 from kernel_rewrite.verify.calls import Inputs, names_of
 from kernel_rewrite.verify.launches import is_kernel, tensor_of
 from kernel_rewrite.verify.modules import load, make_interpretable
@@ -42,12 +44,14 @@ def _answer(request: Mapping[str, Any]) -> dict[str, Any]:
         return {"failure": "there is no CUDA device"}
     session = Session(request, sys.stderr, judge, 0.0)
     with contextlib.ExitStack() as stack:
+        session.folder = stack.enter_context(tempfile.TemporaryDirectory())
         if judge == "interpreter":
             from kernel_rewrite.verify.host import Configurations, fixed_configuration
 
             prepare(session, stack)
             stack.enter_context(fixed_configuration(Configurations()))
         original, fused = load(request["original"]), load(request["fused"])
+        session.original = original
         if judge == "interpreter":
             make_interpretable()
         bandwidth = copy_bandwidth()
@@ -145,7 +149,7 @@ def _row(session: Session, text: str, original: Any, fused: Any, seconds: float)
 def _compiled(
     plain: list[Call],
     values: list[dict[str, Any]],
-    ops: Mapping[str, Pointwise],
+    ops: Mapping[str, Pointwise | CalledOp],
     kernel: str,
     path: str,
     notes: list[str],
@@ -161,6 +165,9 @@ def _compiled(
         notes.append("compile: the launcher returns something else than the output")
         return {}
     launcher, (op,) = plain[0].function, ops.values()
+    if isinstance(op, CalledOp):
+        notes.append(f"compile: `{op.call.function}` is a Triton function, and no torch op")
+        return {}
 
     given = [shaped(op.operands, value, outputs[0]) for value in values]
 

@@ -226,15 +226,21 @@ def init(reporter: Reporter, source: str, output: str | None, config: str, **arg
         from kernel_rewrite.project.writing import add_entry
 
         asked = given(arguments)
-        add_entry(config, source, output or default_output(source, _name_of(**arguments)), asked)
+        add_entry(config, source, output or default_output(source, _name_of(source, **arguments)), asked)
         reporter.say(f"added to {config}; `kernel-rewrite fuse` makes the file, `kernel-rewrite check` watches over it")
 
 
-def _name_of(epilogues: tuple[str, ...], prologues: tuple[str, ...], operands: tuple[str, ...], **_: Any) -> str:
+def _name_of(
+    source: str, epilogues: tuple[str, ...], prologues: tuple[str, ...], operands: tuple[str, ...], **_: Any
+) -> str:
     from kernel_rewrite.arguments import name_and_text
-    from kernel_rewrite.pointwise.declarations import declared_operands, used_in
-    from kernel_rewrite.pointwise.language import parse_epilogue
+    from kernel_rewrite.functions import in_words
+    from kernel_rewrite.pointwise.declarations import declared_operands
+    from kernel_rewrite.selection import epilogue_of
+    from kernel_rewrite.source.files import Project
 
-    declared = declared_operands(operands)
-    texts = [name_and_text(text)[1] for text in (*prologues, *epilogues)]
-    return "_".join(parse_epilogue(text, used_in(text, declared)).name for text in texts)
+    project = Project()
+    stored, loaded, declared = in_words(epilogues, prologues, declared_operands(operands), project)
+    texts = [name_and_text(text)[1] for text in (*loaded, *stored)]
+    file = project.read(source)
+    return "_".join(epilogue_of(text, declared, file, project).name for text in texts)

@@ -95,6 +95,7 @@ def fuse(
       kernel-rewrite fuse matmul.py --epilogue c_ptr=gelu --diff  shows the change
       kernel-rewrite fuse matmul.py --epilogue 'clamp(0, 6)' -o -
       kernel-rewrite fuse matmul.py --epilogue 'gelu(x + bias)' --operand bias=row
+      kernel-rewrite fuse matmul.py --epilogue ops.py:epilogue    a function of x and operands
       kernel-rewrite fuse matmul.py --prologue b_ptr=sigmoid      works on what is loaded
       kernel-rewrite fuse - --stdin-filename matmul.py --epilogue relu < matmul.py
       kernel-rewrite fuse --jobs 8                                every entry of pyproject.toml

@@ -34,7 +34,8 @@ epilogues = click.option(
     multiple=True,
     metavar="OP|OUT=OP",
     shell_complete=complete_op,
-    help="The op to apply to what is stored, e.g. relu, 'leaky_relu(0.2)' or c_ptr=gelu. Once for each output.",
+    help="The op to apply to what is stored, e.g. relu, 'leaky_relu(0.2)', c_ptr=gelu, or a function FILE.py:NAME, which "
+    "is read and not run. Once for each output.",
 )
 prologues = click.option(
     "--prologue",

@@ -1,5 +1,5 @@
-"""Declarations of operands: `bias=row`, `residual=tile:fp32`, `scale=scalar`, `gate=tile:strided`, `bias` in
-`bias[offs_n]` by itself."""
+"""Declarations of operands: `bias=row`, `residual=tile:fp32`, `scale=scalar`, `gate=tile:strided`; `bias` in
+`bias[offs_n]` is declared by itself, or as `bias=indexed:fp32`."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ import difflib
 import keyword
 from collections.abc import Iterable, Iterator, Mapping
 
-from kernel_rewrite.diagnostics import Diagnostic, FusionRefused
-from kernel_rewrite.model import Operand, OperandKind
+from kernel_rewrite.diagnostics import Diagnostic, FusionRefused, Label
+from kernel_rewrite.model import Operand, OperandKind, Span
 from kernel_rewrite.pointwise.element_types import torch_name
 from kernel_rewrite.pointwise.graph import X
 from kernel_rewrite.pointwise.ops import ALIASES, OPS
 
 _KINDS = tuple(kind.value for kind in OperandKind)
-_FORM = "write NAME=KIND or NAME=KIND:TYPE, with a KIND of scalar, row, column or tile"
+_FORM = "write NAME=KIND or NAME=KIND:TYPE, with a KIND of scalar, row, column, tile or indexed"
 
 STRIDED = "strided"
 """Stands before the type of a row, a column or a tile that comes with its own strides: `gate=tile:strided:fp32`."""
@@ -55,29 +55,40 @@ def _pairs(operands: Mapping[str, str | Operand] | Iterable[str]) -> Iterator[tu
 
 
 def _operand(name: str, text: str) -> Operand:
-    if not name.isidentifier() or keyword.iskeyword(name):
-        raise _refusal(f"`{name}` cannot be the name of an operand", "use a Python identifier")
-    if name == X:
-        raise _refusal(
-            f"`{X}` is the stored value and cannot be the name of an operand", "give the operand another name"
-        )
-    if name in OPS or name in ALIASES:
-        raise _refusal(f"`{name}` is an op and cannot be the name of an operand", "give the operand another name")
+    check_name(name)
     kind, _, rest = text.partition(":")
     first, _, behind = rest.partition(":")
     strided = first.strip() == STRIDED
     type_text = behind if strided else rest
-    if kind.strip() not in _KINDS or kind.strip() == OperandKind.INDEXED.value:
+    if kind.strip() not in _KINDS:
         close = difflib.get_close_matches(kind.strip(), _KINDS, 1)
         hint = f"did you mean `{close[0]}`? " if close else ""
         raise _refusal(f"`{kind.strip()}` is no kind of operand", f"{hint}{_FORM}")
     dtype = torch_name(type_text.strip()) if type_text.strip() else ""
     if dtype is None:
         raise _refusal(f"`{type_text.strip()}` is no element type", "write fp16, bf16, fp32, fp64, int8, int32, ...")
-    if strided and kind.strip() == OperandKind.SCALAR.value:
-        raise _refusal(f"`{name}` is one value and has no strides", _FORM)
+    if strided and kind.strip() in (OperandKind.SCALAR.value, OperandKind.INDEXED.value):
+        what = "is one value" if kind.strip() == OperandKind.SCALAR.value else "is read at an index"
+        raise _refusal(f"`{name}` {what} and has no strides", _FORM)
     return Operand(name, OperandKind(kind.strip()), dtype, strided=strided)
 
 
-def _refusal(message: str, help: str) -> FusionRefused:
-    return FusionRefused((Diagnostic("KR121", message, help=help),))
+def check_name(name: str, span: Span | None = None) -> None:
+    """Raise FusionRefused (KR121), at `span` if given, unless an operand can have this name."""
+    if not name.isidentifier() or keyword.iskeyword(name):
+        raise _refusal(f"`{name}` cannot be the name of an operand", "use a Python identifier", span)
+    another = "give the operand another name"
+    if name == X:
+        raise _refusal(f"`{X}` is the stored value and cannot be the name of an operand", another, span)
+    if name in OPS or name in ALIASES:
+        raise _refusal(f"`{name}` is an op and cannot be the name of an operand", another, span)
+
+
+def declaration(operand: Operand) -> str:
+    """`bias=row`, `residual=tile:strided:float32`: an operand as `--operand` takes it."""
+    parts = (operand.kind.value, STRIDED if operand.strided else "", operand.dtype)
+    return f"{operand.name}={':'.join(filter(None, parts))}"
+
+
+def _refusal(message: str, help: str, span: Span | None = None) -> FusionRefused:
+    return FusionRefused((Diagnostic("KR121", message, (Label(span),) if span else (), help=help),))

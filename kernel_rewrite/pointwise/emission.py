@@ -6,6 +6,7 @@ import ast
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
+from kernel_rewrite.pointwise.calls import TritonCall, inputs_of
 from kernel_rewrite.pointwise.casts import CASTS
 from kernel_rewrite.pointwise.composition import (
     LIBDEVICE,
@@ -23,6 +24,9 @@ from kernel_rewrite.pointwise.graph import Apply, Input, X
 from kernel_rewrite.pointwise.op import NAN, ArgumentKind, Op
 from kernel_rewrite.pointwise.ops import OPS
 from kernel_rewrite.pointwise.torch_side import literal_text, torch_text
+
+Epilogue = Pointwise | TritonCall
+"""What may stand at a store: an expression of the language, or a call of a Triton function of the user's."""
 
 _LONGEST_INLINE = 72
 
@@ -47,7 +51,7 @@ class Emission:
 
 
 def emit(
-    pointwise: Pointwise,
+    pointwise: Epilogue,
     value: str,
     operands: Mapping[str, str] | None = None,
     *,
@@ -72,6 +76,9 @@ def emit(
     """
     writer = _Writer(tl, libdevice, jit, frozenset(taken_names))
     texts = operands or {}
+    if isinstance(pointwise, TritonCall):
+        x = writer.rounded(value) if value_may_be_product else value
+        return writer.emission(pointwise.text(inputs_of(pointwise, x, texts)), False)
     inline = compose(pointwise.result, pointwise.operands, value_may_be_product, False, apart)
     given = {name: _text_of(key, texts) for key, name in inline.parameters.items()}
     if _stands_in_place(pointwise, inline) and (inline.settled or not settled):
@@ -132,6 +139,10 @@ class _Writer:
         body = [f'"""{pointwise.torch_text()}."""', *check, *lines]
         self._helpers[None] = HelperSource(name, self._text(name, parameters, body))
         return name
+
+    def rounded(self, value: str) -> str:
+        """The text of `value`, whose rounding a sum that follows cannot swallow."""
+        return f"{self._helper(Helper(ROUNDED))}({value})"
 
     def _helper(self, helper: Helper) -> str:
         if helper not in self._helpers:

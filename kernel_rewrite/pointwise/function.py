@@ -9,6 +9,7 @@ from typing import Any
 
 from kernel_rewrite.model import Operand
 from kernel_rewrite.pointwise import torch_side
+from kernel_rewrite.pointwise.casts import SAME, refusal
 from kernel_rewrite.pointwise.composition import compose
 from kernel_rewrite.pointwise.element_types import (
     BITS,
@@ -74,6 +75,8 @@ class Pointwise:
         A clause that completes "... cannot be fused: ".
         """
         name = torch_name(dtype)
+        if name in FLOAT8 and (wider := self._casts_of_x()):
+            return next(filter(None, (refusal(name, target) or self.undefined_reason(target) for target in wider)), "")
         if name is None or name in FLOAT8:
             first = next(applications(self.result), None)
             return f"{_call(first)} has no meaning for {dtype}" if first is not None else ""
@@ -82,6 +85,12 @@ class Pointwise:
         except Undefined as undefined:
             return str(undefined).replace(f"of {name}", f"of {dtype}").replace(f"a {name} ", f"a {dtype} ")
         return compose(self.result, self.operands, False, True).failures.get(name, "")
+
+    def _casts_of_x(self) -> tuple[str, ...]:
+        """The types that x is cast to before anything else is done with it; none where it is used as it is."""
+        casts = [node for node in applications(self.result) if node.op == "to" and node.operands == (Input(),)]
+        found = tuple(dict.fromkeys(str(dict(node.arguments)["dtype"]) for node in casts))
+        return found if len(casts) == self.uses(X) and SAME not in found else ()
 
     def unheld_reason(self, dtype: str) -> str:
         """Why a buffer of `dtype` cannot hold the result, which is of another type: "" when it can."""

@@ -17,6 +17,9 @@ from kernel_rewrite.pointwise.ops import OPS
 X = "x"
 """The name of the stored value."""
 
+LARGEST = 200
+"""How many nodes an expression may have that a function comes to."""
+
 
 @dataclass(frozen=True, slots=True)
 class Input:
@@ -82,3 +85,16 @@ def applications(node: Node) -> Iterator[Apply]:
 def inputs(node: Node) -> Iterator[Input]:
     """Every use of a value from outside, in the order of the text."""
     return (found for found in nodes(node) if isinstance(found, Input))
+
+
+def size(node: Node) -> int:
+    """How many nodes the expression has when it is written out: one that is used twice counts twice."""
+    sizes: dict[int, int] = {}
+
+    def of(found: Node) -> int:
+        if id(found) not in sizes:
+            operands = found.operands if isinstance(found, Apply) else ()
+            sizes[id(found)] = 1 + sum(of(operand) for operand in operands)
+        return sizes[id(found)]
+
+    return of(node)

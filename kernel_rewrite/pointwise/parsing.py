@@ -65,11 +65,9 @@ class Parser:
         *,
         names: dict[str, Node] | None = None,
         file: str = EPILOGUE_FILE,
-        modules: frozenset[str] = frozenset(),
     ) -> None:
         self._text, self._declared, self._file = text, dict(declared), file
         self.names: dict[str, Node] = {X: Input()} if names is None else names
-        self._modules = _MODULES | modules
 
     def pointwise(self, tree: ast.expr) -> Pointwise:
         """The function of the expression `tree`."""
@@ -112,8 +110,8 @@ class Parser:
     def node(self, tree: ast.expr) -> Node:
         """The graph of an expression. Raises FusionRefused."""
         match tree:
-            case ast.Constant(value=bool() | int() | float()):
-                return self._number(tree)
+            case ast.Constant(value=bool() | int() | float() as value):
+                return Number.of(value)
             case ast.Name():
                 return self._named(tree)
             case ast.Attribute():
@@ -136,10 +134,6 @@ class Parser:
         elif isinstance(tree, ast.IfExp):
             help = "choose element by element: `where(condition, x, y)`"
         raise _refusal(code, message, self.span(tree), help)
-
-    def _number(self, tree: ast.Constant) -> Number:
-        assert isinstance(tree.value, bool | int | float)
-        return Number.of(tree.value)
 
     def _named(self, tree: ast.Name) -> Node:
         if tree.id in self.names:
@@ -178,7 +172,7 @@ class Parser:
     def _is_value(self, tree: ast.expr) -> bool:
         """Whether what stands before a dot is a value, so that what follows is a method, and not a module."""
         while isinstance(tree, ast.Attribute):
-            if ast.unparse(tree) in self._modules:
+            if ast.unparse(tree) in _MODULES:
                 return False
             tree = tree.value
         if isinstance(tree, ast.Name):
@@ -413,7 +407,7 @@ class Parser:
         text = ast.unparse(tree)
         module, _, name = text.rpartition(".")
         name = ALIASES.get(name, name)
-        if name in OPS and (method or not module or module in self._modules):
+        if name in OPS and (method or not module or module in _MODULES):
             return OPS[name]
         self._refuse_not_pointwise(name, tree)
         close = difflib.get_close_matches(name, [*self._declared, *self.names], n=1, cutoff=0.6)
@@ -449,6 +443,7 @@ _CAST_METHODS = {
     **{"float": "float32", "half": "float16", "double": "float64", "bfloat16": "bfloat16", "bool": "bool"},
     **{"int": "int32", "long": "int64", "short": "int16", "char": "int8", "byte": "uint8"},
 }
+"""The methods of a tensor that cast, and the type each casts to."""
 
 
 def _number(tree: ast.expr) -> int | float | None:

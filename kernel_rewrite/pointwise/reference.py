@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
+from dataclasses import dataclass
 
+from kernel_rewrite.pointwise.calls import TritonCall
 from kernel_rewrite.pointwise.composition import parameter_names
 from kernel_rewrite.pointwise.element_types import torch_name, triton_name
 from kernel_rewrite.pointwise.emission import emit
@@ -26,11 +29,85 @@ def reference():
 """
 
 
+_CALL_TEMPLATE = """\
+{file}
+
+import triton as {triton}
+import triton.language as {tl}
+
+{helpers}
+@{triton}.jit
+def {alone}({parameters}):
+    return ({expression}).to(x.dtype)
+
+
+@{triton}.jit
+def {reference}():
+    {alone}({arguments})
+"""
+
+REFERENCE = "reference"
+"""The name of the kernel in a reference to an expression."""
+
+Given = Sequence[tuple[str, tuple[int, ...], str]]
+"""The operands of a reference: (key or name, shape, Triton type); a shape broadcasts to that of x, () is a scalar's."""
+
+
+@dataclass(frozen=True, slots=True)
+class CallReference:
+    """A file with the user's function, and the name of the kernel in it that calls it last."""
+
+    text: str
+    kernel: str
+
+
+def call_reference(
+    call: TritonCall,
+    file: str,
+    shape: tuple[int, ...],
+    dtype: str,
+    operands: Given,
+    *,
+    value_may_be_product: bool = False,
+) -> CallReference:
+    """The text `file`, in which the function is, with a kernel at its end that calls it as `reference_source` has it. The
+    lines of the file stay where they are."""
+    taken = set(re.findall(r"\w+", file)) | {"x", *(key for key, _, _ in operands)}
+    names = {wanted: _fresh(f"{wanted}_of_reference", taken) for wanted in ("triton", "tl", "alone", "reference")}
+    texts = {key: _fresh(f"operand_{number}", taken) for number, (key, _, _) in enumerate(operands)}
+    emission = emit(
+        call,
+        "x",
+        texts,
+        tl=names["tl"],
+        jit=f"{names['triton']}.jit",
+        taken_names=taken,
+        value_may_be_product=value_may_be_product,
+    )
+    text = _CALL_TEMPLATE.format(
+        file=file,
+        helpers="".join(helper.text + "\n\n" for helper in emission.helpers),
+        parameters=", ".join(["x", *texts.values()]),
+        expression=emission.expression,
+        arguments=", ".join(_tensor(s, d, names["tl"]) for s, d in [(shape, dtype), *((s, d) for _, s, d in operands)]),
+        **names,
+    )
+    return CallReference(text, names["reference"])
+
+
+def _fresh(wanted: str, taken: set[str]) -> str:
+    name = wanted
+    while name in taken:
+        name += "_"
+    taken.add(name)
+    return name
+
+
 def reference_source(
     pointwise: Pointwise,
     shape: tuple[int, ...],
     dtype: str,
-    operands: Sequence[tuple[str, tuple[int, ...], str]] = (),
+    operands: Given = (),
     *,
     value_may_be_product: bool = False,
     apart: bool = False,
@@ -71,5 +148,5 @@ def _stored_text(stored: str) -> str:
     return "tl.int1).to(tl.int8" if stored == "bool" else f"tl.{triton_name(stored)}"
 
 
-def _tensor(shape: tuple[int, ...], dtype: str) -> str:
-    return f"tl.full({list(shape)}, 0, tl.{dtype})"
+def _tensor(shape: tuple[int, ...], dtype: str, tl: str = "tl") -> str:
+    return f"{tl}.full({list(shape)}, 0, {tl}.{dtype})"

@@ -71,12 +71,13 @@ def _tree(node: Node, x: str) -> ast.expr:
         return ast.Call(ast.Attribute(operands[0], "to", ast.Load()), [target], [])
     if node.row.infix:
         symbol, _ = INFIX[node.row.infix]
-        return _infix(symbol, operands)
+        return infix_tree(symbol, operands)
     keywords = [ast.keyword(name, _parsed(literal_text(value))) for name, value in torch_arguments(node).items()]
     return ast.Call(_parsed(node.row.torch), operands, keywords)
 
 
-def _infix(symbol: type[ast.AST], operands: list[ast.expr]) -> ast.expr:
+def infix_tree(symbol: type[ast.AST], operands: list[ast.expr]) -> ast.expr:
+    """`operands` joined by an operator of `INFIX`."""
     if issubclass(symbol, ast.unaryop):
         return ast.UnaryOp(symbol(), operands[0])
     if issubclass(symbol, ast.cmpop):

@@ -14,6 +14,7 @@ from typing import Any
 
 from kernel_rewrite.cache import cached
 from kernel_rewrite.diagnostics import Diagnostic, FusionRefused
+from kernel_rewrite.pointwise.calls import called_functions
 from kernel_rewrite.project.entries import Entry
 from kernel_rewrite.project.files import placed
 from kernel_rewrite.project.state import Finding, Look
@@ -100,7 +101,8 @@ def _is_untouched(entry: Entry, found: Look) -> bool:
     folder = os.path.dirname(os.path.abspath(entry.output))
     reads = {os.path.normpath(os.path.join(folder, path)) for path, _ in found.header.reads}
     project = Project()
-    now = fingerprint(project.read(entry.source), found.header.kernel, project, reads)
+    called = called_functions(text for _, text in found.header.epilogues)
+    now = fingerprint(project.read(entry.source), found.header.kernel, project, reads, called)
     return now.digest == found.header.closure
 
 
@@ -148,6 +150,11 @@ _REASONS: dict[Finding, tuple[str, str, str]] = {
         "make the change in {source}; `kernel-rewrite check --fix` drops it here",
     ),
     Finding.OTHER_REQUEST: ("KR604", "was made by another request than the one in pyproject.toml", _REBUILD),
+    Finding.OTHER_FUNCTION: (
+        "KR604",
+        "was made of what another request, or a function that it names, said before",
+        _REBUILD,
+    ),
     Finding.OTHER_VERSION: ("KR604", "is not what this version of kernel-rewrite makes of {source}", _REBUILD),
     Finding.OTHER_SOURCE: ("KR604", "is not what {source} gives now", _REBUILD),
 }

@@ -12,7 +12,7 @@ import sys
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from kernel_rewrite.arguments import ARGUMENTS, CONFIGURATION, Argument, Given, Shape, given, keywords
+from kernel_rewrite.arguments import ARGUMENTS, CONFIGURATION, Argument, Given, Shape, given, keywords, with_paths
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -112,6 +112,10 @@ def _entry(place: _Place, fusion: dict[str, Any], root: str) -> Entry:
     for argument in ARGUMENTS:
         if argument.key in fusion:
             values[argument.parameter] = _value(place.at_key(argument.key), argument, fusion[argument.key])
+    for key in ("epilogues", "prologues"):
+        texts = values.get(key) or []
+        assert isinstance(texts, list)
+        values[key] = [with_paths(text, lambda path: _shown(os.path.join(root, path))) for text in texts]
     paths = {key: _text(place.at_key(key), key, fusion[key]) for key in ("source", "output")}
     source, output = (_shown(os.path.join(root, path)) for path in (paths["source"], paths["output"]))
     if os.path.realpath(source) == os.path.realpath(output):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from kernel_rewrite.arguments import ARGUMENTS, Given, Shape, name_and_text
+from kernel_rewrite.arguments import ARGUMENTS, OPS, Given, Shape, name_and_text, with_paths
 from kernel_rewrite.diagnostics import Diagnostic, FusionRefused
 from kernel_rewrite.project.entries import read_configuration
 from kernel_rewrite.project.files import replace_file
@@ -27,6 +27,7 @@ def add_entry(config: str, source: str, output: str, given: Given) -> None:
     if before:
         read_configuration(config)
     root = os.path.dirname(os.path.abspath(config))
+    given = tuple((option, _placed(option, text, root)) for option, text in given)
     newline = b"\r\n" if b"\r\n" in before else b"\n"
     text = entry_text(_relative(source, root), _relative(output, root), given).encode().replace(b"\n", newline)
     gap = b"" if not before else newline if before.endswith(b"\n") else newline * 2
@@ -65,6 +66,11 @@ def _quoted(text: str) -> str:
         return f"'{text}'"
     escaped = text.replace("\\", "\\\\").replace('"', '\\"')
     return '"' + "".join(c if c.isprintable() else f"\\U{ord(c):08x}" for c in escaped) + '"'
+
+
+def _placed(option: str, text: str, root: str) -> str:
+    """A function of a file as it is named in `root`."""
+    return with_paths(text, lambda path: _relative(path, root)) if option in OPS else text
 
 
 def _relative(path: str, root: str) -> str:

@@ -4,15 +4,19 @@ P(value) at each load of an input."""
 from __future__ import annotations
 
 import itertools
+import re
 import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
+from kernel_rewrite.alone import lower_alone
 from kernel_rewrite.analysis import Analysis, View
+from kernel_rewrite.called import foreign_in, rejected
 from kernel_rewrite.diagnostics import Diagnostic, FusionRefused, Label
 from kernel_rewrite.model import InternalError, Location, MemoryAccess, MemoryEffect, OperandKind, Specialization
+from kernel_rewrite.pointwise.calls import TritonCall
+from kernel_rewrite.pointwise.element_types import torch_name
 from kernel_rewrite.pointwise.graph import key_of
-from kernel_rewrite.pointwise.reference import reference_source
 from kernel_rewrite.probes import probe_loads, probe_stores
 from kernel_rewrite.request import InputRequest, OutputRequest, Request, element_type_of
 from kernel_rewrite.retyped import changes, held_type, short_name
@@ -112,24 +116,29 @@ def views_to_confirm(
     rounding = (request.output for request in requests if not request.pointwise.commutes_with_rounding)
     probed = [view for output in rounding for view in probe_stores(analysis, output)]
     probed += [view for request in inputs for view in probe_loads(analysis, request.input)]
-    asked: tuple[Request, ...] = (*requests, *inputs)
-    probed = [view for view in probed if _operands_agree(view, asked)]
-    return (*analysis.views, *(view for view in probed if all(_has_meaning(analysis, view, r) for r in asked)))
+    every: tuple[Request, ...] = (*requests, *inputs)
+    return (*analysis.views, *(view for view in probed if _have_meaning(analysis, view, every)))
 
 
-def _operands_agree(view: View, requests: Iterable[Request]) -> bool:
-    """Whether an operand of several ops has one type, under the types of a view."""
+def _have_meaning(analysis: Analysis, view: View, requests: Sequence[Request]) -> bool:
+    """Whether each op has one under the types of a view, an operand having one type; `element-type` is assumed where not."""
     elements = [(request.pointwise, element_type_of(view.specialization, request.buffer)) for request in requests]
     beside = {(o.name, element) for p, element in elements for o in p.operands if not o.dtype and not o.is_number}
-    return len(beside) == len({name for name, _ in beside})
+    if len(beside) != len({name for name, _ in beside}):
+        return False
+    return all(_has_meaning(analysis, view, request) for request in requests)
 
 
 def _has_meaning(analysis: Analysis, view: View, request: Request) -> bool:
-    """Whether an op gives what its buffer holds, or the type it is to get, under the types of a view; else `element-type` is
-    assumed. An output that gets another type has the one that the file says it has."""
+    """Whether an op gives what its buffer holds, or the type it is to get, under the types of a view. An output that gets
+    another type has the one that the file says it has."""
     element = element_type_of(view.specialization, request.buffer)
-    if request.pointwise.undefined_reason(element):
+    if isinstance(request.pointwise, TritonCall) or request.pointwise.undefined_reason(
+        request.holds if isinstance(request, InputRequest) and request.holds else element
+    ):
         return False
+    if isinstance(request, InputRequest) and request.holds:
+        return request.pointwise.result_dtype(request.holds) == torch_name(element)
     changed = changes(analysis, request) if isinstance(request, OutputRequest) else ""
     if not changed:
         return not request.pointwise.unheld_reason(element)
@@ -170,7 +179,9 @@ def _rewritten(
     for request in requests:
         element = element_type_of(specialization, request.buffer)
         if element and request.buffer in rewrite.retyped:
-            types[request.buffer] = f"*{short_name(rewrite.retyped[request.buffer].dtype)}"
+            held = short_name(rewrite.retyped[request.buffer].dtype)
+            types[request.buffer] = f"*{held}"
+            element = held if isinstance(request, InputRequest) else element
         for operand in request.pointwise.operands:
             kind = TRITON_TYPES[operand.dtype] if operand.dtype else element
             parameter = rewrite.parameters[operand.name]
@@ -191,16 +202,19 @@ def check_compiled(
     the loads of the inputs."""
     for view, result in zip(views, results, strict=True):
         original = ("original.ttir", view.text)
-        retyped = references.retyped(view, requests)
+        retyped = references.retyped(view, requests, inputs)
         if isinstance(result, LoweringFailure) and retyped and _SHORT_ROWS in result.message:
             raise FusionRefused((_short_rows(result, references.analysis),))
         if isinstance(result, LoweringFailure):
+            calls = [request for request in requests if isinstance(request.pointwise, TritonCall)]
+            if calls:  # a function may have no meaning for the tile that is stored here
+                raise FusionRefused((rejected(references.analysis, calls[0], result),))
             message = f"KR902: Triton rejects the rewritten kernel: {result.message} at {result.places[:1]}"
             raise CompiledDifference(message, original)
         rules = {key: rule for request in requests for key, rule in references.rules(view, request)}
         loaded = {key: rule for request in inputs for key, rule in references.load_rules(view, request)}
-        rewritten, known = parse(result.text), (_Rules(rules), references.added, _LoadRules(loaded))
-        _, differences = validate(view.module, rewritten, *known, references.retyped(view, requests))
+        changed = _Rules(rules), references.added, _LoadRules(loaded), retyped
+        _, differences = validate(view.module, parse(result.text), *changed)
         if differences and differences[0].about_operand:
             raise FusionRefused((_unconfirmed(differences[0], references.analysis),))
         if differences:
@@ -308,9 +322,12 @@ class References:
         """The parameters that the rewritten kernel has more."""
         return frozenset(name for name, _ in passed(self.rewrite.parameters.values())) if self.rewrite else frozenset()
 
-    def retyped(self, view: View, requests: Iterable[OutputRequest]) -> dict[str, str]:
-        """The outputs that must point to elements of another type in the rewritten kernel, and that type, as TTIR has it."""
+    def retyped(
+        self, view: View, requests: Iterable[OutputRequest], inputs: Iterable[InputRequest] = ()
+    ) -> dict[str, str]:
+        """The buffers that must point to elements of another type in the rewritten kernel, and that type, as TTIR has it."""
         found = {request.output: changes(self.analysis, request) for request in requests}
+        found |= {request.input: request.holds for request in inputs}
         return {output: _TTIR_TYPES.get(dtype, dtype) for output, dtype in found.items() if dtype}
 
     def rules(self, view: View, request: OutputRequest) -> Iterator[tuple[Key, StoredValue]]:
@@ -390,18 +407,21 @@ class References:
                 yield (access.location, access.call_path), self._load_rule(view, request, access, kept)
 
     def _load_rule(self, view: View, request: InputRequest, access: MemoryAccess, kept: bool) -> LoadedValue:
-        element = element_type_of(view.specialization, request.input)
+        element = short_name(request.holds) if request.holds else element_type_of(view.specialization, request.input)
         guarded = self._is_guarded(request, access)
 
         def result(terms: Terms, load: Load) -> Expression:
             whole = self._apply(terms, load.value, element, request, self._operands_beside(terms, load, request))
             if not guarded and not kept:
                 raise NotPlanned("lanes that the load leaves off would take part")
+            if request.holds and load.off is not None and not _is_zero(load.off):
+                raise NotPlanned("lanes that are off do not hold zero")
             if not guarded:
                 return whole
             if load.mask is None:
                 raise NotPlanned("the load has no mask to put its lanes right with")
-            return terms.term("arith.select", "%, %, %", whole.type, (load.mask, whole, load.value))
+            off = _zero_like(terms, whole.type) if request.holds else load.value
+            return terms.term("arith.select", "%, %, %", whole.type, (load.mask, whole, off))
 
         expected = self._expected(request, in_helper=bool(access.call_path))
 
@@ -409,7 +429,7 @@ class References:
             place = Store(load.pointer, load.mask, load.value, found, load.others, load.attributes)
             return objection(terms, place, expected, _names(terms, view))
 
-        return LoadedValue(result, what_is_read)
+        return LoadedValue(result, what_is_read, _TTIR_TYPES.get(request.holds, request.holds))
 
     def _operands_beside(self, terms: Terms, load: Load, request: InputRequest) -> tuple[Expression, ...]:
         """The operands of P as the rewritten kernel has them at one load: a number by its parameter, any other as it was
@@ -496,7 +516,8 @@ class References:
         dtype = _triton_dtype(scalar, element)
         types = tuple(split_tensor(term.type) for term in operands)
         is_load = isinstance(request, InputRequest)
-        may_be_product = not is_load and may_store_product(self.analysis, request.buffer)
+        behind_prologues = self.rewrite is not None and any(isinstance(p, LoadPlan) for p in self.rewrite.plans)
+        may_be_product = not is_load and may_store_product(self.analysis, request.buffer, behind_prologues)
         apart = is_load and may_add_loaded(self.analysis, request.buffer)
         key = request.text, shape, dtype, types, may_be_product, apart, stored
         if key not in self._lowered:
@@ -504,7 +525,8 @@ class References:
                 (key_of(operand), _sizes(its_shape), _triton_dtype(scalar, operand.dtype or element))
                 for operand, (its_shape, scalar) in zip(request.pointwise.operands, types, strict=True)
             ]
-            source = reference_source(
+            result = lower_alone(
+                self.analysis,
                 request.pointwise,
                 _sizes(shape),
                 dtype,
@@ -513,17 +535,35 @@ class References:
                 apart=apart,
                 stored=stored,
             )
-            self._lowered[key] = self._lower(source)
+            if isinstance(result, LoweringFailure):
+                raise _rejected_alone(self.analysis, request, result)
+            self._lowered[key] = parse(result.text)
+            if isinstance(request.pointwise, TritonCall) and foreign_in(self._lowered[key]) is not None:
+                raise InternalError(f"KR902: {request.text} is no function of single elements for x of {shape} {dtype}")
         return function_terms(self._lowered[key])(terms, value, *operands)
 
-    def _lower(self, source: str) -> Module:
-        project = Project((source_from_text(source, "<reference>"),))
-        kernel = next(k for k in kernels(project.files()[0], project) if k.name == "reference")
-        compiler, target = self.analysis.compiler, self.analysis.target
-        result = next(compiler.lower(close(kernel, project), project.sources(), [Specialization((), ())], target))
-        if isinstance(result, LoweringFailure):
-            raise InternalError(f"KR902: Triton rejects the op alone: {result.message}\n{source}")
-        return parse(result.text)
+
+def _rejected_alone(analysis: Analysis, request: Request, failure: LoweringFailure) -> Exception:
+    if isinstance(request, OutputRequest) and isinstance(request.pointwise, TritonCall):
+        return FusionRefused((rejected(analysis, request, failure),))
+    return InternalError(f"KR902: Triton rejects {request.text} alone: {failure.message}")
+
+
+def _is_zero(term: Expression) -> bool:
+    """Whether a term is zero everywhere, in whatever type."""
+    while len(term.operands) == 1 and term.operation in _SHAPES | _CASTS:
+        term = term.operands[0]
+    return term.operation == "arith.constant" and bool(_ZERO.fullmatch(term.attributes))
+
+
+_ZERO = re.compile(r"(0(\.0+e[+-]?0+)?|false)( : \w+)?")
+
+
+def _zero_like(terms: Terms, type_: str) -> Expression:
+    """The zero of a float type, in a shape."""
+    shape, scalar = split_tensor(type_)
+    zero = terms.term("arith.constant", "0.000000e+00", scalar)
+    return terms.term("tt.splat", "", type_, (zero,)) if shape else zero
 
 
 def _sizes(shape: str) -> tuple[int, ...]:

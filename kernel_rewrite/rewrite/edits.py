@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import os
 from collections.abc import Iterable
+from dataclasses import replace
 
 from kernel_rewrite.model import Edit, InternalError, Span
 from kernel_rewrite.source.files import SourceFile
@@ -23,6 +24,21 @@ def apply_edits(file: SourceFile, edits: Iterable[Edit], within: Span | None = N
         pieces += [file.text[position:first], edit.replacement]
         position = last
     return "".join([*pieces, file.text[position:end]])
+
+
+def nested(file: SourceFile, edits: Iterable[Edit]) -> list[Edit]:
+    """`edits`, those that stand inside another one made within it. Each replacement of an outer one must have the text that
+    it replaces in it, once."""
+    found: list[Edit] = []
+    for edit in sorted(edits, key=lambda e: (e.span.start, -e.span.end_line, -e.span.end_column), reverse=True):
+        inside = [inner for inner in found if inner.span != edit.span and edit.span.contains_span(inner.span)]
+        if inside:
+            text = file.slice(edit.span)
+            if edit.replacement.count(text) != 1:
+                raise InternalError(f"edits overlap at {edit.span.start}")
+            edit = replace(edit, replacement=edit.replacement.replace(text, apply_edits(file, inside, edit.span)))
+        found = [other for other in found if other not in inside] + [edit]
+    return found
 
 
 def in_order(edits: Iterable[Edit]) -> list[Edit]:

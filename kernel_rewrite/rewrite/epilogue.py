@@ -11,7 +11,8 @@ import libcst as cst
 from kernel_rewrite.analysis import Analysis
 from kernel_rewrite.diagnostics import Diagnostic, FusionRefused, Label, Severity
 from kernel_rewrite.model import Assumption, Dtype, Edit, Function, FunctionRef, Operand, OperandKind, Span
-from kernel_rewrite.pointwise.emission import Emission, emit
+from kernel_rewrite.pointwise.calls import TritonCall
+from kernel_rewrite.pointwise.emission import Emission, Epilogue, emit
 from kernel_rewrite.pointwise.function import Pointwise
 from kernel_rewrite.probes import certain_element_type
 from kernel_rewrite.retyped import new_element_type
@@ -19,7 +20,7 @@ from kernel_rewrite.rewrite.additions import AddedStatements
 from kernel_rewrite.rewrite.additions import Addition as TreeAddition
 from kernel_rewrite.rewrite.allocations import ChangedBuffer, Fills
 from kernel_rewrite.rewrite.copies import copied_text, imports_for_copy
-from kernel_rewrite.rewrite.edits import apply_edits
+from kernel_rewrite.rewrite.edits import apply_edits, nested
 from kernel_rewrite.rewrite.launcher import kernel_contract, launcher_edits
 from kernel_rewrite.rewrite.loads import LoadPlan
 from kernel_rewrite.rewrite.operands import OperandWriter
@@ -41,7 +42,9 @@ from kernel_rewrite.rewrite.unchanged import Clone, Plan
 from kernel_rewrite.source.accesses import HelperCall
 from kernel_rewrite.source.expressions import replace_argument, substitute
 from kernel_rewrite.source.files import SourceFile
+from kernel_rewrite.source.names import locals_of
 from kernel_rewrite.source.pointer_flow import bound_arguments
+from kernel_rewrite.source.syntax import nodes_in
 from kernel_rewrite.source.values import (
     argument_position,
     assigned_at_run_time,
@@ -60,7 +63,7 @@ _VALUE = "__stored_value__"
 class Rewrite:
     """The edits that carry out `plans`, and the copies of helpers among them. `additions` are what they add to the user's
     functions and calls, `parameters` those of the kernel, by operand. `writers` say, for each buffer, what its operands
-    follow. `retyped` are the outputs that get another element type. `contract` is what callers must now pass, in
+    follow. `retyped` are the buffers that get another element type. `contract` is what callers must now pass, in
     sentences."""
 
     plans: tuple[Plan, ...]
@@ -96,7 +99,7 @@ def references(analysis: Analysis) -> frozenset[tuple[FunctionRef, int, int]]:
     helpers = {f.name: f.ref for f in closure.functions[1:] if f.ref.file == file.path}
     values = (value for view in analysis.views for _, value in view.specialization.constexprs)
     found = {(value, 0, 0) for value in values if isinstance(value, FunctionRef)}
-    for node in ast.walk(file.tree):
+    for node in nodes_in(file.tree):
         match node:
             case ast.Name(id=name) if name in helpers:
                 found.add((helpers[name], node.lineno, node.col_offset))
@@ -109,7 +112,7 @@ def references(analysis: Analysis) -> frozenset[tuple[FunctionRef, int, int]]:
 
 
 def fusion_edits(
-    stores: Iterable[tuple[StorePlan, Pointwise]],
+    stores: Iterable[tuple[StorePlan, Epilogue]],
     analysis: Analysis,
     numerics: str,
     *,
@@ -128,7 +131,7 @@ def fusion_edits(
     closure, project = analysis.closure, analysis.project
     file, jit = analysis.kernel.file, analysis.kernel.jit_spelling
     stores, loads = tuple(stores), tuple(loads)
-    plans: tuple[tuple[Plan, Pointwise], ...] = (*stores, *loads)
+    plans: tuple[tuple[Plan, Epilogue], ...] = (*stores, *loads)
     _no_call_twice(plan for plan, _ in plans)
     touched = _touched(analysis, [plan for plan, _ in plans])
     around = Surroundings.of(analysis.kernel, project, touched)
@@ -138,6 +141,11 @@ def fusion_edits(
         store.output: RetypedOutput(analysis, store.output, dtype, store.clones, spelling.tl)
         for store, pointwise in stores
         if (dtype := new_element_type(analysis, store.output, pointwise))
+    }
+    retyped_inputs = {
+        plan.input: RetypedOutput(analysis, plan.input, plan.holds, plan.clones, spelling.tl)
+        for plan, _ in loads
+        if plan.holds
     }
     buffers = [
         ChangedBuffer(store.output, held.dtype if held is not None else "", fills.get(store.output, ()))
@@ -160,26 +168,31 @@ def fusion_edits(
         names = _copy_names(load, pointwise, taken)
         writer = OperandWriter(analysis, load, pointwise.operands, grown.parameters, spelling.tl, taken)
         writers[load.input] = writer
-        loader = LoadRewriter(load, pointwise, writer, analysis, spelling, names, frozenset(taken))
+        held = retyped_inputs.get(load.input)
+        loader = LoadRewriter(load, pointwise, writer, held, analysis, spelling, names, frozenset(taken))
         loaded += loader.in_place()
         taken |= loader.helpers.keys() | writer.names
         rewriters.append((load, names, loader))
-    for store, pointwise in stores:
-        names = _copy_names(store, pointwise, taken)
-        writer = OperandWriter(analysis, store, pointwise.operands, grown.parameters, spelling.tl, taken)
+    loaded = nested(file, loaded)
+    for store, epilogue in stores:
+        if isinstance(epilogue, TritonCall):
+            _can_be_called(epilogue, store, analysis, numerics)
+        names = _copy_names(store, epilogue, taken)
+        writer = OperandWriter(analysis, store, epilogue.operands, grown.parameters, spelling.tl, taken)
         writers[store.output] = writer
         rewriter = _Rewriter(
             store,
-            pointwise,
+            epilogue,
             writer,
             analysis,
             spelling,
             numerics,
             names,
             frozenset(taken),
-            tuple(loaded),
             retyped,
             sites,
+            tuple(loaded),
+            bool(loads),
         )
         edits += rewriter.in_place()
         taken |= rewriter.helpers.keys() | writer.names
@@ -209,12 +222,12 @@ def fusion_edits(
         tuple(added),
         grown.parameters,
         writers,
-        retyped,
-        grown.contract,
+        retyped | retyped_inputs,
+        (*grown.contract, *(f"`{load.input}` takes a tensor of torch.{load.holds}" for load, _ in loads if load.holds)),
     )
 
 
-def _copy_names(plan: Plan, pointwise: Pointwise, taken: set[str]) -> dict[FunctionRef, str]:
+def _copy_names(plan: Plan, pointwise: Epilogue, taken: set[str]) -> dict[FunctionRef, str]:
     """A free name for each helper that the plan copies; they are taken then."""
     names: dict[FunctionRef, str] = {}
     for ref in plan.clones:
@@ -226,6 +239,21 @@ def _copy_names(plan: Plan, pointwise: Pointwise, taken: set[str]) -> dict[Funct
 def _holds(outer: Edit, inner: Edit) -> bool:
     """Whether one edit was made with another inside it."""
     return outer is not inner and outer.span.contains_span(inner.span) and outer.span != inner.span
+
+
+def _can_be_called(call: TritonCall, plan: StorePlan, analysis: Analysis, numerics: str) -> None:
+    """Raise FusionRefused (KR120) unless the call means at every store what it is to mean."""
+    if numerics == "fused":
+        message = f"`{call.function}` is called with the value as the output holds it, not with the precision before"
+        help_text = "leave `--numerics fused` out, or write what the function does as an expression"
+        raise FusionRefused((Diagnostic("KR120", message, (Label(analysis.kernel.definition_line),), help=help_text),))
+    for site in plan.sites:
+        function = analysis.closure.function(site.call.function)
+        assert function is not None
+        if call.function in locals_of(function.node):
+            message = f"`{call.function}` is something else inside of `{function.name}`, where it would be called"
+            label = Label(site.call.span, "for this store")
+            raise FusionRefused((Diagnostic("KR120", message, (label,), help="give the function another name"),))
 
 
 _STRIDES: Mapping[OperandKind, tuple[tuple[str, int], ...]] = {
@@ -248,7 +276,7 @@ class _Grown:
 
 def _grown_signature(
     analysis: Analysis,
-    pointwises: Sequence[Pointwise],
+    pointwises: Sequence[Epilogue],
     buffers: Sequence[ChangedBuffer],
     launcher: bool,
     taken: Iterable[str],
@@ -310,16 +338,17 @@ class _Rewriter:
     def __init__(
         self,
         plan: StorePlan,
-        pointwise: Pointwise,
+        pointwise: Epilogue,
         operands: OperandWriter,
         analysis: Analysis,
         spelling: Spelling,
         numerics: str,
         clone_names: dict[FunctionRef, str],
         taken: frozenset[str],
-        loaded: tuple[Edit, ...],
         retyped: Mapping[str, RetypedOutput],
         sites: frozenset[Span],
+        loaded: tuple[Edit, ...] = (),
+        behind_prologues: bool = False,
     ) -> None:
         self._plan = plan
         self._pointwise = pointwise
@@ -335,7 +364,7 @@ class _Rewriter:
         self._spelling = spelling
         self._tl = spelling.tl
         self._taken = taken
-        self._product = may_store_product(analysis, plan.output)
+        self._product = may_store_product(analysis, plan.output, behind_prologues)
         self._element_type = certain_element_type(analysis, plan.output)
         self._retyped = retyped.get(plan.output)
         self._all_retyped = tuple(retyped.values())

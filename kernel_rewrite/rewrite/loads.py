@@ -38,13 +38,15 @@ class LoadSite:
 @dataclass(frozen=True, slots=True)
 class LoadPlan:
     """The loads of one input: `sites` to edit, helpers to clone first, calls to redirect to the clones. `path` are all the
-    helper calls that lead to the sites."""
+    helper calls that lead to the sites. `holds` is torch's name of the element type that the input gets, "" where it keeps
+    its own."""
 
     input: str
     sites: tuple[LoadSite, ...]
     clones: tuple[FunctionRef, ...]
     redirected: tuple[HelperCall, ...]
     path: tuple[HelperCall, ...] = ()
+    holds: str = ""
 
     @property
     def buffer(self) -> str:
@@ -64,9 +66,13 @@ def keeps(pointwise: Pointwise, lanes: OffLanes) -> bool:
 
 
 def plan_loads(
-    input: str, pointwise: Pointwise, analysis: Analysis, references: frozenset[tuple[FunctionRef, int, int]]
+    input: str,
+    pointwise: Pointwise,
+    analysis: Analysis,
+    references: frozenset[tuple[FunctionRef, int, int]],
+    holds: str = "",
 ) -> LoadPlan | tuple[Diagnostic, ...]:
-    """The rewrite of every load of `input`, or the reasons it cannot be made (KR224, KR228, KR402).
+    """The rewrite of every load of `input`, or the reasons it cannot be made (KR224, KR228, KR402). `holds` as in the plan.
 
     `references` are the places (line, column) of the kernel's file where a helper's name is used at all, by any code.
     """
@@ -95,13 +101,15 @@ def plan_loads(
     for call in sites:
         if call in changed:
             problems += _unguardable(call, sites[call], input, pointwise, changed[call], analysis)
+    if holds:
+        problems += _not_zero(input, pointwise, analysis)
     if problems:
         return tuple(dict.fromkeys(problems))
     clones = copied_helpers(calls, on_path, references)
     redirected = tuple(sorted((c for c in on_path if c.callee in clones), key=lambda c: c.span))
     planned = (LoadSite(call, form, call in changed, call in block_pointers) for call, form in sites.items())
     way = tuple(sorted(on_path, key=lambda c: c.span))
-    return LoadPlan(input, tuple(sorted(planned, key=lambda s: s.call.span)), clones, redirected, way)
+    return LoadPlan(input, tuple(sorted(planned, key=lambda s: s.call.span)), clones, redirected, way, holds)
 
 
 def _changed_lanes(input: str, pointwise: Pointwise, analysis: Analysis) -> dict[MemoryCall, bool]:
@@ -147,6 +155,19 @@ def _unguardable(
         (Label(call.span, why),),
         help=way_out,
     )
+
+
+def _not_zero(input: str, pointwise: Pointwise, analysis: Analysis) -> Iterator[Diagnostic]:
+    """KR402: lanes that are off hold something else than zero, which a load of another type cannot hold as well."""
+    for access, lanes in _lanes(input, analysis):
+        call = analysis.calls.memory_call(access.location, access.operation)
+        if call is not None and lanes.exist and not lanes.unused and set(lanes.fills or (1.0,)) - {0.0}:
+            yield Diagnostic(
+                "KR402",
+                f"{pointwise.name} would change the lanes of `{input}` that this load leaves off",
+                (Label(call.span, "they hold something else than zero, in the type that the kernel has it with"),),
+                help="let the lanes that are off be zero, `other=0.0`, and put them right behind the load",
+            )
 
 
 def _reads_itself(mask: ast.expr, analysis: Analysis) -> bool:

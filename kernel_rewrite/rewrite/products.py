@@ -30,16 +30,20 @@ _SETTLED = frozenset(
 )
 """Operations whose result is no product of floats."""
 
+_LOADS = frozenset({"tt.load", "tt.descriptor_load"})
 
-def may_store_product(analysis: Analysis, output: str) -> bool:
-    """Whether some store to `output` may store a product of floats, as far as TTIR shows."""
-    key = "product", output
+
+def may_store_product(analysis: Analysis, output: str, behind_prologues: bool = False) -> bool:
+    """Whether some store to `output` may store a product of floats, as far as TTIR shows. With prologues what is loaded may
+    be one."""
+    key = f"product {behind_prologues}", output
     if key not in analysis.memory:
-        analysis.memory[key] = any(_stores_product(view, output) for view in analysis.views)
+        settled = _SETTLED - _LOADS if behind_prologues else _SETTLED
+        analysis.memory[key] = any(_stores_product(view, output, settled) for view in analysis.views)
     return bool(analysis.memory[key])
 
 
-def _stores_product(view: View, output: str) -> bool:
+def _stores_product(view: View, output: str, settled: frozenset[str]) -> bool:
     places = {
         (access.operation, access.location)
         for access in view.accesses
@@ -50,7 +54,7 @@ def _stores_product(view: View, output: str) -> bool:
         for operation in _operations(function):
             if (operation.name, operation.location) in places and operation.name in STORED_OPERAND:
                 stored = operation.operands[STORED_OPERAND[operation.name]]
-                if _may_be_product(stored, makers, set()):
+                if _may_be_product(stored, makers, settled, set()):
                     return True
     return False
 
@@ -61,7 +65,7 @@ def _operations(function: Function) -> Iterator[Operation]:
             yield from operation.walk()
 
 
-def _may_be_product(value: Value, makers: Mapping[Value, Operation], seen: set[Value]) -> bool:
+def _may_be_product(value: Value, makers: Mapping[Value, Operation], settled: frozenset[str], seen: set[Value]) -> bool:
     if value in seen:
         return False
     seen.add(value)
@@ -69,14 +73,23 @@ def _may_be_product(value: Value, makers: Mapping[Value, Operation], seen: set[V
     if operation is None:  # an argument: of a loop's region it comes from another block, of a helper from anywhere
         return True
     if operation.name in _CARRYING:
-        return any(_may_be_product(operand, makers, seen) for operand in operation.operands)
+        return any(_may_be_product(operand, makers, settled, seen) for operand in operation.operands)
     if operation.name == "scf.if":
         return True
-    return operation.name not in _SETTLED and not operation.name.startswith(("arith.cmp", "arith.trunci", "arith.ext"))
+    return operation.name not in settled and not operation.name.startswith(("arith.cmp", "arith.trunci", "arith.ext"))
 
 
-_SUMS = frozenset({"arith.addf", "arith.subf", "tt.call", "scf.yield", "cf.br", "cf.cond_br", "tt.return", "math.fma"})
-"""Where a loaded value may be added to something, or goes out of sight."""
+_NO_SUMS = frozenset(
+    {
+        *("tt.store", "tt.descriptor_store", "tt.atomic_rmw", "tt.dot", "tt.dot_scaled", "tt.print"),
+        *("arith.mulf", "arith.divf", "arith.cmpf", "arith.fptosi", "arith.fptoui", "tt.precise_divf"),
+        *("arith.maximumf", "arith.minimumf", "arith.maxnumf", "arith.minnumf", "tt.clampf", "tt.precise_sqrt"),
+        *("math.exp", "math.exp2", "math.log", "math.log2", "math.sqrt", "math.rsqrt", "math.sin", "math.cos"),
+        *("math.erf", "math.absf", "math.floor", "math.ceil"),
+    }
+)
+"""Where a loaded value is no summand, as PTX shows. Everything else may add it to something: reductions and scans do, and
+`libdevice.acosh` and `fdim` begin with a sum."""
 
 
 def may_add_loaded(analysis: Analysis, input: str) -> bool:
@@ -102,10 +115,10 @@ def _adds_loaded(view: View, input: str) -> bool:
             continue
         seen.add(value)
         for user in users.get(value, ()):
-            if user.name in _SUMS or user.name.startswith("scf."):
-                return True
             if user.name in _CARRYING or user.name == "arith.negf":
                 pending += user.results
+            elif user.name not in _NO_SUMS:
+                return True
     return False
 
 

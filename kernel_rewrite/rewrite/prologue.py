@@ -8,6 +8,7 @@ a = tl.load(a_ptrs, mask=offs_k < K - k, other=0.0)    ->  the same, and behind 
 from __future__ import annotations
 
 import ast
+import contextlib
 
 from kernel_rewrite.analysis import Analysis
 from kernel_rewrite.diagnostics import Diagnostic, FusionRefused, Label
@@ -16,10 +17,12 @@ from kernel_rewrite.pointwise.emission import Emission, emit
 from kernel_rewrite.pointwise.function import Pointwise
 from kernel_rewrite.rewrite.additions import AddedStatements, Addition
 from kernel_rewrite.rewrite.copies import copied_text
+from kernel_rewrite.rewrite.edits import nested
 from kernel_rewrite.rewrite.loads import LoadPlan, LoadSite
 from kernel_rewrite.rewrite.operands import OperandWriter
 from kernel_rewrite.rewrite.placement import indent_of, stands_alone
 from kernel_rewrite.rewrite.products import may_add_loaded
+from kernel_rewrite.rewrite.retyping import RetypedOutput
 from kernel_rewrite.rewrite.spelling import Spelling
 from kernel_rewrite.source.accesses import HelperCall
 from kernel_rewrite.source.definitions import Definitions
@@ -39,6 +42,7 @@ class LoadRewriter:
         plan: LoadPlan,
         pointwise: Pointwise,
         operands: OperandWriter,
+        retyped: RetypedOutput | None,
         analysis: Analysis,
         spelling: Spelling,
         clone_names: dict[FunctionRef, str],
@@ -47,6 +51,7 @@ class LoadRewriter:
         self._plan = plan
         self._pointwise = pointwise
         self._operands = operands
+        self._retyped = retyped
         self._closure = analysis.closure
         self._file = analysis.kernel.file
         self._project = analysis.project
@@ -80,7 +85,8 @@ class LoadRewriter:
         assert function is not None
         sites = [site for site in self._plan.sites if site.call.function == ref and site.guarded]
         behind = tuple(AddedStatements(s, behind=(text,), rebinds=True) for s, text in map(self._behind, sites))
-        return (*behind, *self._operands.edits(function).additions)
+        types = self._retyped.additions(function) if self._retyped is not None else []
+        return (*behind, *types, *self._operands.edits(function).additions)
 
     def _file_of(self, ref: FunctionRef) -> SourceFile:
         file = self._file if ref.file == self._file.path else self._project.file(ref.file)
@@ -90,7 +96,9 @@ class LoadRewriter:
     def _edits_of(self, function: Function) -> list[Edit]:
         sites = [self._load(site) for site in self._plan.sites if site.call.function == function.ref]
         calls = [self._redirect(call) for call in self._plan.redirected if call.function == function.ref]
-        return [*sites, *calls, *self._operands.edits(function).edits]
+        types = self._retyped.edits(function) if self._retyped is not None else []
+        edits = [*sites, *calls, *types, *self._operands.edits(function).edits]
+        return nested(self._file_of(function.ref), edits)
 
     def _load(self, site: LoadSite) -> Edit:
         file = self._file_of(site.call.function)
@@ -115,8 +123,9 @@ class LoadRewriter:
         match statement:
             case ast.Assign(targets=[ast.Name(id=name)], value=value) if value is site.call.node:
                 if stands_alone(file, statement) and not mentions(mask, name):
-                    text = " ".join(file.slice(Span.of(file.path, mask)).split())
-                    where = f"{self._spelling.tl}.where({text}, {self._emission(name, site).expression}, {name})"
+                    text = _on_one_line(file, mask)
+                    kept = "0.0" if self._plan.holds else name  # what is loaded has another type than P of it
+                    where = f"{self._spelling.tl}.where({text}, {self._emission(name, site).expression}, {kept})"
                     return statement, f"{name} = {where}"
         raise FusionRefused(
             (
@@ -167,3 +176,12 @@ class LoadRewriter:
     def _redirect(self, call: HelperCall) -> Edit:
         span = Span.of(call.function.file, call.node.func)
         return Edit(span, self._clone_names[call.callee], "call the copy made for this input")
+
+
+def _on_one_line(file: SourceFile, expression: ast.expr) -> str:
+    """The user's text of an expression in one line; the text that Python prints where comments or `\\` stand in it."""
+    text = " ".join(file.slice(Span.of(file.path, expression)).split())
+    with contextlib.suppress(SyntaxError):
+        if ast.dump(ast.parse(text, mode="eval").body) == ast.dump(expression):
+            return text
+    return ast.unparse(expression)

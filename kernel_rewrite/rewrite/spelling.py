@@ -11,6 +11,7 @@ from kernel_rewrite.model import InternalError, TritonObject
 from kernel_rewrite.source.closure import KernelDefinition
 from kernel_rewrite.source.files import Project, SourceFile
 from kernel_rewrite.source.names import Scope, binding_of, enclosing_functions
+from kernel_rewrite.source.syntax import nodes_in
 
 LIBDEVICE = "triton.language.extra.libdevice"
 LIBDEVICE_MODULES = (LIBDEVICE, "triton.language.extra.cuda.libdevice")
@@ -83,7 +84,7 @@ def free(wanted: str, taken: Iterable[str]) -> str:
 def names_in(file: SourceFile) -> frozenset[str]:
     """Every identifier of the file and every builtin: a name that is none of these shadows nothing anywhere."""
     found = set(dir(builtins))
-    for node in ast.walk(file.tree):
+    for node in nodes_in(file.tree):
         match node:
             case ast.Name(id=name) | ast.arg(arg=name) | ast.Attribute(attr=name):
                 found.add(name)

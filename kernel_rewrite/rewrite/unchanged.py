@@ -20,6 +20,7 @@ from kernel_rewrite.rewrite.additions import AddedStatements, Addition
 from kernel_rewrite.rewrite.loads import LoadPlan
 from kernel_rewrite.rewrite.spelling import bound_names
 from kernel_rewrite.rewrite.stores import StorePlan
+from kernel_rewrite.source.syntax import nodes_in
 
 Plan = StorePlan | LoadPlan
 
@@ -60,7 +61,7 @@ def check_unchanged(
     plans = tuple(plans)
     values, callees = _planned_values(plans, in_clones=False), _planned_callees(plans, in_clones=False)
     here = frozenset(bound_names(original.body)) | frozenset(dir(builtins))
-    taken = here | {n.name for n in ast.walk(original) if isinstance(n, (ast.FunctionDef, ast.ClassDef))}
+    taken = here | {n.name for n in nodes_in(original) if isinstance(n, (ast.FunctionDef, ast.ClassDef))}
     allowed = _Allowed(
         frozenset(values),
         frozenset(callees),
@@ -77,7 +78,7 @@ def check_unchanged(
 def check_clone(clone: Clone, helper: ast.FunctionDef, rewritten: ast.Module) -> None:
     """Raise InternalError (KR902) if the copy is not the helper under another name, but for what its plan names and what is
     added to it."""
-    copies = [n for n in ast.walk(rewritten) if isinstance(n, ast.FunctionDef) and n.name == clone.name]
+    copies = [n for n in nodes_in(rewritten) if isinstance(n, ast.FunctionDef) and n.name == clone.name]
     if len(copies) != 1:
         raise InternalError(f"KR902: `{clone.name}` is defined {len(copies)} times in the rewritten file")
     values, callees = _planned_values([clone.plan], in_clones=True), _planned_callees([clone.plan], in_clones=True)
@@ -96,8 +97,8 @@ def _by_node(
 ) -> tuple[Mapping[int, tuple[Addition, ...]], Mapping[int, tuple[AddedStatements, ...]]]:
     """What is added to each node, and what around each statement. Raises InternalError when a statement that is added does
     anything but bind names that `original` does not have, or the one that is bound just before it where that is planned."""
-    names = {node.id for node in ast.walk(original) if isinstance(node, ast.Name)}
-    names |= {node.arg for node in ast.walk(original) if isinstance(node, ast.arg)}
+    names = {node.id for node in nodes_in(original) if isinstance(node, ast.Name)}
+    names |= {node.arg for node in nodes_in(original) if isinstance(node, ast.arg)}
     found: dict[int, tuple[Addition, ...]] = {}
     statements: dict[int, tuple[AddedStatements, ...]] = {}
     for addition in additions:
@@ -144,7 +145,7 @@ def _planned_callees(plans: Iterable[Plan], *, in_clones: bool) -> Iterator[int]
 
 def _decorators(module: ast.Module) -> Iterator[str]:
     """The decorators of the file, and the functions they call: `@triton.jit(...)` lets a helper be `@triton.jit`."""
-    for node in ast.walk(module):
+    for node in nodes_in(module):
         for decorator in getattr(node, "decorator_list", ()):
             yield ast.unparse(decorator)
             if isinstance(decorator, ast.Call):

@@ -17,6 +17,7 @@ from kernel_rewrite.model import (
     TritonObject,
 )
 from kernel_rewrite.source.names import callee
+from kernel_rewrite.source.syntax import nodes_in, walk
 
 
 @dataclass(frozen=True, slots=True)
@@ -240,7 +241,7 @@ class SourceCalls:
             return max(around)
         spans = [
             Span.of(place.file, s)
-            for s in ast.walk(function.node)
+            for s in nodes_in(function.node)
             if isinstance(s, ast.stmt) and s is not function.node
         ]
         holding = [span for span in spans if span.line <= place.line <= span.end_line]
@@ -266,7 +267,7 @@ def undedented(location: Location, function: Function) -> Location:
 
 def calls_in(function: Function) -> Iterator[ast.Call]:
     """Every call in the body of `function`, in source order."""
-    found = [node for statement in function.node.body for node in ast.walk(statement) if isinstance(node, ast.Call)]
+    found = [node for statement in function.node.body for node in walk(statement) if isinstance(node, ast.Call)]
     yield from sorted(found, key=lambda node: (node.lineno, node.col_offset))
 
 

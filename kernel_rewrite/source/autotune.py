@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 
 from kernel_rewrite.model import Span
 from kernel_rewrite.source.symbolic import Config, Evaluator, HostFunction, Unknown, contains_unknown, module_names
-from kernel_rewrite.source.syntax import last_name
+from kernel_rewrite.source.syntax import last_name, nodes_in, walk
 
 TUNERS = frozenset(("autotune", "libtuner", "custom_autotune", "autotuner", "fast_autotune", "tl_autotune"))
 """Decorators that choose constexpr values among configurations; also under a project's own name."""
@@ -99,7 +99,7 @@ def tuning(
 
 def _applied(kernel: str, module: ast.Module) -> Iterable[ast.expr]:
     """Decorators applied by a call: `k = triton.autotune(configs=...)(triton.heuristics(...)(k))`."""
-    for node in ast.walk(module):
+    for node in nodes_in(module):
         if not isinstance(node, (ast.Assign, ast.Return)) or not isinstance(node.value, ast.Call):
             continue
         found = []
@@ -181,7 +181,7 @@ def _some_configs(node: ast.expr, names: Mapping[str, object]) -> list[Config]:
     configs: list[Config] = []
     while pending and len(configs) < 64:
         current = pending.pop(0)
-        for part in ast.walk(current):
+        for part in walk(current):
             if isinstance(part, ast.Call) and last_name(part.func) == "Config":
                 try:
                     config = Evaluator(names).value(part)
@@ -216,7 +216,7 @@ def _heuristic(name: str, node: ast.expr, names: Mapping[str, object]) -> Heuris
     while isinstance(node, ast.Name) and isinstance(names.get(node.id), (ast.expr, ast.FunctionDef)):
         meaning = names[node.id]
         if isinstance(meaning, ast.FunctionDef):
-            returned = [r for r in ast.walk(meaning) if isinstance(r, ast.Return)]
+            returned = [r for r in walk(meaning) if isinstance(r, ast.Return)]
             returned.sort(key=lambda r: (r.lineno, r.col_offset))
             return _classified(name, [r.value for r in returned if r.value is not None], names)
         node = meaning  # type: ignore[assignment]
@@ -244,7 +244,7 @@ def _classified(name: str, bodies: list[ast.expr], names: Mapping[str, object]) 
             except Unknown:
                 blocks = any(
                     isinstance(p, ast.Call) and last_name(p.func) in ("next_power_of_2", "min", "max")
-                    for p in ast.walk(leaf)
+                    for p in walk(leaf)
                 )
                 kinds.add(HeuristicKind.BLOCK if blocks else HeuristicKind.UNKNOWN)
                 continue

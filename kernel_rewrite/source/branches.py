@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 
 from kernel_rewrite.model import Binding, Closure, Constant, Dtype, Function, FunctionRef, TritonObject
 from kernel_rewrite.source.symbolic import BINARY, COMPARE, next_power_of_2
+from kernel_rewrite.source.syntax import children, nodes_in, walk
 from kernel_rewrite.source.usage import ATOMICS, DTYPES, ELEMENTWISE, FLOAT_MATH, SAME, binding_of
 
 MAXIMUM_CALLS = 400
@@ -109,10 +110,10 @@ class Tracer:
     def _idle(self, function: Function) -> frozenset[ast.stmt]:
         names = self.closure.bindings.get(function.ref.file, {})
         plain = [
-            n for n in ast.walk(function.node) if isinstance(n, (ast.Assign, ast.AnnAssign, ast.AugAssign, ast.Expr))
+            n for n in nodes_in(function.node) if isinstance(n, (ast.Assign, ast.AnnAssign, ast.AugAssign, ast.Expr))
         ]
         feeding: set[str] = set()
-        for node in ast.walk(function.node):
+        for node in nodes_in(function.node):
             if isinstance(node, (ast.If, ast.While)):
                 feeding |= _read(node.test)
             elif isinstance(node, (ast.For, ast.Return, ast.With)):
@@ -137,9 +138,7 @@ class Tracer:
     def forget(self, loop: ast.For | ast.While, environment: Environment, known: Known) -> None:
         """What a loop assigns may change between its rounds: `known` is what is left to say about it."""
         if id(loop) not in self.stored:
-            names = (
-                n for s in loop.body for n in ast.walk(s) if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Store)
-            )
+            names = (n for s in loop.body for n in walk(s) if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Store))
             self.stored[id(loop)] = tuple(dict.fromkeys(n.id for n in names))
         for name in self.stored[id(loop)]:
             if name in environment:
@@ -347,7 +346,7 @@ class _Frame:
                 decided = self.decide(node, environment)
                 if decided is None:  # at run time, or noted as opaque
                     return TENSOR
-                consulted = frozenset(n.id for n in ast.walk(node) if isinstance(n, ast.Name))
+                consulted = frozenset(n.id for n in walk(node) if isinstance(n, ast.Name))
                 dependencies: frozenset[str] = frozenset().union(
                     *(environment[n].dependencies for n in consulted if n in environment)
                 )
@@ -369,7 +368,7 @@ class _Frame:
                 return TENSOR if _runtime(holder) else NOTHING
             case ast.Call():
                 return self.call(node, environment)
-        for child in ast.iter_child_nodes(node):
+        for child in children(node):
             if isinstance(child, ast.expr):
                 self.value(child, environment)
         return NOTHING
@@ -560,19 +559,19 @@ def _joined(one: Environment, other: Environment) -> Environment:
 
 def _read(node: ast.AST) -> set[str]:
     """The names that `node` reads, or updates in place."""
-    found = {n.id for n in ast.walk(node) if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Load)}
+    found = {n.id for n in walk(node) if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Load)}
     if isinstance(node, ast.AugAssign):
         found |= _stored(node)
     return found
 
 
 def _stored(node: ast.AST) -> set[str]:
-    return {n.id for n in ast.walk(node) if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Store)}
+    return {n.id for n in walk(node) if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Store)}
 
 
 def _decides(node: ast.AST, names: Mapping[str, Binding]) -> bool:
     """Whether running `node` can take a decision: it holds a test, or calls what may be a jit function."""
-    for part in ast.walk(node):
+    for part in walk(node):
         if isinstance(part, (ast.IfExp, ast.BoolOp, ast.NamedExpr)):
             return True
         if isinstance(part, ast.Attribute) and part.attr == "static_assert":

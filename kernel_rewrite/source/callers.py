@@ -5,6 +5,8 @@ from __future__ import annotations
 import ast
 from collections.abc import Iterator
 
+from kernel_rewrite.source.syntax import children, nodes_in, walk
+
 HostDefinition = ast.FunctionDef | ast.AsyncFunctionDef
 
 
@@ -14,10 +16,9 @@ class Callers:
     def __init__(self, tree: ast.Module) -> None:
         self.tree = tree
         self.parents: dict[ast.AST, ast.AST] = {}
-        for node in ast.walk(tree):
-            for child in ast.iter_child_nodes(node):
-                if not isinstance(child, (ast.expr_context, ast.operator, ast.unaryop, ast.cmpop, ast.boolop)):
-                    self.parents[child] = node
+        for node in nodes_in(tree):
+            for child in children(node):
+                self.parents[child] = node
 
     def holder(self, node: ast.AST) -> HostDefinition | ast.ClassDef | None:
         """The innermost function or class whose body holds `node`; None at the top level of the file."""
@@ -42,13 +43,13 @@ class Callers:
         """The calls of `function`, by its name or as `self.name`, in the part of the file where that is its name."""
         mentions = set(self.mentions(function))
         return [
-            node for node in ast.walk(self._scope(function)) if isinstance(node, ast.Call) and node.func in mentions
+            node for node in nodes_in(self._scope(function)) if isinstance(node, ast.Call) and node.func in mentions
         ]
 
     def mentions(self, function: HostDefinition) -> Iterator[ast.expr]:
         """Every expression that means `function`: a name, or for a method an attribute of its class or of an instance."""
         owner, scope = self.owner(function), self._scope(function)
-        for node in ast.walk(scope):
+        for node in nodes_in(scope):
             match node:
                 case ast.Name(id=name, ctx=ast.Load()) if owner is None and name == function.name:
                     if not self._shadowed(node, name, function):
@@ -79,8 +80,8 @@ class Callers:
 
 def bound_in(function: HostDefinition) -> set[str]:
     """The names that `function` binds: its parameters and what its body assigns, imports or defines, nested ones too."""
-    found = {node.arg for node in ast.walk(function.args) if isinstance(node, ast.arg)}
-    for node in (inner for statement in function.body for inner in ast.walk(statement)):
+    found = {node.arg for node in walk(function.args) if isinstance(node, ast.arg)}
+    for node in (inner for statement in function.body for inner in walk(statement)):
         match node:
             case ast.Name(id=name, ctx=ast.Store() | ast.Del()) | ast.arg(arg=name):
                 found.add(name)

@@ -43,6 +43,7 @@ from kernel_rewrite.source.names import (
 )
 from kernel_rewrite.source.names import enclosing_scope as scope_around
 from kernel_rewrite.source.scopes import Assigned
+from kernel_rewrite.source.syntax import children, last_name, nodes_in, walk
 
 # ------------------------------------------------------------------------------------------------ the kernels of a file
 
@@ -96,15 +97,21 @@ class KernelDefinition:
     def calls_as_helper(self) -> tuple[Span, ...]:
         """Where the file calls this kernel as a function: `kernel(x, y)` inside another one, which is no launch."""
         names = {self.name, *self.aliases}
-        visible = {id(node) for node in ast.walk(self._visible_in)}
-        return tuple(
-            Span.of(self.file.path, node)
-            for node in ast.walk(self.file.tree)
+        calls = [
+            node
+            for node in nodes_in(self.file.tree)
             if isinstance(node, ast.Call)
             and isinstance(node.func, ast.Name)
             and node.func.id in names
-            and (id(node) in visible or node.func.id in self.aliases)
             and not (self.node.lineno <= node.lineno <= (self.node.end_lineno or node.lineno))
+        ]
+        if not calls:
+            return ()
+        visible = {id(node) for node in nodes_in(self._visible_in)}
+        return tuple(
+            Span.of(self.file.path, node)
+            for node in calls
+            if id(node) in visible or last_name(node.func) in self.aliases
         )
 
     @property
@@ -113,18 +120,18 @@ class KernelDefinition:
         name elsewhere and nothing else is ever bound to it (`kernel = make_kernel()`)."""
         around = [
             function
-            for function in ast.walk(self.file.tree)  # outer functions come first
+            for function in nodes_in(self.file.tree)  # outer functions come first
             if isinstance(function, (ast.FunctionDef, ast.AsyncFunctionDef))
             and function is not self.node
-            and any(node is self.node for node in ast.walk(function))
+            and any(node is self.node for node in nodes_in(function))
         ]
         if not around:
             return self.file.tree
-        inside = {id(node) for node in ast.walk(around[-1])}
+        inside = {id(node) for node in nodes_in(around[-1])}
         names = {self.name, "*"}  # `from module import *` binds what it likes
-        elsewhere = [node for node in ast.walk(self.file.tree) if id(node) not in inside and names & {*_bound(node)}]
+        elsewhere = [node for node in nodes_in(self.file.tree) if id(node) not in inside and names & {*_bound(node)}]
         named_by_def = bool(elsewhere) and all(isinstance(node, ast.FunctionDef) for node in elsewhere)
-        exported = any(isinstance(node, ast.Global) and self.name in node.names for node in ast.walk(around[-1]))
+        exported = any(isinstance(node, ast.Global) and self.name in node.names for node in nodes_in(around[-1]))
         return around[-1] if named_by_def and not exported else self.file.tree
 
     @property
@@ -294,7 +301,7 @@ def _is_store(meaning: Meaning | None) -> bool:
 
 def _calls(definition: JitDefinition) -> Iterator[tuple[ast.Call, Meaning | None]]:
     hidden = locals_of(definition.node)
-    for node in (inner for statement in definition.node.body for inner in ast.walk(statement)):
+    for node in (inner for statement in definition.node.body for inner in walk(statement)):
         if isinstance(node, ast.Call):
             root = _root(node.func)
             known = root is not None and root.id not in hidden
@@ -305,7 +312,7 @@ def _jit_callees(definition: JitDefinition, *, skip_self: bool) -> set[ast.Funct
     """The jit functions that `definition` calls or hands on (`tl.reduce(x, 0, combine)`)."""
     found = set()
     hidden = locals_of(definition.node)
-    for node in (inner for statement in definition.node.body for inner in ast.walk(statement)):
+    for node in (inner for statement in definition.node.body for inner in walk(statement)):
         if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Load) and node.id not in hidden:
             meaning = definition.scope.lookup(node.id)
             if isinstance(meaning, JitDefinition):
@@ -332,7 +339,7 @@ def _returns(node: ast.FunctionDef) -> bool:
         and inner.value is not None
         and not (isinstance(inner.value, ast.Constant) and inner.value.value is None)
         for statement in node.body
-        for inner in ast.walk(statement)
+        for inner in walk(statement)
     )
 
 
@@ -393,7 +400,7 @@ def _collect(node: ast.AST, found: list[Use], annotation: bool = False, evaluate
             if part is not None:
                 _collect(part, found, annotation, evaluated)
         return
-    for child in ast.iter_child_nodes(node):
+    for child in children(node):
         _collect(child, found, annotation, evaluated)
 
 
@@ -431,7 +438,7 @@ def _without_locals(node: ast.FunctionDef, found: list[Use]) -> tuple[Use, ...]:
 
 def _outside(node: ast.FunctionDef) -> set[ast.AST]:
     """The expressions of a definition that are read outside of its body: defaults and annotations."""
-    return {inner for part in (node.args, node.returns) if part is not None for inner in ast.walk(part)}
+    return {inner for part in (node.args, node.returns) if part is not None for inner in walk(part)}
 
 
 def _first_assignments(node: ast.FunctionDef) -> dict[str, tuple[int, int]]:
@@ -441,13 +448,13 @@ def _first_assignments(node: ast.FunctionDef) -> dict[str, tuple[int, int]]:
     def note(name: str, position: tuple[int, int]) -> None:
         first[name] = min(first.get(name, position), position)
 
-    for statement in (inner for part in node.body for inner in ast.walk(part)):
+    for statement in (inner for part in node.body for inner in walk(part)):
         if isinstance(statement, (ast.Assign, ast.AugAssign, ast.AnnAssign)):
-            for inner in ast.walk(statement):
+            for inner in walk(statement):
                 if isinstance(inner, ast.Name) and isinstance(inner.ctx, ast.Store):
                     note(inner.id, (statement.end_lineno or 0, statement.end_col_offset or 0))
         elif isinstance(statement, ast.For):
-            for inner in ast.walk(statement.target):
+            for inner in walk(statement.target):
                 if isinstance(inner, ast.Name):
                     note(inner.id, (statement.iter.end_lineno or 0, statement.iter.end_col_offset or 0))
     return first
@@ -580,7 +587,7 @@ def _handed_over(kernel: KernelDefinition, project: Project) -> Iterator[JitDefi
 
 
 def _jit_functions_in(argument: ast.expr, scope: Scope, kernel: KernelDefinition) -> Iterator[JitDefinition]:
-    for node in ast.walk(argument):
+    for node in walk(argument):
         if isinstance(node, (ast.Name, ast.Attribute)):
             meaning = meaning_of(node, scope)
             if isinstance(meaning, JitDefinition) and meaning.node is not kernel.node:
@@ -674,7 +681,7 @@ _PLAIN_METHOD = re.compile(r"is_\w+|bit_length|startswith|endswith|lower|upper")
 def impurity(definition: JitDefinition) -> str:
     """Why evaluating this constexpr function would be running the user's code; empty when it is plain arithmetic."""
     node = definition.node
-    for inner in (inner for statement in node.body for inner in ast.walk(statement)):
+    for inner in (inner for statement in node.body for inner in walk(statement)):
         if not isinstance(inner, _PLAIN_NODES):
             line = getattr(inner, "lineno", node.lineno)
             return f"`{node.name}` is a constexpr function that does more than arithmetic, in line {line}"

@@ -12,10 +12,11 @@ import ast
 import hashlib
 import os
 import re
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
 
 from kernel_rewrite.source.files import Project, SourceFile
+from kernel_rewrite.source.syntax import children, walk
 
 _CONTROL = re.compile(r"#\s*kernel-rewrite:.*")
 _EVERYTHING = "*"
@@ -67,13 +68,22 @@ class _Module:
         return any(name in s.binds for s in self.statements)
 
 
-def fingerprint(file: SourceFile, kernel: str, project: Project, allowed: Collection[str] | None = None) -> Fingerprint:
-    """What `kernel` of `file` depends on. `allowed` are the locations of the other files to follow imports into: those
-    that the fusion has read; None for every file of the project. Raises FusionRefused when one of them cannot be read."""
+def fingerprint(
+    file: SourceFile,
+    kernel: str,
+    project: Project,
+    allowed: Collection[str] | None = None,
+    called: Iterable[str] = (),
+) -> Fingerprint:
+    """What `kernel` of `file`, and the functions `called` of the same file, depend on. `allowed` are the locations of the
+    other files to follow imports into: those that the fusion has read; None for every file of the project. Raises
+    FusionRefused when one of them cannot be read."""
     walk = _Walk(project, allowed)
     home = walk.module(file)
     for statement in _upwards(home.statements, kernel):
         walk.take(home, statement)
+    for name in called:
+        walk.want(home, name)
     walk.finish()
     others = sorted(key for key, taken in walk.taken.items() if taken and key != _key(file))
     return Fingerprint(_digest(walk, file), tuple(others))
@@ -123,7 +133,7 @@ class _Walk:
     def module(self, file: SourceFile) -> _Module:
         key = _key(file)
         if key not in self.modules:
-            self.modules[key] = _read(file)
+            self.modules[key] = _module(file, self._project)
             self.taken[key] = set()
         return self.modules[key]
 
@@ -133,7 +143,7 @@ class _Walk:
         if statement not in taken:
             taken.add(statement)
             for name in statement.reads:
-                self._want(module, name)
+                self.want(module, name)
 
     def finish(self) -> None:
         """Takes what every noted name means, until there is nothing new."""
@@ -145,7 +155,8 @@ class _Walk:
                 if imported.name == name or (imported.name == _EVERYTHING and not module.binds(name)):
                     self._follow(module, imported, name)
 
-    def _want(self, module: _Module, name: str) -> None:
+    def want(self, module: _Module, name: str) -> None:
+        """Notes a name that `module` reads."""
         key = (_key(module.file), name)
         if key not in self._seen:
             self._seen.add(key)
@@ -156,7 +167,7 @@ class _Walk:
         if member:  # a name of a module, or a module of a package
             found = self._found(module, imported.module, imported.level)
             if found is not None:
-                self._want(found, member)
+                self.want(found, member)
             inner = f"{imported.module}.{member}" if imported.module else member
             self._want_members(module, self._found(module, inner, imported.level), name)
             return
@@ -170,7 +181,7 @@ class _Walk:
             return
         members = module.members.get(name, {""})
         for member in members if "" not in members else {n for s in found.statements for n in s.binds}:
-            self._want(found, member)
+            self.want(found, member)
 
     def _found(self, importer: _Module, name: str, level: int) -> _Module | None:
         place = self._project.place_of(name, importer.file, level)
@@ -195,6 +206,14 @@ def _key(file: SourceFile) -> str:
 # ----------------------------------------------------------------------------------------------- reading one module
 
 
+def _module(file: SourceFile, project: Project) -> _Module:
+    key = ("statements", file)
+    known = project.memory.get(key)
+    if not isinstance(known, _Module):
+        known = project.memory[key] = _read(file)
+    return known
+
+
 def _read(file: SourceFile) -> _Module:
     ends = [*file.line_starts[1:], len(file.text)]
     lines = [file.text[start:end] for start, end in zip(file.line_starts, ends, strict=True)]
@@ -211,7 +230,7 @@ def _statement(node: ast.stmt, lines: list[str], members: dict[str, set[str]]) -
     first = min([node.lineno, *(d.lineno for d in getattr(node, "decorator_list", []))])
     reads, attributes, changes, functions = set(), set(), set(), set()
     whole: dict[int, str] = {}
-    for inner in ast.walk(node):  # what is around a node comes before it
+    for inner in walk(node):  # what is around a node comes before it
         match inner:
             case ast.Name(id=name):
                 reads.add(name)
@@ -278,12 +297,12 @@ def _own_nodes(node: ast.AST) -> Iterator[ast.AST]:
         current = waiting.pop()
         yield current
         if current is node or not isinstance(current, ast.stmt):
-            waiting += ast.iter_child_nodes(current)
+            waiting += children(current)
 
 
 def _imports(node: ast.stmt) -> Iterator[_Import]:
     """What the imports in `node` bind, wherever in it: a function may import what it needs."""
-    for inner in ast.walk(node):
+    for inner in walk(node):
         if isinstance(inner, ast.Import):
             for alias in inner.names:
                 yield _Import(alias.asname or alias.name.partition(".")[0], alias.name, 0, "")

@@ -6,6 +6,7 @@ import ast
 from collections.abc import Iterator
 
 from kernel_rewrite.source.launches import Allocation, Launch
+from kernel_rewrite.source.syntax import children, nodes_in, walk
 
 # Facts about a tensor, and comparisons with None, leave its elements alone.
 _FACTS = frozenset(
@@ -25,7 +26,7 @@ def is_fresh(launch: Launch, parameter: str) -> bool:
     root = _root(argument)
     if launch.function is None or root is None:
         return False
-    bound = [node for node in ast.walk(launch.function) if isinstance(node, ast.Name) and node.id == root]
+    bound = [node for node in nodes_in(launch.function) if isinstance(node, ast.Name) and node.id == root]
     if not any(isinstance(node.ctx, ast.Store) for node in bound):
         return isinstance(argument, ast.Call)  # kernel[grid](torch.empty(...))
     return _has_names_of_its_own(launch.function, root) and not any(_uses_before(launch, root))
@@ -37,10 +38,10 @@ def allocated_dtype(launch: Launch, parameter: str) -> str:
     if launch.function is None or not isinstance(argument, ast.Name):
         return ""
     name = argument.id
-    stores = [n for n in ast.walk(launch.function) if isinstance(n, ast.Name) and n.id == name and not _is_load(n)]
+    stores = [n for n in nodes_in(launch.function) if isinstance(n, ast.Name) and n.id == name and not _is_load(n)]
     made = [
         node.value
-        for node in ast.walk(launch.function)
+        for node in nodes_in(launch.function)
         if isinstance(node, ast.Assign) and len(node.targets) == 1 and node.targets[0] in stores
     ]
     if len(stores) != 1 or len(made) != 1 or name in _parameters(launch.function) or not isinstance(made[0], ast.Call):
@@ -64,16 +65,16 @@ def _is_load(node: ast.Name) -> bool:
 
 
 def _parameters(function: ast.FunctionDef | ast.AsyncFunctionDef) -> set[str]:
-    return {node.arg for node in ast.walk(function.args) if isinstance(node, ast.arg)}
+    return {node.arg for node in walk(function.args) if isinstance(node, ast.arg)}
 
 
 def _has_names_of_its_own(function: ast.FunctionDef | ast.AsyncFunctionDef, name: str) -> bool:
     """Whether what `name` is bound to gets no second name at once: `y = z = torch.empty(n)`, `f(y := torch.empty(n))`."""
-    for node in ast.walk(function):
+    for node in nodes_in(function):
         if isinstance(node, ast.NamedExpr) and node.target.id == name:
             return False
         if isinstance(node, ast.Assign) and len(node.targets) > 1:
-            targets = [inner for target in node.targets for inner in ast.walk(target)]
+            targets = [inner for target in node.targets for inner in walk(target)]
             if any(isinstance(inner, ast.Name) and inner.id == name for inner in targets):
                 return False
     return True
@@ -82,15 +83,15 @@ def _has_names_of_its_own(function: ast.FunctionDef | ast.AsyncFunctionDef, name
 def _uses_before(launch: Launch, name: str) -> Iterator[ast.Name]:
     """The uses of `name` that may read or write the tensor before the launch, or in an earlier round of its loop."""
     assert launch.function is not None
-    parents = {child: node for node in ast.walk(launch.function) for child in ast.iter_child_nodes(node)}
+    parents = {child: node for node in nodes_in(launch.function) for child in children(node)}
     here = launch.span
     loops = [
         node
-        for node in ast.walk(launch.function)
+        for node in nodes_in(launch.function)
         if isinstance(node, (ast.For, ast.While)) and node.lineno <= here.line <= (node.end_lineno or node.lineno)
     ]
     last = max([here.end_line, *(loop.end_lineno or loop.lineno for loop in loops)])
-    for node in ast.walk(launch.function):
+    for node in nodes_in(launch.function):
         if not isinstance(node, ast.Name) or node.id != name or not isinstance(node.ctx, ast.Load):
             continue
         in_launch = (here.line, here.column) <= (node.lineno, node.col_offset) < (here.end_line, here.end_column)

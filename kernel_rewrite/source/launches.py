@@ -18,7 +18,7 @@ from kernel_rewrite.source.aliasing import GIVEN, Conditions, Flow, Place, may_h
 from kernel_rewrite.source.folding import TORCH_DTYPES
 from kernel_rewrite.source.shapes import Shapes
 from kernel_rewrite.source.symbolic import Evaluator, HostFunction, Unknown, module_names
-from kernel_rewrite.source.syntax import last_name
+from kernel_rewrite.source.syntax import children, last_name, nodes_in, walk
 
 MAXIMUM_DEPTH = 12
 
@@ -129,7 +129,7 @@ def launches(
     found = []
     names = module_names(module) if names is None else names
     aliases = {kernel.name, *_aliases(kernel.name, module.body)}
-    if any(isinstance(node, ast.ClassDef) and kernel in node.body for node in ast.walk(module)):
+    if any(isinstance(node, ast.ClassDef) and kernel in node.body for node in nodes_in(module)):
         aliases.add(f".{kernel.name}")
     for function, owner in _functions(module):
         body = (
@@ -191,7 +191,7 @@ def _functions(module: ast.Module) -> Iterator[tuple[ast.FunctionDef | ast.Async
     pending: list[tuple[ast.AST, str]] = [(module, "")]
     while pending:
         node, owner = pending.pop()
-        for child in ast.iter_child_nodes(node):
+        for child in children(node):
             if isinstance(child, (ast.FunctionDef, ast.AsyncFunctionDef)):
                 yield child, owner
             pending.append((child, child.name if isinstance(child, ast.ClassDef) else owner))
@@ -207,7 +207,7 @@ def _own_calls(body: Iterable[ast.stmt]) -> Iterator[ast.Call]:
         pending[:0] = (
             [
                 child
-                for child in ast.iter_child_nodes(node)
+                for child in children(node)
                 if not isinstance(child, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef))
             ]
             if not isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef))
@@ -247,7 +247,7 @@ def _aliases_within(names: set[str], body: Iterable[ast.stmt]) -> set[str]:
     for statement in body:
         if isinstance(statement, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)):
             continue
-        for node in ast.walk(statement):
+        for node in walk(statement):
             if isinstance(node, ast.Assign) and _is_alias(node.value, names | found):
                 found |= {t.id for t in node.targets if isinstance(t, ast.Name)}
     return found
@@ -277,11 +277,11 @@ def _names_only(node: ast.expr, kernel: str, body: Iterable[ast.stmt], depth: in
         case ast.Attribute(attr=name):
             return name == kernel
         case ast.Name(id=name):
-            bound = [n for s in body for n in ast.walk(s) if isinstance(n, ast.Name) and n.id == name and _stores(n)]
+            bound = [n for s in body for n in walk(s) if isinstance(n, ast.Name) and n.id == name and _stores(n)]
             values = [
                 n.value
                 for s in body
-                for n in ast.walk(s)
+                for n in walk(s)
                 if isinstance(n, ast.Assign) and any(target in bound for target in n.targets)
             ]
             if name != kernel and not values:
@@ -399,7 +399,7 @@ class _Scope:
         self.evaluator = Evaluator(module)
 
     def _collect(self, statement: ast.stmt) -> None:
-        for node in ast.walk(statement):
+        for node in walk(statement):
             match node:
                 case ast.Assign(targets=targets, value=value):
                     for target in targets:
@@ -456,7 +456,7 @@ class _Scope:
         count = self.shapes.dimensions(tensor)
         calls = (f"{ast.unparse(tensor)}.{method}({k})" for k in range(count or 0))
         parts = [ast.parse(call, mode="eval").body for call in calls]
-        for inner in (inner for part in parts for inner in ast.walk(part)):
+        for inner in (inner for part in parts for inner in walk(part)):
             ast.copy_location(inner, node)
         return parts if count is not None else None
 
@@ -521,7 +521,7 @@ class _Scope:
 
     def _value(self, node: ast.expr) -> object:
         scope = {}
-        for part in ast.walk(node):
+        for part in walk(node):
             if isinstance(part, ast.Name) and (part.id in self.assigned or part.id in self.parameters):
                 values = self.assigned.get(part.id, [])
                 if part.id in self.parameters or len(values) != 1:

@@ -44,7 +44,7 @@ from kernel_rewrite.source.scopes import (
     fill,
     with_environment_defaults,
 )
-from kernel_rewrite.source.syntax import last_name
+from kernel_rewrite.source.syntax import children, last_name, nodes_in, walk
 from kernel_rewrite.source.triton_names import (
     CONSTEXPR,
     CONSTEXPR_FUNCTION,
@@ -257,7 +257,7 @@ def function_scope(node: FunctionNode, file: SourceFile, project: Project, paren
         parent = parent or enclosing_scope(node, file, project)
         scope = project.memory[key] = Scope(file, project, parent, node.name)
         scope.rebound = frozenset(
-            name for inner in ast.walk(node) if isinstance(inner, ast.Nonlocal) for name in inner.names
+            name for inner in walk(node) if isinstance(inner, ast.Nonlocal) for name in inner.names
         )
         fill(scope.table, node.body, _Knowledge(scope), parameters_of(node.args), node.name)
         declared = {name for inner in node.body if isinstance(inner, ast.Global) for name in inner.names}
@@ -295,7 +295,7 @@ def _parents(file: SourceFile, project: Project) -> dict[ast.AST, ast.AST]:
     key = ("parents", file)
     known = project.memory.get(key)
     if not isinstance(known, dict):
-        known = {child: node for node in ast.walk(file.tree) for child in ast.iter_child_nodes(node)}
+        known = {child: node for node in nodes_in(file.tree) for child in children(node)}
         project.memory[key] = known
     return known
 
@@ -692,7 +692,7 @@ def _is_arithmetic(meaning: Meaning) -> bool:
     if len(rest) != 1 or not isinstance(rest[0], ast.Return) or rest[0].value is None:
         return False
     hidden = locals_of(meaning.node)
-    for node in ast.walk(rest[0].value):
+    for node in walk(rest[0].value):
         if isinstance(node, (ast.IfExp, ast.BoolOp, ast.NamedExpr, ast.Lambda)):
             return False
         if not isinstance(node, ast.Call):
@@ -830,7 +830,7 @@ def locals_of(node: ast.FunctionDef) -> frozenset[str]:
     assigned."""
     names = set(parameters_of(node.args))
     shared: set[str] = set()
-    for inner in (inner for statement in node.body for inner in ast.walk(statement)):
+    for inner in (inner for statement in node.body for inner in walk(statement)):
         match inner:
             case ast.Name(id=name, ctx=ast.Store() | ast.Del()):
                 names.add(name)

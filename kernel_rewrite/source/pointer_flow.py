@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from kernel_rewrite.model import Closure, Function, FunctionRef, MemoryEffect, TritonObject
 from kernel_rewrite.source.accesses import POINTER_STYLES, HelperCall, SourceCalls, calls_in
 from kernel_rewrite.source.names import callee
+from kernel_rewrite.source.syntax import children, walk
 
 Roots = frozenset[str]
 Environment = dict[str, Roots]
@@ -165,7 +166,7 @@ class PointerFlow:
             if items is not None:
                 return frozenset().union(*items)
         found = _NOTHING
-        for child in ast.iter_child_nodes(expression):
+        for child in children(expression):
             found |= self._roots(child, environment, function)
         return found
 
@@ -229,7 +230,7 @@ class PointerFlow:
                 self._expression(value, environment, function)
                 _bind(target, self._roots(value, environment, function), environment)
             case _:
-                for child in ast.iter_child_nodes(statement):
+                for child in children(statement):
                     if isinstance(child, ast.stmt):
                         environment = _join(environment, self._statement(child, dict(environment), function))
                     else:
@@ -270,7 +271,7 @@ class PointerFlow:
 
     def _expression(self, expression: ast.AST, environment: Environment, function: Function) -> None:
         """Note the names as they stand at each call inside."""
-        for node in ast.walk(expression):
+        for node in walk(expression):
             if isinstance(node, ast.NamedExpr):
                 _bind(node.target, self._roots(node.value, environment, function), environment)
             if not isinstance(node, ast.Call):
@@ -300,7 +301,7 @@ def _bind(target: ast.expr, roots: Roots, environment: Environment) -> None:
         environment[target.id] = roots
         return
     # a tuple, or an element of one: every name in it may hold any of the value
-    for node in ast.walk(target):
+    for node in walk(target):
         if isinstance(node, ast.Name):
             environment[node.id] = environment.get(node.id, _NOTHING) | roots
 

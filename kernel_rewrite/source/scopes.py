@@ -13,6 +13,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Protocol
 
+from kernel_rewrite.source.syntax import walk
+
 # A CUDA machine with a current triton is the one whose branch is tried first.
 _TRUE_THERE = re.compile(
     r"_*(has|have|is|use|with)?_*(triton|cuda|nvidia|libdevice)(_*(available|installed|importable|backend|gpu))?",
@@ -210,12 +212,12 @@ class _Reader:
         self.names[name] = (Assigned(value, self.seen(value)),)
 
     def opaque(self, target: ast.expr, reason: str) -> None:
-        for node in ast.walk(target):
+        for node in walk(target):
             if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
                 self.names[node.id] = (Opaque(reason),)
 
     def seen(self, *nodes: ast.expr) -> dict[str, Candidates]:
-        loaded = {n.id for node in nodes for n in ast.walk(node) if isinstance(n, ast.Name)}
+        loaded = {n.id for node in nodes for n in walk(node) if isinstance(n, ast.Name)}
         return {name: self.names[name] for name in loaded if name in self.names}
 
     # --------------------------------------------------------------------------------------------------------- branches
@@ -244,7 +246,7 @@ class _Reader:
         """True when every statement of `body` works, False when one is known to fail before any that is unknown."""
         seen = dict(self.names)
         for statement in body:
-            loaded = {n.id for n in ast.walk(statement) if isinstance(n, ast.Name)}
+            loaded = {n.id for n in walk(statement) if isinstance(n, ast.Name)}
             works = self.knowledge.works(statement, {name: seen[name] for name in loaded if name in seen})
             if works is not True:
                 return works
@@ -291,14 +293,14 @@ def _walruses(node: ast.stmt) -> Iterable[ast.NamedExpr]:
     blocks = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef, ast.If, ast.For, ast.While, ast.Try, ast.With)
     if isinstance(node, blocks):
         return ()
-    return (inner for inner in ast.walk(node) if isinstance(inner, ast.NamedExpr))
+    return (inner for inner in walk(node) if isinstance(inner, ast.NamedExpr))
 
 
 def _assigned(body: list[ast.stmt]) -> set[str]:
     return {
         node.id
         for statement in body
-        for node in ast.walk(statement)
+        for node in walk(statement)
         if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store)
     }
 
@@ -420,7 +422,7 @@ class _EnvironmentDefaults(ast.NodeTransformer):
 
 def with_environment_defaults(node: ast.expr) -> ast.expr | None:
     """`node` as it is when no environment variable is set; None when it reads none."""
-    if not any(getattr(inner, "attr", getattr(inner, "id", "")) in ("environ", "getenv") for inner in ast.walk(node)):
+    if not any(getattr(inner, "attr", getattr(inner, "id", "")) in ("environ", "getenv") for inner in walk(node)):
         return None
     transformer = _EnvironmentDefaults()
     result = transformer.visit(copy.deepcopy(node))

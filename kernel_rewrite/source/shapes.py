@@ -10,6 +10,8 @@ import ast
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from kernel_rewrite.source.syntax import walk
+
 _ALLOCATIONS = frozenset(
     ("empty", "zeros", "ones", "full", "rand", "randn", "new_empty", "new_zeros", "new_ones", "new_full")
 )
@@ -40,14 +42,14 @@ class Shapes:
         self._counts: dict[str, set[int]] = {}
         self._always: dict[str, list[int]] = {}
         if function is not None:
-            for argument in (n for n in ast.walk(function.args) if isinstance(n, ast.arg)):
+            for argument in (n for n in walk(function.args) if isinstance(n, ast.arg)):
                 self._bindings[argument.arg] = [_Binding(None)]
         body = tuple(body)
         for statement in body:
-            for node in ast.walk(statement):
+            for node in walk(statement):
                 self._collect(node, in_loop=False)
                 if isinstance(node, (ast.For, ast.AsyncFor, ast.While, ast.comprehension)):
-                    for inner in ast.walk(node):  # what a loop binds has several values
+                    for inner in walk(node):  # what a loop binds has several values
                         self._collect(inner, in_loop=True)
         for statement in _always_run(body):
             self._certain(statement)

@@ -17,7 +17,7 @@ from typing import Any
 from kernel_rewrite.model import Dtype
 from kernel_rewrite.source.files import Project, SourceFile
 from kernel_rewrite.source.folding import TORCH_DTYPES, TRITON_DTYPES
-from kernel_rewrite.source.syntax import last_name
+from kernel_rewrite.source.syntax import last_name, nodes_in
 
 MAXIMUM_STEPS = 20_000
 MAXIMUM_ITEMS = 4_096
@@ -555,7 +555,7 @@ class ProjectNames(Mapping[str, object]):
         self.local = module_names(file.tree)
         self.imports: dict[str, tuple[str, int, str]] = {}
         self.open: set[str] = set()
-        for node in ast.walk(file.tree):
+        for node in nodes_in(file.tree):
             if isinstance(node, ast.ImportFrom):
                 for alias in node.names:
                     self.imports.setdefault(alias.asname or alias.name, (node.module or "", node.level, alias.name))

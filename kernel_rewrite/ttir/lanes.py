@@ -154,7 +154,8 @@ _DENSE = re.compile(r"dense<(.*)>")
 
 
 def _constant(value: Value, makers: Mapping[Value, Operation]) -> float | None:
-    """The one number that a block holds everywhere, where casts do not change it; None when that is not known."""
+    """The one number that a block holds everywhere, where casts do not change it; None when that is not known. Of integers
+    0 and 1 alone, as -1 is another number without a sign, and 1 is when it is a bool."""
     operation = makers.get(value)
     while operation is not None and operation.name in ("tt.splat", "tt.broadcast", *_CASTS):
         operation = makers.get(operation.operands[0])
@@ -162,8 +163,12 @@ def _constant(value: Value, makers: Mapping[Value, Operation]) -> float | None:
         return None
     text = operation.attributes.strip()
     dense = _DENSE.fullmatch(text)
-    number = _number(dense[1] if dense else text.partition(" :")[0], element_type(operation.results[0].type))
-    return number if number is None or number in (0.0, 1.0, -1.0) or not math.isfinite(number) else None
+    type_ = element_type(operation.results[0].type)
+    number = _number(dense[1] if dense else text.partition(" :")[0], type_)
+    if number is None or number == 0.0 or not math.isfinite(number):
+        return number
+    known = () if type_ == "i1" else (1.0,) if type_.startswith("i") else (1.0, -1.0)
+    return number if number in known else None
 
 
 def _number(text: str, type_: str) -> float | None:

@@ -41,6 +41,9 @@ COMPILE_LIMIT = 120.0
 
 _START_LIMIT = 120.0
 
+_MOST_LOADED = 4
+"""How many closures a compiler process keeps: a kernel, the rewritten one and the op alone take turns."""
+
 
 @dataclass(frozen=True, slots=True)
 class Lowered:
@@ -92,7 +95,7 @@ class Compiler:
         self._errors: Any = None
         self._buffer = b""
         self._version: str | None = None
-        self._loaded: str | None = None
+        self._loaded: dict[str, int] = {}  # closures that the process has, the one used last at the end
 
     def start(self) -> None:
         if self._process is not None and self._process.poll() is None:
@@ -109,7 +112,7 @@ class Compiler:
             stderr=self._errors,
             env=environment,
         )
-        self._buffer, self._version, self._loaded = b"", None, None
+        self._buffer, self._version, self._loaded = b"", None, {}
 
     def close(self) -> None:
         if self._process is not None:
@@ -147,7 +150,7 @@ class Compiler:
 
         A crash or a time-out costs the specialization that caused it; the next one gets a fresh process.
         """
-        payload = json.dumps({"closure": _encode_closure(closure, texts)})
+        payload = json.dumps(_encode_closure(closure, texts))
         for specialization in specializations:
             answer = self._ask(payload, specialization, target, time_limit)
             yield answer if isinstance(answer, LoweringFailure) else Lowered(specialization, answer["ttir"])
@@ -162,7 +165,7 @@ class Compiler:
         time_limit: float = COMPILE_LIMIT,
     ) -> Compiled | LoweringFailure:
         """What the kernel needs once it is compiled to machine code for `target` with `options` (num_warps, ...)."""
-        payload = json.dumps({"closure": _encode_closure(closure, texts)})
+        payload = json.dumps(_encode_closure(closure, texts))
         answer = self._ask(payload, specialization, target, time_limit, {"options": dict(options)})
         if isinstance(answer, LoweringFailure):
             return answer
@@ -178,16 +181,18 @@ class Compiler:
     ) -> Any:
         """The worker's answer, or the failure."""
         _ = self.triton_version  # wait for the process
+        known = payload in self._loaded
+        place = self._place(payload)
         request = {
+            "place": place,
             "signature": [[name, _jsonable_type(kind)] for name, kind in specialization.signature],
             "constexprs": [[name, encode(value)] for name, value in specialization.constexprs],
             "target": [target.backend, target.arch, target.warp_size],
             **(more or {}),
         }
-        lines = ([payload] if self._loaded != payload else []) + [json.dumps(request)]
+        lines = [*([] if known else [f'{{"place": {place}, "closure": {payload}}}']), json.dumps(request)]
         try:
             self._write("".join(line + "\n" for line in lines).encode())
-            self._loaded = payload
             answer = self._read(time_limit)
         except BrokenPipeError:
             answer = "crash"
@@ -202,6 +207,14 @@ class Compiler:
         failure = answer["failure"]
         places = tuple(Location(*place) for place in failure["places"])
         return LoweringFailure(specialization, "rejected", failure["message"], failure["error"], places)
+
+    def _place(self, payload: str) -> int:
+        """Where the process keeps a closure: few at once, the one that was not used for longest goes."""
+        place = self._loaded.pop(payload, len(self._loaded))
+        if place == _MOST_LOADED:
+            place = self._loaded.pop(next(iter(self._loaded)))
+        self._loaded[payload] = place
+        return place
 
     def _write(self, data: bytes) -> None:
         assert self._process is not None and self._process.stdin is not None
@@ -258,6 +271,7 @@ def _encode_closure(closure: Closure, texts: Mapping[str, str]) -> dict[str, Any
                 "file": function.ref.file,
                 "name": function.name,
                 "line": function.node.lineno,
+                "end_line": function.node.end_lineno,
                 "constexpr_function": function.constexpr_function,
                 "constexpr_parameters": sorted(closure.constexpr_parameters(function)),
                 "options": {k: v for k, v in function.jit_options.items() if k == "noinline"},

@@ -248,7 +248,7 @@ class StoredValue:
 class Load:
     """A load of an input as terms: where the kernels read, under which mask (None: everywhere), what the fused kernel gets
     there, and what it has read of operands so far in the same block: first what no load uses yet, in order. `attributes`
-    are what else the load says."""
+    are what else the load says, `off` what lanes that are off hold in the fused kernel, if it says so."""
 
     pointer: Expression
     mask: Expression | None
@@ -256,15 +256,18 @@ class Load:
     reads: tuple[Expression, ...]
     others: tuple[Expression, ...] = ()
     attributes: str = ""
+    off: Expression | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class LoadedValue:
     """What the original's load gives, as a term over what the fused kernel loads: `result`, if no `objection` (in words,
-    "" for none) is made to what it reads beside."""
+    "" for none) is made to what it reads beside. `element` is the type of what the fused kernel loads, where that is
+    another one."""
 
     result: Callable[[Terms, Load], Expression]
     objection: Callable[[Terms, Load, Expression], str] = lambda terms, load, result: ""
+    element: str = ""
 
 
 class NotPlanned(Exception):
@@ -291,8 +294,8 @@ def validate(
     `is_output(operation, call_path)` says, for a store of the original kernel, what the fused one may store instead;
     None for a store that must stay as it is. `is_input` says likewise what a load of the original gives, over what the fused
     one loads. `operands` are the parameters that the fused kernel has more: it may read there, and nothing but stores to the
-    output and loads of inputs may depend on it. `retyped` gives the parameters that must point to elements of another type in
-    the fused kernel, and that type.
+    output and loads of inputs may depend on it. `retyped` gives the parameters that must point to elements of another type
+    in the fused kernel, and that type.
     """
     walk = _Walk(original, fused, is_output, is_input, frozenset(operands), retyped)
     try:
@@ -668,22 +671,27 @@ class _Walk:
         """Compare two loads of an input. What the original gets is P of what the fused kernel gets, by the rule; that the
         fused kernel computes it too, wherever the value is used, is what every later comparison asks."""
         self._same("operation", one.name, other.name, one.location)
-        self._same("result types", str(one.result_types), str(other.result_types), one.location)
+        (own,) = one.result_types
+        type_ = with_shape_of(own, rule.element) if rule.element else own
+        self._same("result type", type_, other.results[0].type, one.location)
         self._same("attributes", one.attributes, other.attributes, one.location)
-        self._same("types", one.types, other.types, one.location)
-        operands = self._operands(one, other, frames, f"of {one.name}")
-        value = self.terms.term(one.name, f"at {self._next()}.0", one.results[0].type)
+        if not rule.element:
+            self._same("types", one.types, other.types, one.location)
+        filled = _FILL if rule.element and one.name == "tt.load" else -1
+        operands = self._operands(one, other, frames, f"of {one.name}", filled)
+        value = self.terms.term(one.name, f"at {self._next()}.0", type_)
         frames[1][other.results[0]] = value
         behind.look()  # what is read of operands in the same expression
         used = self._used.setdefault(self._block, [])
         reads = (*(read for read, block in self._reads if block == self._block), *used)
         mask = operands[1] if one.name == "tt.load" and len(operands) > 1 else None
-        load = Load(operands[0], mask, value, reads, operands[1:], one.attributes)
+        fills = values_of(other, frames[1])[_FILL : _FILL + 1] if one.name == "tt.load" else ()
+        load = Load(operands[0], mask, value, reads, operands[1:], one.attributes, *fills)
         try:
             result = rule.result(self.terms, load)
         except NotPlanned as reason:
             raise _Mismatch(Difference(str(reason), "nothing known", self.terms.shown(value), one.location)) from None
-        self._same("type of a loaded value", one.results[0].type, result.type, one.location)
+        self._same("type of a loaded value", own, result.type, one.location)
         objection = rule.objection(self.terms, load, result)
         if objection:
             raise _Mismatch(Difference(objection, "", self.terms.shown(result), one.location, about_operand=True))
@@ -889,6 +897,9 @@ def _carried(operation: Operation, aliases: Mapping[Value, Value], labels: Label
 
 _READS = frozenset({"tt.load", "tt.descriptor_load"})
 """What may read an operand of the epilogue."""
+
+_FILL = 2
+"""Which operand of a `tt.load` is what lanes hold that are off."""
 
 _MAX_DEPTH = 64
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 import __future__ as future
 
 import ast
+import functools
 import gc
 import importlib
 import json
@@ -31,37 +32,52 @@ def main() -> None:
     warnings.simplefilter("ignore")
     import triton
 
-    _hash_by_identity()
+    _know_functions_by_identity()
     gc.freeze()  # what the imports made stays
     gc.set_threshold(50_000, 20, 100)  # operations and their values are many, and cycles among them few
     print(json.dumps({"triton": triton.__version__}), file=answers, flush=True)
-    kernel: Any = None
-    jitted: Jitted = {}
-    failure: dict[str, Any] | None = None
+    loaded: dict[int, _Loaded] = {}
     for line in sys.stdin:
         request = json.loads(line)
         if "closure" in request:
-            jitted, failure = {}, None
-            try:
-                kernel = _build(request["closure"], jitted)
-            except Exception as error:  # answered to each request for this closure
-                failure = {"failure": _describe(error, jitted)}
+            loaded[request["place"]] = _Loaded(request["closure"])
             continue
+        closure = loaded[request["place"]]
         try:
-            answer = failure or (_compile_whole if "options" in request else _lower)(kernel, jitted, request)
+            answer = closure.failure or (_compile_whole if "options" in request else _lower)(closure, request)
         except Exception as error:  # whatever Triton's front end raises is the answer
-            answer = {"failure": _describe(error, jitted)}
+            closure.contexts.clear()
+            answer = {"failure": _describe(error, closure.jitted)}
         print(json.dumps(answer), file=answers, flush=True)
 
 
-def _hash_by_identity() -> None:
-    """Triton hashes a jit function by its source and all it uses, to name compiled files; here it is only looked up."""
+def _know_functions_by_identity() -> None:
+    """Triton hashes a jit function by its source and all it uses, to name compiled files, and parses it at each call;
+    here it is only looked up, and its source never changes."""
     import triton.runtime.jit as jit
 
     for name in ("JITCallable", "JITFunction", "ConstexprFunction"):
         kind = getattr(jit, name, None)
-        if kind is not None and "__hash__" in vars(kind):
+        if kind is None:
+            continue
+        if "__hash__" in vars(kind):
             kind.__hash__ = object.__hash__
+        if "parse" in vars(kind):
+            kind.parse = functools.lru_cache(maxsize=256)(kind.parse)
+
+
+class _Loaded:
+    """A closure, and what its lowerings share: `contexts` holds MLIR's own tables, by target."""
+
+    def __init__(self, closure: dict[str, Any]) -> None:
+        self.jitted: Jitted = {}
+        self.contexts: dict[tuple[Any, ...], Any] = {}
+        self.kernel: Any = None
+        self.failure: dict[str, Any] | None = None
+        try:
+            self.kernel = _build(closure, self.jitted)
+        except Exception as error:  # answered to each request for this closure
+            self.failure = {"failure": _describe(error, self.jitted)}
 
 
 # ------------------------------------------------------------------------------------- the closure, as Triton objects
@@ -76,30 +92,25 @@ def _build(closure: dict[str, Any], jitted: Jitted) -> Any:
     import triton
 
     namespaces: dict[str, dict[str, Any]] = {}
-    definitions: dict[str, dict[int, ast.FunctionDef]] = {}
+    lines: dict[str, list[str]] = {}
     for file, text in closure["texts"].items():
         text = _newlines_as_read(text)
         _show_to_inspect(file, text)
         # Triton mangles a helper's name from its module's: two files must not share one.
         stem = os.path.splitext(os.path.basename(file))[0]
         namespaces[file] = {"__name__": f"{stem}_{len(namespaces)}", "__builtins__": __builtins__}
-        definitions[file] = {
-            node.lineno: node for node in ast.walk(ast.parse(text)) if isinstance(node, ast.FunctionDef)
-        }
+        lines[file] = text.split("\n")
     # Constants first: defaults are evaluated from them.
     for file, bindings in closure["bindings"].items():
         for name, value in bindings.items():
             if not _mentions_function(value):
                 _bind(namespaces.setdefault(file, {}), name, value, {})
     kernel = closure["functions"][0]
-    node = definitions[kernel["file"]][kernel["line"]]
-    text = _without_unknown_defaults(
-        _newlines_as_read(closure["texts"][kernel["file"]]), node, namespaces[kernel["file"]]
-    )
+    nodes = [_definition(lines[f["file"]], f["line"], f["end_line"]) for f in closure["functions"]]
+    text = _without_unknown_defaults(lines[kernel["file"]], nodes[0], namespaces[kernel["file"]])
     _show_to_inspect(kernel["file"], text)
-    for function in closure["functions"]:
+    for function, node in zip(closure["functions"], nodes, strict=True):
         file, name = function["file"], function["name"]
-        node = definitions[file][function["line"]]
         plain = _compile(node, file, namespaces[file], set(function["constexpr_parameters"]))
         if function["constexpr_function"]:
             jitted[file, name] = triton.constexpr_function(plain)
@@ -122,10 +133,22 @@ def _show_to_inspect(file: str, text: str) -> None:
     linecache.cache[file] = (len(text), None, lines, file)  # mtime None: never checked against the disk
 
 
-def _without_unknown_defaults(text: str, kernel: ast.FunctionDef, namespace: dict[str, Any]) -> str:
-    """`text` with `None` for what only running code could give in the kernel's head: every argument is passed, but Triton
-    evaluates defaults and annotations all the same."""
-    lines = text.split("\n")
+def _definition(lines: list[str], first: int, last: int) -> ast.FunctionDef:
+    """The function defined in the lines from `first` to `last`, counted from 1, with the positions it has there."""
+    nested = lines[first - 1][:1].isspace()
+    above = ["", *[""] * (first - 2)][: first - 1]
+    if nested:
+        above[-1] = "if True:"
+    module = ast.parse("\n".join([*above, *lines[first - 1 : last]]))
+    node = module.body[0].body[0] if isinstance(module.body[0], ast.If) else module.body[0]
+    assert isinstance(node, ast.FunctionDef)
+    return node
+
+
+def _without_unknown_defaults(lines: list[str], kernel: ast.FunctionDef, namespace: dict[str, Any]) -> str:
+    """The text of `lines` with `None` for what only running code could give in the kernel's head: every argument is passed,
+    but Triton evaluates defaults and annotations all the same."""
+    lines = [*lines]
     for group in (kernel.args.defaults, kernel.args.kw_defaults):
         for index, default in enumerate(group):
             if default is not None and not _is_known(default, namespace) and _blank(lines, default):
@@ -334,27 +357,37 @@ def _backend(target: list[Any]) -> tuple[Any, Any, Any]:
     return _backends[key]
 
 
-def _lower(kernel: Any, jitted: Jitted, request: dict[str, Any]) -> dict[str, Any]:
-    from triton._C.libtriton import ir
+def _lower(closure: _Loaded, request: dict[str, Any]) -> dict[str, Any]:
     from triton.compiler import ASTSource
 
+    kernel, jitted = closure.kernel, closure.jitted
     target, backend, options = _backend(request["target"])
     _set_target(target)
     signature = {name: _signature_type(kind) for name, kind in request["signature"]}
     constexprs = {(kernel.arg_names.index(name),): decode(value, jitted) for name, value in request["constexprs"]}
     source = ASTSource(kernel, signature, constexprs)
-    context = ir.context()
-    ir.load_dialects(context)
-    backend.load_dialects(context)
+    context = _context(backend, closure.contexts, request["target"])
     functions = backend.get_codegen_implementation(options)
     return {"ttir": str(source.make_ir(target, options, functions, backend.get_module_map(), context))}
 
 
-def _compile_whole(kernel: Any, jitted: Jitted, request: dict[str, Any]) -> dict[str, Any]:
+def _context(backend: Any, known: dict[tuple[Any, ...], Any], target: list[Any]) -> Any:
+    from triton._C.libtriton import ir
+
+    key = tuple(target)
+    if key not in known:
+        known[key] = ir.context()
+        ir.load_dialects(known[key])
+        backend.load_dialects(known[key])
+    return known[key]
+
+
+def _compile_whole(closure: _Loaded, request: dict[str, Any]) -> dict[str, Any]:
     from triton.backends.compiler import GPUTarget
 
     from kernel_rewrite.ttir.machine_code import resources
 
+    kernel, jitted = closure.kernel, closure.jitted
     target = GPUTarget(*request["target"])
     _set_target(target)
     signature = {name: _signature_type(kind) for name, kind in request["signature"]}

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from kernel_rewrite.diagnostics import Diagnostic, FusionRefused, Label
-from kernel_rewrite.model import Span
+from kernel_rewrite.model import InternalError, Span
 from kernel_rewrite.rewrite.header import Header, digest, read_header
 from kernel_rewrite.verify.calls import TRIALS
 from kernel_rewrite.verify.results import UNCHANGED, Trial, Verification, trial_from_json
@@ -52,7 +52,7 @@ def verify(
     there is one. `time_limit` is in seconds, for everything; `progress` is told how far it is.
 
     A difference is a result (`ok` is False, with a KR501 diagnostic); a run that cannot be made raises FusionRefused
-    (KR502). This executes both files.
+    (KR502), and what fails in the run itself InternalError. This executes both files.
     """
     if judge not in JUDGES:
         raise ValueError(f"judge must be one of {', '.join(JUDGES)}, not {judge!r}")
@@ -159,6 +159,7 @@ class _Session:
     trials: list[Trial] = field(default_factory=list)
     current: dict[str, Any] = field(default_factory=dict)
     refusal: dict[str, Any] = field(default_factory=dict)
+    broken: dict[str, Any] = field(default_factory=dict)
     finished: bool = False
     progress: Progress | None = None
 
@@ -173,6 +174,9 @@ def _run(request: dict[str, Any], time_limit: float, progress: Progress | None) 
             raise _too_slow(session, time_limit)
         done = [[trial.call, trial.inputs] for trial in session.trials]
         status, tail = _attempt({**request, "soft_limit": left * _SHARE_FOR_TRIALS, "done": done}, left, session)
+        if session.broken:
+            text = f"the equivalence run failed in itself: {session.broken['message']}\n{session.broken['trace']}"
+            raise InternalError(text.rstrip())
         if session.refusal:
             raise _cannot(session.refusal["message"], tuple(session.refusal["notes"]), session.refusal["help"])
         if session.finished:
@@ -277,6 +281,8 @@ def _read_report(text: str, session: _Session) -> None:
             session.current = {}
         elif kind == "refused":
             session.refusal = event
+        elif kind == "broken":
+            session.broken = event
         elif kind == "finished":
             session.finished = True
 

@@ -7,12 +7,14 @@ import contextlib
 import json
 import os
 import sys
+import tempfile
 import time
 import traceback
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TextIO
 
+from kernel_rewrite.verify.called import CalledOp
 from kernel_rewrite.verify.calls import Inputs, applicable, evaluate, sized_call, trial_inputs
 from kernel_rewrite.verify.operands import HANDED, Operands, shaped
 from kernel_rewrite.verify.results import UNCHANGED
@@ -53,6 +55,7 @@ class Session:
     tiles: set[int] = field(default_factory=set)  # integers that the kernel was compiled with
     tried: int = 0  # sets of inputs
     operands: dict[str, Any] = field(default_factory=dict)  # what the call gave for them
+    folder: str = ""  # of kernels that are made here
 
     def say(self, event: str, **fields: Any) -> None:
         self.out.write(json.dumps({"event": event, **fields}) + "\n")
@@ -77,6 +80,8 @@ def main() -> None:
         _run(session)
     except Refused as refused:
         session.say("refused", message=refused.message, notes=refused.notes, help=refused.help)
+    except Exception as error:  # what the user's code raises was caught where it runs: this is a bug of ours
+        session.say("broken", message=words(error), trace=traceback.format_exc())
     for note in dict.fromkeys(session.notes):
         session.say("note", text=note)
     session.say("finished")
@@ -134,6 +139,7 @@ def prepare(session: Session, stack: contextlib.ExitStack) -> None:
     # torch.empty gives NaN (the largest integer) everywhere: both files see the same, and reading it shows.
     torch.set_deterministic_debug_mode("warn")
     stack.enter_context(no_benchmarks())
+    session.folder = stack.enter_context(tempfile.TemporaryDirectory())
     if session.judge != "interpreter":
         return
     from kernel_rewrite.pointwise.interpreter import stand_ins
@@ -273,7 +279,7 @@ def _op(session: Session, text: str) -> TorchOp:
     from kernel_rewrite.verify.launches import TorchOp
 
     pointwise = pointwise_of(session, text)
-    if pointwise.operands:
+    if pointwise.operands or isinstance(pointwise, CalledOp):
 
         def given(tensor: Any) -> dict[str, Any]:
             reason = pointwise.undefined_reason(str(tensor.dtype).removeprefix("torch."))
@@ -295,14 +301,17 @@ def _op(session: Session, text: str) -> TorchOp:
     return TorchOp(on_cpu if session.judge == "interpreter" else pointwise.evaluate)
 
 
-def pointwise_of(session: Session, text: str) -> Pointwise:
+def pointwise_of(session: Session, text: str) -> Pointwise | CalledOp:
     """The op `text`, with the operands that the fused file declares."""
     from kernel_rewrite.pointwise.declarations import used_in
-    from kernel_rewrite.pointwise.language import Input, Pointwise, parse_epilogue
+    from kernel_rewrite.pointwise.language import Input, Pointwise, called_name, parse_call, parse_epilogue
 
     if text == UNCHANGED:
         return Pointwise(Input())
-    return parse_epilogue(text, used_in(text, declared_in(session)))
+    operands = used_in(text, declared_in(session))
+    if called_name(text) is not None:
+        return CalledOp(parse_call(text, operands), session.original, session.folder)
+    return parse_epilogue(text, operands)
 
 
 def declared_in(session: Session) -> dict[str, Operand]:
@@ -407,7 +416,10 @@ def _compared(session: Session, ours: Any, theirs: Any, number: int, op: str) ->
     if len(different):
         at = (value[different], wanted[different], got[different])
         how = session.request["numerics"], session.judge
-        allowed = explained(*at, pointwise_of(session, op), *how, ours.operands(both[different]))
+        pointwise = pointwise_of(session, op)
+        allowed = different < 0  # none
+        if not isinstance(pointwise, CalledOp):  # a function of the user's gives its own bits
+            allowed |= explained(*at, pointwise, *how, ours.operands(both[different]))
         if session.request["prologues"]:
             allowed |= _allowed_behind_prologues(session, *at[1:], wanted)
         wrong = different[~allowed]
@@ -453,7 +465,8 @@ def _allowed_behind_prologues(session: Session, expected: Any, got: Any, all_exp
     from kernel_rewrite.pointwise.language import applications
 
     pointwises = [pointwise_of(session, text) for _, text in session.request["prologues"]]
-    exact = all(node.row.exact for p in pointwises for node in applications(p.result))
+    graphs = [p.result for p in pointwises if not isinstance(p, CalledOp)]
+    exact = all(node.row.exact for graph in graphs for node in applications(graph))
     if exact or not expected.dtype.is_floating_point:
         return torch.zeros_like(expected, dtype=torch.bool)
     finite = all_expected[torch.isfinite(all_expected)].double().abs()
@@ -463,9 +476,11 @@ def _allowed_behind_prologues(session: Session, expected: Any, got: Any, all_exp
 
 def _in_float64(session: Session, value: Any, op: str) -> Any:
     """The op in float64 on the values that the original kernel stored, taken as exact; None for other types than floats,
-    for an op that reads operands, and where there is none."""
+    for an op that reads operands or is a function of the user's, and where there is none."""
     pointwise = pointwise_of(session, op)
-    if op == UNCHANGED or not value.dtype.is_floating_point or pointwise.operands:
+    if isinstance(pointwise, CalledOp) or pointwise.operands:
+        return None
+    if op == UNCHANGED or not value.dtype.is_floating_point:
         return None
     return pointwise.evaluate(value.double())
 

@@ -12,11 +12,12 @@ from pathlib import Path
 
 from kernel_rewrite.analysis import Analysis, View, analyse
 from kernel_rewrite.diagnostics import FusionRefused
-from kernel_rewrite.fuse import plan_output
+from kernel_rewrite.functions import in_words
+from kernel_rewrite.fuse import plan_input, plan_output
 from kernel_rewrite.model import Operand
 from kernel_rewrite.pointwise.declarations import declared_operands, used_in
-from kernel_rewrite.pointwise.language import parse_epilogue
-from kernel_rewrite.request import OutputRequest
+from kernel_rewrite.pointwise.language import called_name, parse_epilogue
+from kernel_rewrite.request import InputRequest, OutputRequest
 from kernel_rewrite.rewrite.confirm import (
     References,
     check_compiled,
@@ -27,7 +28,14 @@ from kernel_rewrite.rewrite.confirm import (
 )
 from kernel_rewrite.rewrite.edits import apply_edits
 from kernel_rewrite.rewrite.epilogue import Rewrite, fusion_edits
-from kernel_rewrite.selection import checked_assumptions, choose_kernel, choose_outputs, requested_ops
+from kernel_rewrite.selection import (
+    Requested,
+    checked_assumptions,
+    choose_inputs,
+    choose_kernel,
+    choose_outputs,
+    requested_ops,
+)
 from kernel_rewrite.source.files import Project, source_from_text
 from kernel_rewrite.source.signatures import parse_overrides
 from kernel_rewrite.ttir.lower import Lowered, LoweringFailure, compiler
@@ -47,11 +55,13 @@ class Request:
     assumed: tuple[str, ...] = ()
     operands: tuple[str, ...] = ()
     launcher: str = "rewrite"
+    prologues: tuple[str, ...] = ()
 
     @classmethod
     def read(cls, text: str) -> Request:
         parser = argparse.ArgumentParser()
-        parser.add_argument("--epilogue", action="append")
+        parser.add_argument("--epilogue", action="append", default=[])
+        parser.add_argument("--prologue", action="append", default=[])
         parser.add_argument("--numerics", default="eager")
         parser.add_argument("--kernel")
         parser.add_argument("--no-launcher", dest="launcher", action="store_const", const="leave", default="rewrite")
@@ -59,18 +69,31 @@ class Request:
             parser.add_argument(name, action="append", default=[])
         o = parser.parse_args(shlex.split(text))
         fixed = tuple(o.set), tuple(o.dtype), tuple(o.assume)
-        return cls(tuple(o.epilogue), o.numerics, o.kernel, *fixed, tuple(o.operand), o.launcher)
+        ends = tuple(o.operand), o.launcher, tuple(o.prologue)
+        return cls(tuple(o.epilogue), o.numerics, o.kernel, *fixed, *ends)
 
     @property
     def declared(self) -> dict[str, Operand]:
-        return declared_operands(self.operands)
+        return in_words(self.epilogues, (), declared_operands(self.operands), Project())[2]
 
     def requested(self) -> list[tuple[str | None, str]]:
-        return list(requested_ops(self.epilogues, (), self.declared)[0])
+        return list(self._asked()[0])
+
+    def before(self) -> list[tuple[str | None, str]]:
+        """The prologues."""
+        return list(self._asked()[1])
+
+    def _asked(self) -> tuple[Requested, Requested]:
+        words, before, declared = in_words(self.epilogues, self.prologues, declared_operands(self.operands), Project())
+        return requested_ops(words, before, declared)
 
     @property
-    def reads_operands(self) -> bool:
-        return any(parse_epilogue(text, used_in(text, self.declared)).operands for _, text in self.requested())
+    def is_more_than_an_op(self) -> bool:
+        """Whether an op reads operands, or is a function of the user's."""
+        return any(
+            called_name(text) is not None or parse_epilogue(text, used_in(text, self.declared)).operands
+            for _, text in (*self.requested(), *self.before())
+        )
 
     def outputs(self) -> tuple[str | None, ...]:
         return tuple(output for output, _ in self.requested())
@@ -97,11 +120,12 @@ class Case:
     text: str
     numerics: str
     references: References
+    inputs: tuple[InputRequest, ...] = ()
     lowered: list[str] = field(default_factory=list)
 
     @property
     def views(self) -> tuple[View, ...]:
-        return views_to_confirm(self.analysis, self.requests)
+        return views_to_confirm(self.analysis, self.requests, self.inputs)
 
     def compiled(self) -> list[str]:
         """The TTIR of the right rewrite, a text a specialization."""
@@ -114,12 +138,17 @@ class Case:
     def lower(self, text: str) -> list[Lowered | LoweringFailure]:
         """What Triton makes of `text` in the place of the rewritten file, an answer a view."""
         rewritten = read_rewritten(text, self.analysis)
-        return lower_rewritten(rewritten, self.analysis, self.views, self.rewrite, self.requests)
+        every = (*self.requests, *self.inputs)
+        return lower_rewritten(rewritten, self.analysis, self.views, self.rewrite, every)
 
     def accept(self) -> None:
         """Both judges accept the right rewrite."""
         check_source(read_rewritten(self.text, self.analysis), self.rewrite, self.analysis)
-        check_compiled(self.lower(self.text), self.views, self.references, self.requests)
+        self.check(self.lower(self.text))
+
+    def check(self, results: list[Lowered | LoweringFailure]) -> None:
+        """Raise unless what Triton made of a text is the original but for the ops."""
+        check_compiled(results, self.views, self.references, self.requests, self.inputs)
 
 
 def analysed(path: Path, kernel: str | None, request: Request) -> Analysis:
@@ -141,31 +170,45 @@ def analysed_text(text: str, request: Request, path: str = "kernels.py") -> Anal
     )
 
 
-def fused_case(name: str, analysis: Analysis, epilogues: list[tuple[str | None, str]], request: Request) -> Case:
-    """The right fusion of `epilogues` into `analysis`. Raises FusionRefused."""
-    operands = request.declared.values()
-    requests = choose_outputs(analysis, epilogues, checked_assumptions(request.assumed), operands)
-    rewrite, text = rewritten(analysis, requests, request.numerics, request.launcher)
+def fused_case(
+    name: str,
+    analysis: Analysis,
+    epilogues: list[tuple[str | None, str]],
+    request: Request,
+    prologues: list[tuple[str | None, str]] | None = None,
+) -> Case:
+    """The right fusion of `epilogues` and `prologues` into `analysis`. Raises FusionRefused."""
+    operands, assumed = request.declared.values(), checked_assumptions(request.assumed)
+    requests = choose_outputs(analysis, epilogues, assumed, operands)
+    inputs = choose_inputs(analysis, prologues or (), assumed, operands)
+    rewrite, text = rewritten(analysis, requests, request.numerics, request.launcher, inputs)
     references = References(analysis, request.numerics, rewrite)
-    return Case(name, analysis, requests, rewrite, text, request.numerics, references)
+    return Case(name, analysis, requests, rewrite, text, request.numerics, references, inputs)
 
 
 def rewritten(
-    analysis: Analysis, requests: tuple[OutputRequest, ...], numerics: str, launcher: str = "rewrite"
+    analysis: Analysis,
+    requests: tuple[OutputRequest, ...],
+    numerics: str,
+    launcher: str = "rewrite",
+    inputs: tuple[InputRequest, ...] = (),
 ) -> tuple[Rewrite, str]:
-    plans = [(plan_output(analysis, request), request.pointwise) for request in requests]
-    rewrite = fusion_edits(plans, analysis, numerics, launcher=launcher == "rewrite")
+    stores = [(plan_output(analysis, request), request.pointwise) for request in requests]
+    loads = [(plan_input(analysis, request), request.pointwise) for request in inputs]
+    rewrite = fusion_edits(stores, analysis, numerics, loads=loads, launcher=launcher == "rewrite")
     return rewrite, apply_edits(analysis.kernel.file, rewrite.edits)
 
 
 def fixture_cases(folder: Path, ops: tuple[str, ...]) -> Iterator[Case]:
-    """A fixture with each of `ops` in place of the epilogue it asks for, where that op can be fused; with operands, that
-    epilogue too."""
+    """A fixture with each of `ops` in place of the epilogue it asks for (of the prologue, where it asks for one), where
+    that op can be fused; with operands, prologues or a function of the user's, what it asks for too."""
     request = Request.read((folder / "request.txt").read_text())
     analysis = analysed(Path("before.py"), request.kernel, request)
+    asked, before = request.requested(), request.before()
     for op in ops:
-        epilogues = [(output, op) for output in request.outputs()]
+        epilogues = asked if before else [(output, op) for output, _ in asked]
         with contextlib.suppress(FusionRefused):
-            yield fused_case(f"{folder.name}/{op}", analysis, epilogues, request)
-    if request.reads_operands:
-        yield fused_case(f"{folder.name}/as requested", analysis, request.requested(), request)
+            prologues = [(input, op) for input, _ in before]
+            yield fused_case(f"{folder.name}/{op}", analysis, epilogues, request, prologues)
+    if request.is_more_than_an_op or before:
+        yield fused_case(f"{folder.name}/as requested", analysis, asked, request, before)

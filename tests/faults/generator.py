@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from kernel_rewrite.diagnostics import FusionRefused
 from kernel_rewrite.pointwise.language import parse_epilogue
 from kernel_rewrite.request import OutputRequest, element_type_of
+from tests.faults.aligned import LoadedSite, loaded_sites
 from tests.faults.cases import Case, rewritten
 
 Change = tuple[ast.AST, str, object]
@@ -61,6 +62,7 @@ class Scene:
     """What the epilogue loads beside the stored value."""
     copies: dict[str, str]
     """Copy of a helper -> the helper."""
+    loaded: list[LoadedSite] = field(default_factory=list)
     parents: dict[ast.AST, ast.AST] = field(default_factory=dict)
 
     @classmethod
@@ -74,12 +76,14 @@ class Scene:
         originals = {f.name: f.node for f in analysis.closure.functions}
         functions = [defined[f.name] for f in here] + [defined[name] for name in copies]
         helpers = [f for name, f in defined.items() if name not in names and name not in copies]
-        sites, loads = [], []
+        made_for = {clone.name: clone.plan for clone in case.rewrite.clones}
+        sites, loads, loaded = [], [], []
         for function in functions:
             original = originals[copies.get(function.name, function.name)]
             loads += _loads_of_operands(function, original)
             sites += _sites(function, original)
-        scene = cls(case, tree, functions, helpers, sites, loads, copies)
+            loaded += loaded_sites(case.rewrite, function, original, made_for.get(function.name))
+        scene = cls(case, tree, functions, helpers, sites, loads, copies, loaded)
         for node in ast.walk(tree):
             for child in ast.iter_child_nodes(node):
                 scene.parents[child] = node
@@ -216,6 +220,8 @@ def wrong_op(scene: Scene) -> Iterator[Fault]:
 def wrong_op_everywhere(scene: Scene) -> Iterator[Fault]:
 
     case = scene.case
+    if not case.requests:
+        return
     for op in (
         "relu",
         "gelu",
@@ -230,7 +236,7 @@ def wrong_op_everywhere(scene: Scene) -> Iterator[Fault]:
         if any(w.text == r.text for w, r in zip(wrong, case.requests, strict=True)):
             continue
         try:
-            _, text = rewritten(case.analysis, wrong, case.numerics)
+            _, text = rewritten(case.analysis, wrong, case.numerics, inputs=case.inputs)
         except FusionRefused:
             continue
         yield Fault("another op everywhere", op, text=text)

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from kernel_rewrite.diagnostics import FusionRefused
 from kernel_rewrite.model import InternalError
-from kernel_rewrite.rewrite.confirm import check_compiled, check_source, lower_rewritten, read_rewritten
+from kernel_rewrite.rewrite.confirm import check_source, lower_rewritten, read_rewritten
 from kernel_rewrite.source.files import SourceFile
 from kernel_rewrite.ttir.lower import Lowered, LoweringFailure
 from kernel_rewrite.ttir.parse import parse
@@ -75,7 +75,8 @@ def judged(text: str, case: Case) -> Verdict:
 
 def _compiled(file: SourceFile, case: Case) -> tuple[Compiled, str]:
     try:
-        results = lower_rewritten(file, case.analysis, case.views, case.rewrite, case.requests)
+        every = (*case.requests, *case.inputs)
+        results = lower_rewritten(file, case.analysis, case.views, case.rewrite, every)
     except (InternalError, FusionRefused) as error:
         return Compiled.INVALID, str(error)
     failure = next((r for r in results if isinstance(r, LoweringFailure)), None)
@@ -85,7 +86,7 @@ def _compiled(file: SourceFile, case: Case) -> tuple[Compiled, str]:
     if [without_places(t) for t in texts] == [without_places(t) for t in case.compiled()]:
         return Compiled.SAME, ""
     try:
-        check_compiled(results, case.views, case.references, case.requests)
+        case.check(results)
     except (InternalError, FusionRefused) as error:
         return Compiled.REJECTED, str(error)
     right = case.compiled()

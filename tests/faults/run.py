@@ -22,8 +22,9 @@ from kernel_rewrite.diagnostics import FusionRefused  # noqa: E402
 from kernel_rewrite.model import InternalError  # noqa: E402
 from kernel_rewrite.ttir.lower import compiler  # noqa: E402
 from tests.faults.cases import FIXTURES, Case, fixture_cases, standing_in  # noqa: E402
-from tests.faults.generator import Scene, faults  # noqa: E402
+from tests.faults.generator import FAULTS, Scene, faults  # noqa: E402
 from tests.faults.judges import Compiled, Verdict, judged  # noqa: E402
+from tests.faults.loads import PROLOGUE_FAULTS  # noqa: E402
 
 OPS = ("relu", "gelu", "sigmoid", "clamp(-1, 1)")
 
@@ -70,7 +71,7 @@ def main() -> int:
             print(wrong[-1], flush=True)
             continue
         scene = Scene.of(case)
-        for fault in faults(scene, options.per_kind, options.seed + fusions):
+        for fault in faults(scene, options.per_kind, options.seed + fusions, (*FAULTS, *PROLOGUE_FAULTS)):
             text = scene.spoiled(fault)
             verdict = judged(text, case)
             count(table[fault.kind], verdict)

@@ -15,6 +15,7 @@ from kernel_rewrite.rewrite.confirm import confirm
 from tests.faults.cases import FIXTURES, Case, Request, analysed_text, fixture_cases, fused_case, standing_in
 from tests.faults.generator import FAULTS, Scene, faults
 from tests.faults.judges import Compiled, judged, optimised
+from tests.faults.loads import PROLOGUE_FAULTS
 from tests.test_fixtures import skip_unless_supported
 
 OPS = ("relu", "gelu", "sigmoid", "clamp(-1, 1)")
@@ -32,6 +33,8 @@ def test_a_spoiled_rewrite_is_rejected(folder: Path, installed_triton: tuple[int
             case.accept()
             first = (turn * len(OPS) + number) * MAKERS_A_FUSION
             makers = [FAULTS[(first + i) % len(FAULTS)] for i in range(MAKERS_A_FUSION)]
+            if case.inputs:
+                makers += [PROLOGUE_FAULTS[(first + i) % len(PROLOGUE_FAULTS)] for i in range(MAKERS_A_FUSION)]
             scene = Scene.of(case)
             for fault in faults(scene, per_maker=1, seed=turn, makers=makers):
                 verdict = judged(scene.spoiled(fault), case)
@@ -75,6 +78,50 @@ def test_every_fault_of_a_small_kernel_is_rejected(two_stores: Case) -> None:
     expected = {"epilogue dropped at a site", "epilogue applied twice", "mask", "offset", "pointer", "loop bound"}
     assert kinds >= expected | {"store moved out of its block", "wrong op at a site", "cache modifier"}
     assert any(kind.startswith("extra") for kind in kinds)
+
+
+PROLOGUE = """\
+import triton
+import triton.language as tl
+
+
+@triton.jit
+def read(p, offs, n):
+    v = tl.load(p + offs, mask=offs < n, other=1.0)
+    return v
+
+
+@triton.jit
+def k(x_ptr, y_ptr, out_ptr, n, BLOCK: tl.constexpr):
+    offs = tl.arange(0, BLOCK)
+    total = tl.zeros((BLOCK,), tl.float32)
+    for first in range(0, n, BLOCK):
+        x = tl.load(x_ptr + first + offs, mask=first + offs < n, other=0.0)
+        y = tl.load(y_ptr + first + offs, mask=(first + offs < n) & (offs > 1))
+        total += x * y - read(x_ptr, offs, n) + read(y_ptr, offs, n) * tl.load(x_ptr)
+    tl.store(out_ptr + offs, total, mask=offs < n)
+"""
+
+
+def test_every_fault_of_a_prologue_is_rejected() -> None:
+    """Loads with and without a guard, in a loop, in the copy of a helper: all that a prologue can be put wrong."""
+    request = Request((), kernel="k", prologues=("x_ptr=x * 2 + 1",), dtypes=("x_ptr=fp32", "y_ptr=fp32"))
+    case = fused_case("prologue", analysed_text(PROLOGUE, request), [], request, request.before())
+    case.accept()
+    scene = Scene.of(case)
+    assert [site.guard is not None for site in scene.loaded] == [True, False, True]
+    kinds = set()
+    for maker in PROLOGUE_FAULTS:
+        some = faults(scene, per_maker=4, makers=[maker])
+        assert some, maker.__name__
+        for fault in some:
+            verdict = judged(scene.spoiled(fault), case)
+            assert not verdict.is_hole, f"{fault.kind}: {fault.what}: {verdict}\n{scene.spoiled(fault)}"
+            if verdict.compiled is Compiled.REJECTED:
+                kinds.add(fault.kind)
+    expected = {"prologue dropped at a load", "prologue applied twice", "wrong op at a load", "guard", "guard moved"}
+    expected |= {"another prologue everywhere", "prologue of another input"}
+    assert kinds >= expected | {"prologue moved", "type of a prologue", "prologue in the shared helper"}
 
 
 RENAMED = """\

@@ -51,7 +51,7 @@ def test_another_spelling_of_a_fixture_is_the_same_kernel_and_fuses(
     skip_unless_supported(folder, installed_triton)
     request = Request.read((folder / "request.txt").read_text())
     turn = FOLDERS.index(folder) % len(VARIANTS)
-    if any("[" in text for _, text in request.requested()):  # in names that a variant may replace
+    if any("[" in text for text in request.epilogues):  # in names that a variant may replace
         turn = list(VARIANTS).index("reprinted")
     with standing_in(folder):
         analysis = analysed(Path("before.py"), request.kernel, request)

@@ -19,6 +19,8 @@ from hypothesis import strategies as st
 from kernel_rewrite.diagnostics import FusionRefused
 from kernel_rewrite.model import Operand, OperandKind
 from kernel_rewrite.pointwise.language import Pointwise, emit, parse_epilogue
+from kernel_rewrite.pointwise.ops import OPS
+from kernel_rewrite.pointwise.printing import epilogue_text
 
 ROOT = Path(__file__).resolve().parents[2]
 FLOATS = ("float16", "bfloat16", "float32", "float64")
@@ -180,6 +182,40 @@ def expressions(draw: Any) -> str:
         )
 
     return draw(st.recursive(leaves, grown, max_leaves=7))
+
+
+@given(expressions())
+@settings(deadline=None)
+def test_printed_text_is_read_as_the_same_graph(text: str) -> None:
+    try:
+        graph = parsed(text)
+    except FusionRefused:
+        assume(False)
+    printed = epilogue_text(graph.result)
+    assert repr(parsed(printed)) == repr(graph)
+
+
+PRINTED = [
+    *ROWS_OF_THE_TABLE,
+    *(
+        "leaky_relu(0.2)",
+        "softplus(2, 10)",
+        "gelu(approximate='tanh')",
+        "clamp(0, 6)",
+        "clamp(min=0)",
+        "clamp(-inf, 3)",
+    ),
+    *(row.name for row in OPS.values() if len(row.operands) == 1 and not row.parameters),
+    *(f"x.to({name})" for name in ("float16", "bool", "float8_e5m2", "x.dtype")),
+    "x + table[offs % n]",
+    "x * -1e30 + inf",
+    "x == True",
+]
+
+
+@pytest.mark.parametrize("text", PRINTED)
+def test_every_row_is_printed(text: str) -> None:
+    assert repr(parsed(epilogue_text(parsed(text).result))) == repr(parsed(text))
 
 
 def compared(text: str, dtypes: dict[str, str], x: str, seed: int, *, product: bool = False, ulps: int = 0) -> str:

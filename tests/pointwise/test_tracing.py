@@ -11,8 +11,10 @@ from kernel_rewrite import Column, Row, Scalar, Tile
 from kernel_rewrite.diagnostics import FusionRefused
 from kernel_rewrite.model import Operand, OperandKind
 from kernel_rewrite.pointwise.language import parse_epilogue
-from kernel_rewrite.pointwise.tracing import parsed_function, traced
+from kernel_rewrite.pointwise.reading import parsed_function
+from kernel_rewrite.pointwise.tracing import traced
 
+np = pytest.importorskip("numpy")
 torch = pytest.importorskip("torch")
 F = torch.nn.functional
 
@@ -85,6 +87,20 @@ def test_functions_of_torch(function: Any, text: str) -> None:
     assert traced(function) == parse_epilogue(text)
 
 
+def many_times(x: Any) -> Any:
+    """2**40 additions, once the steps that are used twice are written twice."""
+    for _ in range(40):
+        x = x + x
+    return x
+
+
+def swallows(x: Any) -> Any:
+    try:
+        return x + 1 if x > 0 else x
+    except Exception:
+        return x * 2
+
+
 @pytest.mark.parametrize(
     ("function", "code", "message"),
     [
@@ -100,6 +116,18 @@ def test_functions_of_torch(function: Any, text: str) -> None:
         (lambda x: x, "KR107", "changes nothing"),
         (lambda x: x.digamma(), "KR107", "unknown op"),
         (lambda x: math.exp(x), "KR120", "makes a Python number of a tensor"),
+        (lambda x: x + 1 if x.dtype == torch.float16 else x, "KR120", "looks at the type of a tensor"),
+        (lambda x: x + 1 if x.dtype in (torch.float16,) else x, "KR120", "looks at the type of a tensor"),
+        (lambda x: x + 1 if x.dtype.is_floating_point else x, "KR120", "looks at the type of a tensor"),
+        (lambda x: x + 1 if x.is_cuda else x, "KR120", "looks at `is_cuda` of a tensor"),
+        (lambda x: x + 1 if x.ndim == 2 else x, "KR120", "looks at `ndim` of a tensor"),
+        (lambda x: x * len(x), "KR120", "goes through a tensor"),
+        (lambda x: x * x.shape[0], "KR107", "`x.shape` is not a value"),
+        (lambda x: x + int(x), "KR120", "makes a Python number of a tensor"),
+        (lambda x: 1 / 0 + x, "KR120", "cannot be followed: ZeroDivisionError"),
+        (lambda x: many_times(x), "KR120", "more than the 200 that are sensible"),
+        (lambda x: swallows(x), "KR120", "asks whether a tensor is true"),
+        (lambda value, x: value + x, "KR120", "parameter `x`"),
     ],
 )
 def test_what_cannot_be_traced(function: Any, code: str, message: str) -> None:
@@ -122,6 +150,21 @@ def test_what_cannot_be_traced(function: Any, code: str, message: str) -> None:
         ("def epilogue(x):\n    return helper(x)\n", "KR107", "unknown op `helper`", 2),
         ("def epilogue(x):\n    return x.softmax(-1)\n", "KR118", "needs every element", 2),
         ("def epilogue(x, bias: Row):\n    return x + 1\n", "KR119", "`bias` is declared", 2),
+        ("def epilogue(value, x: Row):\n    return value + x\n", "KR121", "`x` is the stored value", 1),
+        ("def epilogue(x, relu: Row):\n    return x + relu\n", "KR121", "`relu` is an op", 1),
+        ("def relu(x):\n    return x\ndef epilogue(x):\n    return relu(x)\n", "KR120", "`relu` is neither torch", 4),
+        ("import numpy as F\ndef epilogue(x):\n    return F.relu(x)\n", "KR120", "`F` is neither torch", 3),
+        ("from math import exp\ndef epilogue(x):\n    return exp(x)\n", "KR107", "unknown op `math.exp`", 3),
+        ("from mine import *\ndef epilogue(x):\n    return relu(x)\n", "KR120", "`relu` may be anything", 3),
+        ("A = 1.0\nA = 2.0\ndef epilogue(x):\n    return x * A\n", "KR120", "`A` is neither torch", 4),
+        ("A = 1.0\nif A:\n    A = 2.0\ndef epilogue(x):\n    return x * A\n", "KR120", "`A` is neither", 5),
+        ("A = 1.0\ndef f():\n    global A\ndef epilogue(x):\n    return x * A\n", "KR120", "`A` is neither", 5),
+        ("def epilogue(x):\n    return x\nepilogue = trick(epilogue)\n", "KR120", "bound 2 times", 1),
+        ("if True:\n    def epilogue(x):\n        return x + 1\n", "KR120", "no function that is written at", 2),
+        ("@triton.jit\ndef epilogue(x):\n    return x + 1\n", "KR120", "is a Triton function", 1),
+        ("@trick\ndef epilogue(x):\n    return x + 1\n", "KR120", "the decorator `trick`", 1),
+        ("def epilogue(x, mode='none'):\n    return x + 1\n", "KR120", "parameter `mode`", 1),
+        ("def epilogue(x):\n" + "    x = x + x\n" * 31 + "    return x\n", "KR120", "more than the 200", 33),
     ],
 )
 def test_what_cannot_be_read(source: str, code: str, message: str, line: int) -> None:
@@ -130,6 +173,69 @@ def test_what_cannot_be_read(source: str, code: str, message: str, line: int) ->
     (diagnostic,) = caught.value.diagnostics
     assert (diagnostic.code, message in diagnostic.message) == (code, True), diagnostic.message
     assert (diagnostic.labels[0].span.file, diagnostic.labels[0].span.line) == ("ops.py", line)
+
+
+@pytest.mark.parametrize(
+    ("source", "text"),
+    [
+        ("import torch as t\ndef epilogue(x):\n    return t.nn.functional.gelu(t.relu(x))\n", "gelu(relu(x))"),
+        ("from torch import nn\ndef epilogue(x):\n    return nn.functional.silu(x)\n", "silu(x)"),
+        ("from torch import sigmoid as squash\ndef epilogue(x):\n    return squash(x)\n", "sigmoid(x)"),
+        (
+            "from math import pi\nimport math\ndef epilogue(x):\n    return x * pi + math.e\n",
+            f"x * {math.pi} + {math.e}",
+        ),
+        (
+            "SLOPE = 0.25\nLOW: int = -3\ndef epilogue(x):\n    return F.leaky_relu(x, SLOPE).clamp(min=LOW)\n",
+            "clamp(leaky_relu(0.25), min=-3)",
+        ),
+        (
+            "def epilogue(x, slope=0.25, *, low=-3.0):\n    return F.leaky_relu(x, slope) + low\n",
+            "leaky_relu(0.25) + -3.0",
+        ),
+        (
+            "try:\n    import torch\nexcept ImportError:\n    import torch\ndef epilogue(x):\n    return torch.relu(x)\n",
+            "relu",
+        ),
+        ("@torch.compile(dynamic=True)\ndef epilogue(x):\n    return x + 1\n", "x + 1"),
+        ("double = lambda value: value * 2\ndef other(x):\n    double = 3\n", "x * 2"),
+    ],
+)
+def test_names_of_the_file(source: str, text: str) -> None:
+    assert parsed_function(source, "double" if "double" in source else "epilogue") == parse_epilogue(text)
+
+
+def test_defaults_may_be_operands() -> None:
+    scale = {"scale": Operand("scale", OperandKind.SCALAR)}
+    source = "def epilogue(x, scale=2.0):\n    return x * scale\n"
+    assert parsed_function(source, "epilogue", scale) == parse_epilogue("x * scale", scale)
+
+
+def test_traced_operands_by_name_and_steps_by_none() -> None:
+    def keyword_alone(x: Any, alpha: float = 0.5, *, step_1: Row) -> Any:
+        return x * alpha + step_1 * 2 + (x + 1)
+
+    declared = {"step_1": Operand("step_1", OperandKind.ROW)}
+    assert traced(keyword_alone) == parse_epilogue("x * 0.5 + step_1 * 2 + (x + 1)", declared)
+
+
+def test_what_a_function_may_ask_of_a_tensor() -> None:
+    def checked(x: Any) -> Any:
+        assert isinstance(x, torch.Tensor) and torch.is_tensor(x)
+        return x * np.float64(2.0) + torch.nn.GELU(approximate="tanh")(x)
+
+    assert traced(checked) == parse_epilogue("x * 2.0 + gelu_tanh(x)")
+
+
+def test_a_triton_function_is_no_function_of_torch() -> None:
+    class JitFunction:
+        fn, run, __name__ = None, None, "gate"
+
+        def __call__(self, x: Any) -> Any:
+            raise RuntimeError("cannot be called here")
+
+    with pytest.raises(FusionRefused, match="KR120: `gate` is a Triton function"):
+        traced(JitFunction())
 
 
 def test_reading_runs_nothing() -> None:

@@ -219,6 +219,98 @@ def test_the_fast_path_imports_nothing_heavy(built: Path) -> None:
     assert ran.returncode == 0 and ran.stdout == "\n", ran.stdout + ran.stderr
 
 
+OPS = """\
+import torch
+
+SLOPE = 1.702
+
+
+def epilogue(x):
+    return x * torch.sigmoid(SLOPE * x)
+
+
+def other(x):
+    return torch.relu(x)
+"""
+
+
+@pytest.fixture
+def with_a_function(repository: Path, edit: Edit) -> Path:
+    (repository / "demo" / "ops.py").write_text(OPS)
+    edit("pyproject.toml", '{ out_ptr = "relu" }', '{ out_ptr = "demo/ops.py:epilogue" }')
+    assert run("fuse").exit_code == 0
+    return repository
+
+
+def test_a_function_is_kept_in_words(with_a_function: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    header = read_header((with_a_function / DOUBLE).read_text())
+    assert header is not None and header.epilogues == (("out_ptr", "x * sigmoid(1.702 * x)"),)
+    assert states() == {DOUBLE: "fresh", TRIPLE: "fresh"}
+    monkeypatch.chdir(with_a_function / "demo" / "fused")  # paths are relative to the pyproject.toml
+    assert run("check").exit_code == 0 and run("check", "double_relu.py").exit_code == 0
+    monkeypatch.chdir(with_a_function)
+    (with_a_function / "demo" / "ops.py").unlink()
+    (with_a_function / "pyproject.toml").unlink()
+    assert run("check", DOUBLE, "--full").exit_code == 0, "the header needs no function"
+
+
+@pytest.mark.parametrize(
+    ("file", "old", "new", "state"),
+    [
+        ("demo/ops.py", "SLOPE = 1.702", "SLOPE = 1.7", "stale"),
+        ("demo/ops.py", "x * torch", "2 * x * torch", "stale"),
+        ("demo/ops.py", "import torch\n", "# torch's own\nimport torch\n", "fresh"),
+        ("demo/ops.py", "torch.relu(x)", "torch.tanh(x)", "fresh"),
+        ("demo/ops.py", "def epilogue(x):\n", "def epilogue(x):\n    if x:\n        return x\n", "refused"),
+        ("demo/ops.py", "def epilogue", "def epilog", "refused"),
+        ("pyproject.toml", "py:epilogue", "py:other", "stale"),
+        ("pyproject.toml", "demo/ops.py:epilogue", "x * sigmoid(1.702 * x)", "fresh"),
+        ("demo/double.py", "* FACTOR", "* FACTOR + 1", "stale"),
+    ],
+)
+def test_what_changes_with_a_function(
+    with_a_function: Path, edit: Edit, file: str, old: str, new: str, state: str
+) -> None:
+    edit(file, old, new)
+    assert states() == {DOUBLE: state, TRIPLE: "fresh"}
+    fixed = run("check", "--fix")
+    assert fixed.exit_code == (state == "refused"), fixed.output
+    assert states() == {DOUBLE: state if state == "refused" else "fresh", TRIPLE: "fresh"}
+
+
+@pytest.mark.parametrize(
+    ("file", "old", "new", "state"),
+    [
+        ("demo/double.py", "x * SLOPE", "x * SLOPE * 2", "stale"),
+        ("demo/double.py", "constexpr(1.5)", "constexpr(1.25)", "stale"),
+        ("demo/double.py", "x + 1", "x + 2", "fresh"),
+        ("demo/helpers.py", "x - 1", "x - 2", "fresh"),
+        ("demo/double.py", "x * SLOPE", "x * tl.max(x, 0)", "refused"),
+    ],
+)
+def test_what_changes_with_a_triton_function(
+    repository: Path, edit: Edit, file: str, old: str, new: str, state: str
+) -> None:
+    function = "SLOPE = tl.constexpr(1.5)\n\n\n@triton.jit\ndef steep(x):\n    return x * SLOPE\n\n\ndef unrelated"
+    edit("demo/double.py", "def unrelated", function)
+    edit("pyproject.toml", '{ out_ptr = "relu" }', '{ out_ptr = "steep(x)" }')
+    assert run("fuse").exit_code == 0 and states() == {DOUBLE: "fresh", TRIPLE: "fresh"}
+    edit(file, old, new)
+    assert states() == {DOUBLE: state, TRIPLE: "fresh"}
+    assert run("check", "--fix").exit_code == (state == "refused")
+
+
+def test_functions_are_read_without_anything_heavy(with_a_function: Path) -> None:
+    code = (
+        "import sys\nfrom kernel_rewrite.cli import cli\n"
+        "try:\n    cli(['check'])\nexcept SystemExit as end:\n    assert not end.code, end.code\n"
+        "print(*sorted(set(sys.modules) & {'libcst', 'triton', 'torch', 'rich', 'numpy', 'kernel_rewrite.project.build'}))"
+    )
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment)
+    assert ran.returncode == 0 and ran.stdout == "\n", ran.stdout + ran.stderr
+
+
 def on_a_terminal(*arguments: str) -> tuple[int, str]:
     """Exit code and stderr of the command, whose stderr is a terminal."""
     import pty

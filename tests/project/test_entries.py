@@ -149,6 +149,22 @@ def test_init_lists_the_operands_of_an_epilogue(repository: Path) -> None:
     assert run("check").exit_code == 1
 
 
+def test_init_names_a_function_from_the_configuration(repository: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (repository / "demo" / "ops.py").write_text("def epilogue(x, s: Scalar):\n    return x * s\n")
+    monkeypatch.chdir(repository / "demo")
+    result = run("init", "double.py", "--epilogue", "out_ptr=ops.py:epilogue", "--config", "../pyproject.toml")
+    assert result.exit_code == 0, result.output
+    entry = read_configuration("../pyproject.toml").entries[-1]
+    assert (entry.output, dict(entry.given)["--epilogue"]) == ("double_s.py", "out_ptr=ops.py:epilogue")
+    assert "demo/ops.py:epilogue" in (repository / "pyproject.toml").read_text()
+
+
+def test_init_takes_the_name_of_a_triton_function(repository: Path) -> None:
+    assert run("init", "demo/double.py", "--epilogue", "out_ptr=double_kernel(x)").exit_code == 0
+    assert read_configuration("pyproject.toml").entries[-1].output == "demo/double_double_kernel.py"
+    assert "KR107" in run("init", "demo/double.py", "--epilogue", "out_ptr=doubled(x)").output
+
+
 def test_init_makes_the_file(folder: Path) -> None:
     (folder / "a.py").write_text("")
     for text in ("relu", 'clamp(0, "6\\\\")', "out[0]=silu"):

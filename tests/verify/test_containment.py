@@ -6,9 +6,12 @@ import subprocess
 import sys
 import textwrap
 from pathlib import Path
+from typing import Any
 
 import pytest
+from click.testing import CliRunner
 
+from kernel_rewrite.cli import cli
 from kernel_rewrite.diagnostics import FusionRefused
 from kernel_rewrite.fuse import fuse
 from kernel_rewrite.verify import equivalence, render, verify
@@ -60,6 +63,35 @@ def test_a_file_without_header(tmp_path: Path) -> None:
     with pytest.raises(FusionRefused) as excinfo:
         verify(tmp_path / "plain.py", [ADD_CALL])
     assert "plain.py" in refused(excinfo)
+
+
+BROKEN_RUNNER = """\
+import sys
+from kernel_rewrite.verify import runner
+
+def compared(*arguments):
+    raise KeyError("of the runner itself")
+
+runner.{} = compared
+runner.main()
+"""
+
+
+@pytest.mark.parametrize("function", ["_compared", "prepare"])
+def test_a_bug_of_the_runner_is_not_blamed_on_the_fused_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, function: str
+) -> None:
+    fused = write(tmp_path, HEAD + ADD)
+    popen = subprocess.Popen
+
+    def broken(command: list[str], **options: Any) -> Any:
+        return popen([command[0], "-c", BROKEN_RUNNER.format(function)], **options)
+
+    monkeypatch.setattr(subprocess, "Popen", broken)
+    done = CliRunner().invoke(cli, ["verify", str(fused), "--call", ADD_CALL, "--judge", "interpreter"])
+    assert done.exit_code == 2, done.output
+    assert "KR901" in done.output and "KR501" not in done.output
+    assert "KeyError: 'of the runner itself'" in done.output and "in compared" in done.output
 
 
 def test_a_hang_meets_the_time_limit(tmp_path: Path) -> None:

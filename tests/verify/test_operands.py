@@ -57,6 +57,38 @@ def test_steps_that_round_elsewhere_are_allowed_their_arithmetic(
     assert found.ok, render(found)
 
 
+GATE = """
+@triton.jit
+def gate(x, weight, LOW: tl.constexpr = 0.0):
+    wide = x.to(tl.float32) * tl.sigmoid(x.to(tl.float32))
+    return tl.where(wide > LOW, wide * weight, 0.1)
+"""
+
+
+@pytest.mark.parametrize(
+    ("epilogue", "names"),
+    [
+        ("gate(x, 2.0, LOW=-0.1)", ()),
+        ("gate(x, bias)", ("bias",)),
+        ("gate(x, shift)", ("shift",)),
+        ("gate(x, weight=scale)", ("scale",)),
+        ("gate(weight=residual, x=x)", ("residual",)),
+    ],
+)
+def test_a_function_of_the_author_is_the_op(check: Check, epilogue: str, names: tuple[str, ...]) -> None:
+    call, options = given(*names)
+    found = check(HEAD + GATE + MATMUL, epilogue, call, options={**options, "kernel": "matmul_kernel"})
+    assert found.ok, render(found)
+    assert all(output.differing == 0 for trial in found.trials for output in trial.outputs), render(found)
+
+
+def test_another_function_is_seen(check: Check) -> None:
+    call, options = given("bias")
+    options["kernel"] = "matmul_kernel"
+    found = check(HEAD + GATE + MATMUL, "gate(x, bias)", call, options=options, mutate=("0.1)", "0.2)"))
+    assert not found.ok
+
+
 def test_an_expression_without_operands(check: Check) -> None:
     found = check(
         HEAD + ADD, "gelu(x * 2.0) + 0.1", "add(randn(100), randn(100))", options={"dtypes": ["out_ptr=fp32"]}

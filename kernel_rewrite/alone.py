@@ -1,0 +1,66 @@
+"""An epilogue on its own, as Triton compiles it: in a kernel that nothing was rewritten in."""
+
+from __future__ import annotations
+
+from kernel_rewrite.analysis import Analysis
+from kernel_rewrite.model import Closure, Specialization
+from kernel_rewrite.pointwise.language import Epilogue, TritonCall
+from kernel_rewrite.pointwise.reference import REFERENCE, Given, call_reference, reference_source
+from kernel_rewrite.source.closure import close, kernels
+from kernel_rewrite.source.files import Project, source_from_text
+from kernel_rewrite.ttir.lower import Lowered, LoweringFailure
+
+
+def closed_alone(
+    analysis: Analysis,
+    epilogue: Epilogue,
+    shape: tuple[int, ...],
+    dtype: str,
+    operands: Given = (),
+    *,
+    value_may_be_product: bool = False,
+    apart: bool = False,
+    stored: str = "",
+) -> tuple[Closure, Project]:
+    """A kernel that calls last the function of x and of `operands` that `epilogue` is, with all that it needs; what these
+    are is said in `reference_source`. A Triton function of the user's stays where it is in the user's file."""
+    if isinstance(epilogue, TritonCall):
+        file = analysis.kernel.file
+        reference = call_reference(
+            epilogue, file.text, shape, dtype, operands, value_may_be_product=value_may_be_product
+        )
+        own = source_from_text(reference.text, file.path, encoding=file.encoding, location=file.location)
+        project = Project((own, *(other for other in analysis.project.files() if other is not file)))
+        name = reference.kernel
+    else:
+        text = reference_source(
+            epilogue, shape, dtype, operands, value_may_be_product=value_may_be_product, apart=apart, stored=stored
+        )
+        own = source_from_text(text, "<reference>")
+        project, name = Project((own,)), REFERENCE
+    return close(next(k for k in kernels(own, project) if k.name == name), project), project
+
+
+def lower_alone(
+    analysis: Analysis,
+    epilogue: Epilogue,
+    shape: tuple[int, ...],
+    dtype: str,
+    operands: Given = (),
+    *,
+    value_may_be_product: bool = False,
+    apart: bool = False,
+    stored: str = "",
+) -> Lowered | LoweringFailure:
+    """The kernel of `closed_alone`, as Triton compiles it."""
+    closure, project = closed_alone(
+        analysis,
+        epilogue,
+        shape,
+        dtype,
+        operands,
+        value_may_be_product=value_may_be_product,
+        apart=apart,
+        stored=stored,
+    )
+    return next(analysis.compiler.lower(closure, project.sources(), [Specialization((), ())], analysis.target))
