@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from kernel_rewrite import __version__
 from kernel_rewrite.analysis import Analysis
 from kernel_rewrite.arguments import given
-from kernel_rewrite.checks import ASSUMPTIONS, assumptions
+from kernel_rewrite.checks import ASSUMPTIONS, IN_PLACE, assumptions
 from kernel_rewrite.diagnostics import Diagnostic
 from kernel_rewrite.input_checks import input_assumptions
 from kernel_rewrite.model import (
@@ -173,9 +173,11 @@ def _unreached(analysis: Analysis, request: Request, effect: MemoryEffect) -> tu
 def statement(proof: Proof) -> str:
     """`c_ptr` (fp16) is only written, by 1 store, in 2 specializations."""
     if isinstance(proof, WriteOnlyProof):
-        does, what, sites = "written", "store", proof.stores
+        in_place = any(assumption.name == IN_PLACE for assumption in proof.assumptions)
+        does = "written after it is read" if in_place else "only written"
+        what, sites = "store", proof.stores
     else:
-        does, what, sites = "read", "load", proof.loads
+        does, what, sites = "only read", "load", proof.loads
     count = len(proof.specializations)
     ways = "1 specialization" if count == 1 else f"{count} specializations"
     calls = f"1 {what}" if len(sites) == 1 else f"{len(sites)} {what}s"
@@ -183,4 +185,4 @@ def statement(proof: Proof) -> str:
     dead = (
         f" (line {', '.join(str(s.line) for s in proof.unreached)}: no launch compiles it)" if proof.unreached else ""
     )
-    return f"`{_buffer(proof)}` ({types}) is only {does}, by {calls}{dead}, in {ways}"
+    return f"`{_buffer(proof)}` ({types}) is {does}, by {calls}{dead}, in {ways}"

@@ -31,7 +31,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "called": NOUNS | {"source", "ttir", "pointwise", "request", "analysis", "alone"},
     "probes": NOUNS | {"source", "ttir", "analysis"},
     "retyped": NOUNS | {"source", "pointwise", "request", "analysis", "probes"},
-    "checks": NOUNS | {"source", "pointwise", "request", "analysis", "called", "probes", "retyped"},
+    "checks": NOUNS | {"source", "ttir", "pointwise", "request", "analysis", "called", "probes", "retyped"},
     "input_checks": NOUNS | {"source", "request", "analysis", "retyped", "checks"},
     "rewrite": NOUNS
     | {"", "arguments", "source", "ttir", "pointwise", "request", "analysis", "alone", "called", "probes", "retyped"},
