@@ -28,12 +28,14 @@ from kernel_rewrite.source.aliasing import Conditions
 from kernel_rewrite.source.freshness import is_fresh
 from kernel_rewrite.source.launches import Allocation, Launch, aliases
 from kernel_rewrite.source.unlowered import pointer_casts, unlowered_code
+from kernel_rewrite.ttir.in_place import objection_to_change
 
 NO_ALIAS = "no-alias"
 FULLY_WRITTEN = "fully-written"
 FLOAT_ELEMENTS = "float-elements"
 ELEMENT_TYPE = "element-type"
 INPUT_APART = "input-apart"
+IN_PLACE = "in-place"
 
 ASSUMPTIONS: dict[str, str] = {
     NO_ALIAS: "no other argument of the kernel overlaps the memory of `{output}`",
@@ -41,6 +43,7 @@ ASSUMPTIONS: dict[str, str] = {
     ELEMENT_TYPE: "the elements of `{output}` have the type it is said to have here (nothing in this file says so)",
     FULLY_WRITTEN: "elements of `{output}` that the kernel does not write are not used (they would miss the op)",
     INPUT_APART: "the kernel writes to nothing that overlaps the memory of `{output}`",
+    IN_PLACE: "no two programs of the kernel touch the same element of `{output}`, which it changes in place",
 }
 """What `--assume` accepts: name and statement."""
 
@@ -48,8 +51,29 @@ Check = Callable[[Analysis, OutputRequest], Iterator[Diagnostic]]
 
 
 def only_written(analysis: Analysis, request: OutputRequest) -> Iterator[Diagnostic]:
-    """KR201 to KR205, KR210, KR212, KR214: the proof itself, from TTIR."""
-    yield from analysis.write_only(request.output).diagnostics
+    """KR201 to KR205, KR210, KR212, KR214: the proof itself, from TTIR. KR215: the kernel reads what it writes, which is
+    allowed, and more than what an element held before."""
+    for diagnostic in analysis.write_only(request.output).diagnostics:
+        if diagnostic.code == "KR201" and IN_PLACE in request.assumed:
+            yield from _not_in_place(analysis, request)
+        else:
+            yield diagnostic
+
+
+def _not_in_place(analysis: Analysis, request: OutputRequest) -> Iterator[Diagnostic]:
+    for view in analysis.views:
+        objection = objection_to_change(view.module, view.accesses, request.output)
+        if objection is None:
+            continue
+        place = objection.location
+        span = analysis.span_of(place, "tt.load") or analysis.span_of(place, "tt.store") if place is not None else None
+        yield Diagnostic(
+            "KR215",
+            f"`{request.output}` is not changed element by element, so the values it stores cannot be changed",
+            (Label(span or analysis.kernel.definition_line, objection.why),),
+            help="load every element before any is stored, each store to the place of a load; or store to another buffer",
+        )
+        return
 
 
 def unlowered(analysis: Analysis, request: OutputRequest) -> Iterator[Diagnostic]:
@@ -58,6 +82,12 @@ def unlowered(analysis: Analysis, request: OutputRequest) -> Iterator[Diagnostic
     overridden = any(f.kind == "constexpr" and f.evidence is Evidence.OVERRIDE for f in analysis.facts)
     missing = analysis.uncovered(request.parameter)
     found = unlowered_code(request.parameter, missing, analysis.complete, overridden)
+    if IN_PLACE in request.assumed:  # reads that were looked at
+        shown |= {
+            span
+            for access in analysis.accesses
+            if access.effect is MemoryEffect.READ and (span := analysis.span_of(access.location, access.operation))
+        }
     yield from (d for d in found if not d.labels or d.labels[0].span not in shown)
 
 
@@ -204,6 +234,8 @@ def _fixed_type(analysis: Analysis, request: OutputRequest) -> Label | None:
     fact = next((f for f in analysis.facts if f.name == request.parameter), None)
     if fact is None or fact.kind != "pointer":
         return Label(line, "it is passed as a descriptor, or in a tuple, whose type the launcher decides")
+    if request.output in analysis.parameters_with(MemoryEffect.READ):
+        return Label(line, "the kernel reads it too, as the type it has now")
     if "i1" in element_types_of(analysis, request.output):
         return Label(line, "it holds bools, which Triton stores in another way than other elements")
     cast = next(iter(pointer_casts(request.parameter, analysis.calls, analysis.flow)), None)
@@ -292,6 +324,8 @@ def assumptions(analysis: Analysis, request: OutputRequest) -> tuple[Assumption,
         request, changes(analysis, request)
     ):
         names.append(ELEMENT_TYPE)
+    if IN_PLACE in request.assumed and request.output in analysis.parameters_with(MemoryEffect.READ):
+        names.append(IN_PLACE)
     return assumed(analysis, request, names)
 
 

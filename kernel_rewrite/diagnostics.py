@@ -58,6 +58,7 @@ CODES: dict[str, str] = {
     "KR212": "one store call writes several buffers",
     "KR213": "the store stands in code that cannot be edited",
     "KR214": "the kernel reads through a pointer that is not an argument",
+    "KR215": "the buffer is not changed element by element",
     # KR22x: the read-only proof
     "KR220": "the kernel does not read this parameter",
     "KR221": "the input is written by the kernel",

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from kernel_rewrite import __version__
 from kernel_rewrite.analysis import Analysis
 from kernel_rewrite.arguments import given
-from kernel_rewrite.checks import ASSUMPTIONS, assumptions
+from kernel_rewrite.checks import ASSUMPTIONS, IN_PLACE, assumptions
 from kernel_rewrite.diagnostics import Diagnostic
 from kernel_rewrite.input_checks import input_assumptions
 from kernel_rewrite.model import (
@@ -175,9 +175,11 @@ def _unreached(analysis: Analysis, request: Request, effect: MemoryEffect) -> tu
 def statement(proof: Proof) -> str:
     """`c_ptr` (fp16) is only written, by 1 store, in 2 specializations."""
     if isinstance(proof, WriteOnlyProof):
-        does, what, sites, new = "written", "store", proof.stores, proof.stored_as
+        in_place = any(assumption.name == IN_PLACE for assumption in proof.assumptions)
+        does = "written after it is read" if in_place else "only written"
+        what, sites, new = "store", proof.stores, proof.stored_as
     else:
-        does, what, sites, new = "read", "load", proof.loads, ""
+        does, what, sites, new = "only read", "load", proof.loads, ""
     count = len(proof.specializations)
     ways = "1 specialization" if count == 1 else f"{count} specializations"
     calls = f"1 {what}" if len(sites) == 1 else f"{len(sites)} {what}s"
@@ -186,4 +188,4 @@ def statement(proof: Proof) -> str:
         f" (line {', '.join(str(s.line) for s in proof.unreached)}: no launch compiles it)" if proof.unreached else ""
     )
     types += f" -> {new}" if new else ""
-    return f"`{_buffer(proof)}` ({types}) is only {does}, by {calls}{dead}, in {ways}"
+    return f"`{_buffer(proof)}` ({types}) is {does}, by {calls}{dead}, in {ways}"

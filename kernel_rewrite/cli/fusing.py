@@ -35,6 +35,11 @@ if TYPE_CHECKING:
     show_default=True,
     help="Whether the functions that launch the kernel take the operands and pass them on.",
 )
+@click.option(
+    "--allow-in-place",
+    is_flag=True,
+    help="Short for --assume in-place: fuse into a buffer that the kernel reads too, element by element.",
+)
 @click.option("--no-launcher", is_flag=True, help="Short for --launcher leave: print what launches must now pass.")
 @click.option(
     "--check-resources",
@@ -76,6 +81,7 @@ def fuse(
     output: str | None,
     show_diff: bool,
     no_launcher: bool,
+    allow_in_place: bool,
     check_resources: str | None,
     stdin_filename: str | None,
     config: str | None,
@@ -117,6 +123,8 @@ def fuse(
         raise click.UsageError("Missing option '--epilogue' or '--prologue'.")
     if no_launcher:
         arguments["launcher"] = "leave"
+    if allow_in_place:
+        arguments["assume"] = (*arguments["assume"], "in-place")
     text = None
     if source == "-":
         text = sys.stdin.buffer.read()

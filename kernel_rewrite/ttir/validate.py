@@ -314,7 +314,7 @@ def function_terms(module: Module) -> Callable[..., Expression]:
         raise InternalError("a reference kernel must end by calling a function")
 
     def apply(terms: Terms, *arguments: Expression) -> Expression:
-        side = _Side(module, terms)
+        side = Side(module, terms)
         parameters = (parameter.value for parameter in function.parameters)
         frame = dict(zip(parameters, arguments, strict=True))
         for operation in function.blocks[0].operations:
@@ -369,7 +369,7 @@ _CARRYING = frozenset(
 # ------------------------------------------------------------------------------------------------------------- one side
 
 
-class _Side:
+class Side:
     """One kernel: its functions, and the terms of its values."""
 
     def __init__(self, module: Module, terms: Terms) -> None:
@@ -521,8 +521,8 @@ class _Walk:
         self._operand_names = operands
         self._retyped = retyped
         self._changes: dict[str, frozenset[str]] = {}  # of the elements of pointers: from the original to the fused
-        self._original = _Side(original, self.terms)
-        self._fused = _Side(fused, self.terms)
+        self._original = Side(original, self.terms)
+        self._fused = Side(fused, self.terms)
         self._is_output = is_output
         self._is_input = is_input
         self._place = 0
@@ -913,7 +913,7 @@ class _Cursor:
     def __init__(
         self,
         block: Block,
-        side: _Side,
+        side: Side,
         frame: dict[Value, Expression],
         note_read: Callable[[Expression, Operation], None] | None = None,
     ) -> None:

@@ -26,6 +26,7 @@ TIME_LIMIT = 300.0
 Progress = Callable[[int, int, str], None]
 """Told (sets of inputs done, of how many, what runs now)."""
 
+IN_PLACE = "in-place"  # the assumption's name in a header
 _CRASHES = 3  # how often a crash of the kernels may start the runner anew
 _POLL = 0.2  # seconds between looks at the report
 _SHARE_FOR_TRIALS = 0.8  # of the time limit: no trial starts after it
@@ -128,7 +129,7 @@ def _original(fused: Path, header: Header, given: str | os.PathLike[str] | None)
 def _outputs(original: Path, header: Header) -> list[tuple[str, bool]]:
     """(output, whether the kernel only writes it) of all that is to be compared: what has an epilogue, and with a prologue
     whatever the kernel writes."""
-    found = {output: True for output, _ in header.epilogues}
+    found = {output: IN_PLACE not in header.assumptions for output, _ in header.epilogues}
     if header.prologues:
         from kernel_rewrite.inspection import inspect
 

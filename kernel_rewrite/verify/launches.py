@@ -193,10 +193,13 @@ def _follow(
             recorder.notes.append(f"`{name}` shares memory with another argument: it was not poisoned")
     prior = {name: region.data.clone() for name, region in regions.items()}
     if shared or recorder.kept & outputs.keys():
+        kept = {name: region for name, region in regions.items() if name in recorder.kept}
+        left = _unchanged_from_other_values(kept, saved, launch) if kept else {}
         guards.poison(0)
         result = launch()
         recorder.outside.writes += guards.overwritten(0)
         written = {name: _ones(region.data) for name, region in regions.items()}
+        written |= {name: ~(left[name] & (bits(kept[name].data) == bits(prior[name]))) for name in left}
     else:
         result, written = _poisoned_launch(regions, saved, prior, launch, guards, recorder)
     captures = []
@@ -253,6 +256,24 @@ def _operands_at(given: Mapping[str, Any], region: _Region, positions: Any) -> d
         key: value.expand(region.tensor.shape).reshape(-1)[where] if isinstance(value, torch.Tensor) else value
         for key, value in given.items()
     }
+
+
+def _unchanged_from_other_values(
+    regions: dict[str, _Region], saved: _Snapshot, launch: Callable[[], Any]
+) -> dict[str, Any]:
+    """Which elements of buffers that a kernel changes in place it leaves what they are, when they hold other values. All is
+    restored."""
+    import torch
+
+    drawn = {}
+    for name, region in regions.items():
+        random = torch.rand(region.data.shape, device=region.data.device)
+        drawn[name] = (random + 0.25 if region.data.dtype.is_floating_point else random * 100).to(region.data.dtype)
+        region.write(_ones(region.data), drawn[name])
+    launch()
+    left = {name: bits(region.data) == bits(drawn[name]) for name, region in regions.items()}
+    saved.restore()
+    return left
 
 
 def _ones(tensor: Any) -> Any:
