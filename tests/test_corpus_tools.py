@@ -95,6 +95,13 @@ def test_entry_kernels_are_those_launched_or_left_uncalled_in_the_whole_package(
     assert {task.kernel for task in tasks} == {"scale", "scale_tuned", "in_place", "outer", "returns"}
 
 
+def test_packages_searched_at_once_come_in_their_order(folder: Path, tasks: list) -> None:
+    packages = [corpus.Package("one", "1"), corpus.Package("two", "1")]
+    found, failures = corpus.all_tasks(packages, [folder, folder], jobs=2)
+    assert [(t.group, t.kernel) for t in found] == [(p.name, t.kernel) for p in packages for t in tasks]
+    assert not failures
+
+
 def test_equal_parameters_and_body_count_once_and_the_first_is_kept(tasks: list) -> None:
     assert [t.kernel for t in corpus.deduplicated(tasks) if "scale" in t.kernel] == ["scale"]
 
