@@ -176,8 +176,8 @@ class OperandWriter:
         file = analysis.kernel.file if function.ref.file == analysis.kernel.file.path else None
         file = file or analysis.project.file(function.ref.file)
         assert file is not None
-        definitions = Definitions(function.node)
         constexprs = analysis.closure.constexpr_parameters(function)
+        definitions = Definitions(function.node, constexprs)
         if function.ref == analysis.closure.kernel.ref:
             uniform = {fact.name for fact in analysis.facts if fact.kind == "scalar"}
             bases: tuple[str, ...] = (self._plan.buffer,)
