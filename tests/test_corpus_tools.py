@@ -128,6 +128,17 @@ def test_one_kernel_end_to_end(tasks: list) -> None:
     assert json.loads(json.dumps(fused)) == fused
 
 
+def test_operands_are_tried_one_kind_at_a_time(tasks: list) -> None:
+    records = [corpus.examine(task, operands=True) for task in tasks if task.kernel in ("scale", "in_place")]
+    (output,) = next(r["outputs"] for r in records if r["kernel"] == "scale")
+    assert output["operands"]["tile"] == {"status": "fused"}
+    assert output["operands"]["row"]["codes"] == ["KR301"]  # a flat output has no columns
+    (refused,) = next(r["outputs"] for r in records if r["kernel"] == "in_place")
+    assert (refused["codes"], refused["operands"]) == (["KR201"], {})
+    all_of_them = corpus.operand_table(records, ["fake"]).splitlines()[-1]
+    assert all_of_them.startswith("| all | 2 | 1 | 1 (100 %) | none | 0 (0 %) | KR301 1 | 0 |")
+
+
 def test_an_exception_of_the_tool_is_an_internal_error(tasks: list, monkeypatch: pytest.MonkeyPatch) -> None:
     task = next(t for t in tasks if t.kernel == "scale")
 
