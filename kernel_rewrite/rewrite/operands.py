@@ -572,7 +572,7 @@ class OperandWriter:
         bindings = place.definitions.bindings(name)
         if not bindings and name not in place.bases:
             raise self._no_mirror(operand, span, f"goes through `{name}`, which is no local name")
-        if bindings and place.definitions.value_at(name, at) is None:
+        if bindings and not place.definitions.is_followed(name, at):
             raise self._no_mirror(operand, span, f"goes through `{name}`, which holds several values")
         for binding in bindings:
             assert binding.value is not None

@@ -63,7 +63,7 @@ class Definitions:
         `p = q + a; p += b` gives `q + a + b`, and `p = f(q); p = g(p)` gives `g(f(q))`.
         For a parameter that is only ever added to, the parameter stands in it.
         """
-        bindings = self._bindings.get(name, [])
+        bindings = self._that_reach(name, statement)
         if not bindings or not all(self.runs_before(binding.statement, statement) for binding in bindings):
             return None
         value: ast.expr | None = None
@@ -84,6 +84,23 @@ class Definitions:
                 base = value if value is not None else ast.Name(name, ast.Load())
                 value = ast.BinOp(base, binding.operator, binding.value)
         return value
+
+    def is_followed(self, name: str, statement: ast.stmt) -> bool:
+        """Whether `name` has one value at `statement`, and every statement that binds it runs before."""
+        bindings = self._bindings.get(name, [])
+        runs = all(self.runs_before(binding.statement, statement) for binding in bindings)
+        return runs and self.value_at(name, statement) is not None
+
+    def _that_reach(self, name: str, statement: ast.stmt) -> list[Binding]:
+        """The bindings of `name` that what it holds at `statement` may come from: those from the last on that sets it anew
+        and has run when `statement` is reached."""
+        bindings = self._bindings.get(name, [])
+        for binding in reversed(bindings):
+            sets = binding.operator is None and binding.value is not None and not mentions(binding.value, name)
+            if sets and self.runs_before(binding.statement, statement):
+                first = binding.statement
+                return [binding, *(b for b in bindings if self._may_run_between(first, b.statement, statement))]
+        return bindings
 
     def holds_at(self, expression: ast.expr, origin: ast.stmt, statement: ast.stmt, except_for: str = "") -> bool:
         """Whether the names of `expression` hold at `statement` what they held at `origin`, which runs before it."""
