@@ -90,11 +90,11 @@ FUSED = {
         "a = tl.load(x_ptr + offs, mask=n > 3, other=0.0)" + SUM, ("a = tl.where(n > 3, add_1(a), a)",)
     ),
     "no mask": Fused("a = tl.load(x_ptr + offs, mask=None)" + SUM, ("a = add_1(tl.load(x_ptr + offs, mask=None))",)),
-    "another fill": Fused(
-        "a = tl.load(x_ptr + offs, mask=m, other=n)" + SUM, ("a = tl.where(m, relu(a), a)",), "relu"
-    ),
+    "another fill": Fused("a = tl.load(x_ptr + offs, mask=m, other=n)" + SUM, ("a = tl.where(m, relu(a), a)",), "relu"),
     "a fill that is kept": Fused(
-        "a = tl.load(x_ptr + offs, mask=m, other=1)" + SUM, ("a = relu(tl.load(x_ptr + offs, mask=m, other=1))",), "relu"
+        "a = tl.load(x_ptr + offs, mask=m, other=1)" + SUM,
+        ("a = relu(tl.load(x_ptr + offs, mask=m, other=1))",),
+        "relu",
     ),
     "255, written as -1": Fused(
         "a = tl.load(x_ptr + offs, mask=m, other=-1)\ntl.store(out_ptr + offs, tl.sum(a.to(tl.int32)))",
@@ -160,9 +160,7 @@ FUSED = {
     "carried around a loop": Fused(
         LOAD + "\nfor i in range(3):\n    a = a + 1\ntl.store(out_ptr + offs, a, mask=m)", (GUARD,)
     ),
-    "behind an early return": Fused(
-        LOAD + "\nif n > 100:\n    return\ntl.store(out_ptr + offs, a, mask=m)", (INLINE,)
-    ),
+    "behind an early return": Fused(LOAD + "\nif n > 100:\n    return\ntl.store(out_ptr + offs, a, mask=m)", (INLINE,)),
     # a product that a sum behind it would swallow, on a GPU
     "a product, added": Fused(LOAD + "\ntl.store(out_ptr + offs, a + 1.0, mask=m)", ("rounded",), "x * 0.3"),
     "a product, reduced": Fused(LOAD + "\ntl.store(out_ptr, tl.reduce(a, 0, add))", ("rounded",), "x * 0.3"),
@@ -231,12 +229,13 @@ REFUSED = {
         "KR224",
     ),
     "a tuple of both": (
-        "a = offs * 0.0\nfor p in tl.static_range(2):\n    a += tl.load((x_ptr, y_ptr)[p] + offs, mask=m, other=0.0)" + SUM,
+        "a = offs * 0.0\nfor p in tl.static_range(2):\n    a += tl.load((x_ptr, y_ptr)[p] + offs, mask=m, other=0.0)"
+        + SUM,
         "relu",
         "KR224",
     ),
     "written in a branch that is not compiled": (
-        LOAD + "\nif FLAG == 77:\n    tl.store(x_ptr + offs, a)" + SUM,
+        LOAD + "\nif FLAG * 7 == 77:\n    tl.store(x_ptr + offs, a)" + SUM,
         "relu",
         "KR227",
     ),
@@ -281,6 +280,15 @@ def test_a_load_is_left_alone(name: str) -> None:
     with pytest.raises(FusionRefused) as caught:
         fused_text(body, prologue, "fp32")
     assert code in {diagnostic.code for diagnostic in caught.value.diagnostics}, caught.value
+
+
+@pytest.mark.parametrize("prologue", ["~x", "logical_not(x)"])
+def test_bools_are_left_alone(prologue: str) -> None:
+    """They are bytes in memory."""
+    with pytest.raises(FusionRefused, match="KR401") as caught:
+        fused_text("a = tl.load(x_ptr + offs, mask=m, other=0).to(tl.int32)" + SUM, prologue, "i1")
+    (diagnostic,) = caught.value.diagnostics
+    assert "byte" in diagnostic.labels[0].text
 
 
 @pytest.mark.parametrize("loop", ["m2 = (m2 & q) & (m2 & r)", "q = q * q\n    r = r * r", "a = (a + a) * a"])

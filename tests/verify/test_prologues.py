@@ -86,7 +86,9 @@ GATHERED = MATMUL.replace("a_ptr, b_ptr", "index_ptr, a_ptr, b_ptr").replace(
     "    ks = tl.arange(0, BK)\n    picked = tl.load(index_ptr + rows, mask=rows < M, other=0)\n",
 )
 GATHERED = GATHERED.replace("a_ptr + rows[:, None] * sam", "a_ptr + picked[:, None] * sam")
-GATHERED = GATHERED.replace("def matmul(a, b):\n    (M, K), N = a.shape,", "def matmul(index, a, b):\n    M, K, N = len(index), a.shape[1],")
+GATHERED = GATHERED.replace(
+    "def matmul(a, b):\n    (M, K), N = a.shape,", "def matmul(index, a, b):\n    M, K, N = len(index), a.shape[1],"
+)
 GATHERED = GATHERED.replace("matmul_kernel[grid](a,", "matmul_kernel[grid](index, a,")
 """P13: rows of x by an index that is loaded."""
 
@@ -122,10 +124,10 @@ CASES = {
     "P09 relu keeps zero": Fusion(MATMUL, ("a_ptr=relu",), matmul(127), 0),
     "P09 x + 1 does not": Fusion(MATMUL, ("a_ptr=x + 1",), matmul(127), 1),
     "P10 one input at two loads": Fusion(SAME_TWICE, ("a_ptr=x - 2",), "matmul(randn(16, 32), randn(32, 16))", 1),
-    "P10 one tensor as both inputs": Fusion(
-        MATMUL, ("b_ptr=x - 2",), "(lambda y: matmul(y, y))(randn(31, 31))", 1
+    "P10 one tensor as both inputs": Fusion(MATMUL, ("b_ptr=x - 2",), "(lambda y: matmul(y, y))(randn(31, 31))", 1),
+    "P13 a gathered input": Fusion(
+        GATHERED, ("a_ptr=x + 1",), "matmul(arange(20) % 7, randn(7, 63), randn(63, 18))", 1
     ),
-    "P13 a gathered input": Fusion(GATHERED, ("a_ptr=x + 1",), "matmul(arange(20) % 7, randn(7, 63), randn(63, 18))", 1),
     "P14 a transposed input": Fusion(MATMUL, ("a_ptr=x + 1",), "matmul(randn(63, 20).t(), randn(63, 18))", 1),
     "HB2 relu": Fusion(MATMUL, ("a_ptr=relu",), matmul(64), 0),
     "HB2 sigmoid": Fusion(MATMUL, ("a_ptr=sigmoid",), matmul(64), 1, exact=False),
@@ -147,9 +149,7 @@ CASES = {
     ),
     "elementwise": Fusion(ADD, ("x_ptr=x + 1",), "add(randn(100), randn(100))", 0),
     "elementwise, both": Fusion(ADD, ("x_ptr=x + 1", "y_ptr=clamp(-1, 1)"), "add(randn(100), randn(100))", 0),
-    "elementwise of integers": Fusion(
-        ADD, ("x_ptr=x * 3 + 1",), "add(randint(9, (100,)), randint(9, (100,)))", 0
-    ),
+    "elementwise of integers": Fusion(ADD, ("x_ptr=x * 3 + 1",), "add(randint(9, (100,)), randint(9, (100,)))", 0),
 }
 
 
