@@ -1,7 +1,7 @@
 """What the kernel stored before, kept in a buffer of its own: the parameter for it, and what its launches must be.
 
-    tl.store(pre_ptrs, c, mask=c_mask)      # new: as the kernel stored it
-    tl.store(c_ptrs, gelu(c), mask=c_mask)
+tl.store(pre_ptrs, c, mask=c_mask)      # new: as the kernel stored it
+tl.store(c_ptrs, gelu(c), mask=c_mask)
 """
 
 from __future__ import annotations

@@ -183,3 +183,39 @@ def test_refused(name: str) -> None:
     with pytest.raises(FusionRefused) as caught:
         fuse(HEAD + source, prologues=[prologue], dtypes=["x_ptr=fp32"])
     assert [diagnostic.code for diagnostic in caught.value.diagnostics] == codes
+
+
+# ------------------------------------------------------------------------------------- inputs that get another type
+
+REWRITES = Path(__file__).parents[2] / "fixtures" / "rewrites"
+
+
+def test_integers_where_the_kernel_has_floats(check: Check) -> None:
+    source = (REWRITES / "dequantisation" / "before.py").read_text()
+    call = "matmul(randn(20, 24, dtype=float16), randint(-9, 9, (24, 36), dtype=int8))"
+    options = {"prologues": {"b_ptr:int8": "x.to(float16) * 0.5"}, "dtypes": ["a_ptr=fp16", "b_ptr=fp16"]}
+    found = check(source, [], call, options=options)
+    assert found.ok and found.bit_equal, render(found)
+    wrong = check(source, [], call, options=options, mutate=("* 0.5", "* 0.25"))
+    assert not wrong.ok and wrong.diagnostics[0].code == "KR501"
+
+
+def test_eight_bit_floats_in_and_out(check: Check) -> None:
+    source = (REWRITES / "eight_bit_floats_to_bfloat16" / "before.py").read_text()
+    call = "rms_norm(randn(5, 100).to(float8_e4m3fn), randn(100, dtype=bfloat16))"
+    options = {"prologues": {"x_ptr:float8_e4m3fn": "x.to(bfloat16)"}, "dtypes": ["x_ptr=bf16"]}
+    # the interpreter reads an 8-bit NaN as a number, so special values are left out
+    found = check(source, "out_ptr=(x * 4).to(float8_e4m3fn)", call, options=options, trials=1)
+    assert found.ok and found.bit_equal, render(found)
+    assert {output.dtype for trial in found.trials for output in trial.outputs} == {"float8_e4m3fn"}
+
+
+def test_an_in_place_kernel(check: Check) -> None:
+    source = (REWRITES / "rotary_in_place" / "before.py").read_text()
+    call = "rope_(randn(5, 63), randn(5, 31), randn(5, 31))"
+    options = {"assume": ["in-place"]}
+    found = check(source, "x * 0.5", call, options=options)
+    assert found.ok and found.bit_equal, render(found)
+    assert any(output.unwritten for trial in found.trials for output in trial.outputs)
+    wrong = check(source, "x * 0.5", call, options=options, mutate=("x2 * cos + x1 * sin", "x2 * cos - x1 * sin"))
+    assert not wrong.ok
