@@ -33,6 +33,7 @@ import traceback
 import zipfile
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -47,10 +48,10 @@ from kernel_rewrite.fuse import fuse_outputs, plan_output  # noqa: E402
 from kernel_rewrite.fused import Options  # noqa: E402
 from kernel_rewrite.model import InternalError, MemoryEffect  # noqa: E402
 from kernel_rewrite.pointwise.declarations import declared_operands  # noqa: E402
-from kernel_rewrite.selection import choose_outputs, requested_epilogues  # noqa: E402
+from kernel_rewrite.selection import choose_outputs, requested_ops  # noqa: E402
 from kernel_rewrite.source.closure import KernelDefinition, kernels, scope_at  # noqa: E402
 from kernel_rewrite.source.files import Project  # noqa: E402
-from kernel_rewrite.source.names import JitDefinition, meaning_of  # noqa: E402
+from kernel_rewrite.source.names import JitDefinition, meaning_of, nodes_of  # noqa: E402
 from kernel_rewrite.ttir.lower import compiler  # noqa: E402
 
 EPILOGUE = "relu"
@@ -228,7 +229,7 @@ def _uses_elsewhere(
             continue
         with contextlib.suppress(Exception):
             file = project.read(path)
-            for node in ast.walk(file.tree):
+            for node in nodes_of(file, project):
                 if not isinstance(node, ast.Call):
                     continue
                 target = node.func.value if isinstance(node.func, ast.Subscript) else node.func
@@ -264,6 +265,17 @@ def tasks_of(package: Package, folder: Path) -> tuple[list[Task], list[dict[str,
         for failure in found.failures
     ]
     return tasks, failures
+
+
+def all_tasks(
+    packages: Sequence[Package], folders: Sequence[Path], jobs: int
+) -> tuple[list[Task], list[dict[str, Any]]]:
+    """What `tasks_of` finds in each package, in their order; `jobs` of them are searched at once."""
+    # without collecting: among the syntax trees of a whole package it only costs time
+    with ProcessPoolExecutor(jobs, initializer=gc.disable) as pool:
+        searches = [pool.submit(tasks_of, *both) for both in reversed([*zip(packages, folders, strict=True)])]
+        found = [search.result() for search in reversed(searches)]  # the last package is the largest: it goes first
+    return [task for tasks, _ in found for task in tasks], [failure for _, failed in found for failure in failed]
 
 
 def deduplicated(tasks: Iterable[Task]) -> list[Task]:
@@ -372,7 +384,7 @@ def _with_operand(analysis: Analysis, output: str, kind: str) -> Record:
     text, kinds = OPERANDS[kind]
     declared = declared_operands(kinds)
     try:
-        requested = requested_epilogues(f"{output}={text}", declared)
+        requested, _ = requested_ops(f"{output}={text}", (), declared)
         fuse_outputs(analysis, requested, Options(operands=tuple(declared.values()), launcher=False))
     except FusionRefused as refused:
         return {"status": "refused", **_reasons(refused, _folder(analysis))}
@@ -891,15 +903,8 @@ def main() -> int:
         return 0
     started = time.monotonic()
     chosen = [p for p in PACKAGES if not options.package or p.name in options.package]
-    tasks: list[Task] = []
-    failures: list[Record] = []
-    gc.disable()  # the syntax trees of a whole package: collecting among them only costs time
-    for package in chosen:
-        folder = unpack(package, download(package, options.downloads), options.downloads)
-        found, failed = tasks_of(package, folder)
-        tasks += found
-        failures += failed
-    gc.enable()
+    folders = [unpack(p, download(p, options.downloads), options.downloads) for p in chosen]
+    tasks, failures = all_tasks(chosen, folders, options.jobs)
     tasks = deduplicated(tasks)
     tasks = [t for t in tasks if (options.kernel or "") in t.kernel and (options.file or "") in t.file]
     tasks = tasks[: options.limit]

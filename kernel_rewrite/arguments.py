@@ -44,6 +44,7 @@ ARGUMENTS: tuple[Argument, ...] = (
     Argument("epilogues", "--epilogue", "epilogues", Shape.NAMED),
     Argument("prologues", "--prologue", "prologues", Shape.NAMED),
     Argument("operands", "--operand", "operands", Shape.NAMED),
+    Argument("keep-original", "--keep-original", "keep_original", Shape.NAMED),
     Argument("launcher", "--launcher", "launcher", Shape.TEXT, choices=("rewrite", "leave"), default="rewrite"),
     Argument("numerics", "--numerics", "numerics", Shape.TEXT, choices=("eager", "fused"), default="eager"),
     Argument("set", "--set", "constexprs", Shape.NAMED),

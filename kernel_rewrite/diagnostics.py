@@ -43,6 +43,7 @@ CODES: dict[str, str] = {
     "KR119": "an operand is declared and not used",
     "KR120": "a function cannot be read as an epilogue",
     "KR121": "an operand is declared wrongly",
+    "KR122": "what is to be kept is named wrongly",
     # KR2xx: the write-only proof
     "KR201": "the output is read by the kernel",
     "KR202": "the output is updated atomically",
@@ -76,6 +77,7 @@ CODES: dict[str, str] = {
     "KR303": "an operand cannot be read where the output is stored",
     "KR304": "the mask of an index could not be told from the rest",
     "KR305": "the place of an operand could not be confirmed",
+    "KR306": "the original value cannot be stored where the output is",
     # KR31x: parameters and launchers
     "KR310": "the kernel's signature cannot grow",
     "KR311": "the name of an operand is taken",
@@ -86,6 +88,7 @@ CODES: dict[str, str] = {
     "KR316": "a function that prunes configurations cannot take the operands",
     "KR317": "the output's allocation cannot be changed",
     "KR318": "a caller of the launcher lacks the operands",
+    "KR319": "one buffer would keep what several launches store",
     # KR4xx: the meaning of the op
     "KR401": "the op has no meaning for this element type",
     "KR402": "the op would change the lanes that a load leaves off",

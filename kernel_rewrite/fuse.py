@@ -26,9 +26,11 @@ from kernel_rewrite.selection import (
     choose_kernel,
     choose_outputs,
     comments_are_right,
+    kept_names,
     operands_have_one_type,
     read_source,
     requested_ops,
+    with_kept,
 )
 from kernel_rewrite.source.files import Project
 from kernel_rewrite.source.signatures import parse_overrides
@@ -42,6 +44,7 @@ def fuse(
     *,
     prologues: Ops = (),
     operands: Mapping[str, str | Operand] | Iterable[str] = (),
+    keep_original: Mapping[str, str] | Iterable[str] = (),
     kernel: str | None = None,
     numerics: str = EAGER,
     constexprs: Iterable[str] = (),
@@ -62,6 +65,8 @@ def fuse(
     `operands` declares what it reads beside x: "NAME=KIND[:TYPE]" texts or {name: "KIND[:TYPE]"}, with a KIND of scalar (a
     number; with a TYPE a tensor of one element), row (one value a column), column (one value a row) or tile (one value an
     element, in the output's layout); "row:strided", "column:strided" and "tile:strided" come with strides of their own.
+    `keep_original` ("OUT=NAME" texts or {output: name}) names the new parameter of the kernel that takes what is stored to
+    an output without its epilogue, at the same places.
     `launcher`: "rewrite" makes the functions of the file that launch the kernel take the
     operands and pass them on; "leave" leaves them alone. `numerics`: "eager" rounds to the output's type between kernel
     and op, as the unfused pair does; "fused" keeps the precision of the stored value. `constexprs` ("NAME=VALUE") and
@@ -79,6 +84,7 @@ def fuse(
         checked_assumptions(assume),
         tuple(declared.values()),
         launcher != "leave",
+        kept_names(keep_original),
     )
     project, file, name = read_source(source, path, kernel, project)
     definition = choose_kernel(file, project, name)
@@ -94,13 +100,17 @@ def fuse_outputs(
     """What `fuse` does once the kernel is analysed: check, plan, rewrite and confirm each (output, op) of `requested` and
     each (input, op) of `prologues`."""
     comments_are_right(analysis)
-    outputs = choose_outputs(analysis, requested, options.assumed, options.operands, options.launcher)
+    chosen = choose_outputs(analysis, requested, options.assumed, options.operands, options.launcher)
+    outputs = with_kept(analysis, chosen, options.kept)
     inputs = choose_inputs(analysis, prologues, options.assumed, options.operands)
     operands_have_one_type(analysis, (*outputs, *inputs))
     stores = [(plan_output(analysis, request), request.pointwise) for request in outputs]
+    kept = {request.output: request.kept for request in outputs if request.kept}
     loads = [(plan_input(analysis, request), request.pointwise) for request in inputs]
     fills = {request.output: new_fills(analysis, request) for request in outputs}
-    rewrite = fusion_edits(stores, analysis, options.numerics, loads=loads, launcher=options.launcher, fills=fills)
+    rewrite = fusion_edits(
+        stores, analysis, options.numerics, loads=loads, launcher=options.launcher, fills=fills, kept=kept
+    )
     text = apply_edits(analysis.kernel.file, rewrite.edits)
     confirm(text, rewrite, analysis, outputs, options.numerics, inputs)
     return fused_file(analysis, outputs, inputs, options, rewrite, text, unused_ignores(analysis, (*outputs, *inputs)))

@@ -40,7 +40,7 @@ NUMERICS = (EAGER, FUSED)
 @dataclass(frozen=True, slots=True)
 class Options:
     """How to fuse. `constexprs` ("NAME=VALUE") and `dtypes` ("PARAM=fp16") fix what is otherwise inferred; `assumed` are
-    the names of statements taken from the user."""
+    the names of statements taken from the user, `kept` each (output, new parameter that gets its original value)."""
 
     numerics: str = EAGER
     constexprs: tuple[str, ...] = ()
@@ -48,6 +48,7 @@ class Options:
     assumed: frozenset[str] = frozenset()
     operands: tuple[Operand, ...] = ()
     launcher: bool = True
+    kept: tuple[tuple[str, str], ...] = ()
 
 
 def fused_file(
@@ -112,6 +113,7 @@ def header_of(
         "epilogues": [f"{request.output}={request.text}" for request in outputs],
         "prologues": [f"{request.named}={request.text}" for request in inputs],
         "operands": [declaration(operand) for operand in options.operands],
+        "keep_original": [f"{request.output}={request.kept}" for request in outputs if request.kept],
         "launcher": "rewrite" if options.launcher else "leave",
         "numerics": options.numerics,
         "constexprs": options.constexprs,

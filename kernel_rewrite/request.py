@@ -34,7 +34,8 @@ class Request(Protocol):
 @dataclass(frozen=True, slots=True)
 class OutputRequest:
     """One epilogue for one output, as text and parsed; `assumed` are the names of what is taken from the user, with
-    `--assume` or by the comments at `ignoring`. `launcher`: what launches the kernel may be rewritten too."""
+    `--assume` or by the comments at `ignoring`. `launcher`: what launches the kernel may be rewritten too. `kept` is the
+    new parameter that gets what the kernel stored to the output before, "" where that is not kept."""
 
     output: str
     text: str
@@ -42,6 +43,7 @@ class OutputRequest:
     assumed: frozenset[str] = frozenset()
     ignoring: frozenset[Span] = frozenset()
     launcher: bool = False
+    kept: str = ""
 
     @classmethod
     def without_op(cls, output: str) -> OutputRequest:

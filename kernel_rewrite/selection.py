@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import difflib
+import keyword
 import os
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -179,6 +181,37 @@ def choose_outputs(
     requests = [choose_output(analysis, output, text, assumed, declared, launcher) for output, text in requested]
     _each_once(requests, "epilogues")
     return tuple(requests)
+
+
+def kept_names(keep_original: Texts) -> tuple[tuple[str, str], ...]:
+    """Each (output, new parameter that takes its original value). Raises FusionRefused (KR122)."""
+    found: dict[str, str] = {}
+    for output, name in _pairs(keep_original):
+        if output is None or not name.isidentifier() or keyword.iskeyword(name):
+            text = name if output is None else f"{output}={name}"
+            raise _kept_wrongly(f"`{text}` does not name an output and a new parameter")
+        if output in found or name in found.values():
+            again = f"`{output}`" if output in found else f"`{name}`"
+            raise _kept_wrongly(f"{again} is named twice among what is to be kept")
+        found[output] = name
+    return tuple(found.items())
+
+
+def with_kept(
+    analysis: Analysis, requests: Sequence[OutputRequest], kept: Iterable[tuple[str, str]]
+) -> tuple[OutputRequest, ...]:
+    """The requests of `choose_outputs` with the parameters that take the original values. Raises FusionRefused (KR122)."""
+    names = dict(kept)
+    for output in names.keys() - {request.output for request in requests}:
+        message = f"`{output}` is to be kept, and no epilogue changes what is stored there"
+        raise _kept_wrongly(message, analysis.kernel.definition_line)
+    return tuple(replace(request, kept=names.get(request.output, "")) for request in requests)
+
+
+def _kept_wrongly(message: str, place: Span | None = None) -> FusionRefused:
+    labels = (Label(place),) if place is not None else ()
+    help_text = "name an output that has an epilogue, and the parameter to add: `--keep-original c_ptr=pre_ptr`"
+    return FusionRefused((Diagnostic("KR122", message, labels, help=help_text),))
 
 
 def comments_are_right(analysis: Analysis) -> None:

@@ -24,8 +24,8 @@ from kernel_rewrite.fuse import fuse, plan_output
 from kernel_rewrite.model import MemoryEffect
 from kernel_rewrite.pointwise.declarations import declared_operands
 from kernel_rewrite.rewrite.confirm import References, lower_rewritten
-from kernel_rewrite.rewrite.epilogue import epilogue_edits
-from kernel_rewrite.selection import choose_kernel, choose_outputs, requested_epilogues
+from kernel_rewrite.rewrite.epilogue import fusion_edits
+from kernel_rewrite.selection import choose_kernel, choose_outputs, requested_ops
 from kernel_rewrite.source.files import Project, source_from_text
 from kernel_rewrite.source.signatures import parse_overrides
 from kernel_rewrite.ttir.lower import Lowered, compiler
@@ -139,10 +139,10 @@ def stored(analysis: Analysis, output: str, epilogue: Epilogue, fused: str, norm
     """What a fused file stores to the output in each specialization, over what the original computes."""
     declared = declared_operands(epilogue.operands)
     requests = choose_outputs(
-        analysis, requested_epilogues(f"{output}={epilogue.text}", declared), frozenset(), tuple(declared.values())
+        analysis, requested_ops(f"{output}={epilogue.text}", (), declared)[0], frozenset(), tuple(declared.values())
     )
     plans = [(plan_output(analysis, request), request.pointwise) for request in requests]
-    rewrite = epilogue_edits(plans, analysis, "eager")
+    rewrite = fusion_edits(plans, analysis, "eager")
     lowered = lower_rewritten(source_from_text(fused, "kernel.py"), analysis, analysis.views, rewrite, requests)
     found: list[int] = []
 

@@ -95,6 +95,13 @@ def test_entry_kernels_are_those_launched_or_left_uncalled_in_the_whole_package(
     assert {task.kernel for task in tasks} == {"scale", "scale_tuned", "in_place", "outer", "returns"}
 
 
+def test_packages_searched_at_once_come_in_their_order(folder: Path, tasks: list) -> None:
+    packages = [corpus.Package("one", "1"), corpus.Package("two", "1")]
+    found, failures = corpus.all_tasks(packages, [folder, folder], jobs=2)
+    assert [(t.group, t.kernel) for t in found] == [(p.name, t.kernel) for p in packages for t in tasks]
+    assert not failures
+
+
 def test_equal_parameters_and_body_count_once_and_the_first_is_kept(tasks: list) -> None:
     assert [t.kernel for t in corpus.deduplicated(tasks) if "scale" in t.kernel] == ["scale"]
 
@@ -119,6 +126,17 @@ def test_one_kernel_end_to_end(tasks: list) -> None:
     refused = by_name["in_place"]
     assert [(o["name"], o["status"], o["codes"]) for o in refused["outputs"]] == [("x_ptr", "refused", ["KR201"])]
     assert json.loads(json.dumps(fused)) == fused
+
+
+def test_operands_are_tried_one_kind_at_a_time(tasks: list) -> None:
+    records = [corpus.examine(task, operands=True) for task in tasks if task.kernel in ("scale", "in_place")]
+    (output,) = next(r["outputs"] for r in records if r["kernel"] == "scale")
+    assert output["operands"]["tile"] == {"status": "fused"}
+    assert output["operands"]["row"]["codes"] == ["KR301"]  # a flat output has no columns
+    (refused,) = next(r["outputs"] for r in records if r["kernel"] == "in_place")
+    assert (refused["codes"], refused["operands"]) == (["KR201"], {})
+    all_of_them = corpus.operand_table(records, ["fake"]).splitlines()[-1]
+    assert all_of_them.startswith("| all | 2 | 1 | 1 (100 %) | none | 0 (0 %) | KR301 1 | 0 |")
 
 
 def test_an_exception_of_the_tool_is_an_internal_error(tasks: list, monkeypatch: pytest.MonkeyPatch) -> None:

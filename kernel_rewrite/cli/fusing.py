@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 @options.epilogues
 @options.prologues
 @options.operands
+@options.keep_original
 @click.option(
     "--launcher",
     type=click.Choice(["rewrite", "leave"]),

@@ -53,6 +53,13 @@ operands = click.option(
     help="Declare what an epilogue reads beside x: scalar, row (one value a column), column (one value a row) or tile; "
     "row:strided, column:strided and tile:strided have strides of their own.",
 )
+keep_original = click.option(
+    "--keep-original",
+    "keep_original",
+    multiple=True,
+    metavar="OUT=NAME",
+    help="Store what the kernel stored to OUT before, too: to NAME, a new parameter, at the same places.",
+)
 stdin_filename = click.option(
     "--stdin-filename",
     metavar="FILE",

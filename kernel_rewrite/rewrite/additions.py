@@ -75,12 +75,13 @@ class Replaced:
 @dataclass(frozen=True, slots=True, eq=False)
 class AddedStatements:
     """`before` and `behind` (assignments to new names, as text) stand around `statement`. `rebinds`: those behind it give
-    the name that it binds another value."""
+    the name that it binds another value. `repeats`: the last one before it is the call that it is, over other names."""
 
     statement: ast.stmt
     before: tuple[str, ...] = ()
     behind: tuple[str, ...] = ()
     rebinds: bool = False
+    repeats: bool = False
 
     @property
     def node(self) -> ast.AST:

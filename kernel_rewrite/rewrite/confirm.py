@@ -182,6 +182,9 @@ def _rewritten(
             held = short_name(rewrite.retyped[request.buffer].dtype)
             types[request.buffer] = f"*{held}"
             element = held if isinstance(request, InputRequest) else element
+        if isinstance(request, OutputRequest) and request.kept:
+            own = element_type_of(specialization, request.output)
+            types[request.kept] = f"*{own or 'fp32'}"  # a launch may pass None for the output
         for operand in request.pointwise.operands:
             kind = TRITON_TYPES[operand.dtype] if operand.dtype else element
             parameter = rewrite.parameters[operand.name]
@@ -214,7 +217,8 @@ def check_compiled(
         rules = {key: rule for request in requests for key, rule in references.rules(view, request)}
         loaded = {key: rule for request in inputs for key, rule in references.load_rules(view, request)}
         changed = _Rules(rules), references.added, _LoadRules(loaded), retyped
-        _, differences = validate(view.module, parse(result.text), *changed)
+        kept = [request.kept for request in requests if request.kept]
+        _, differences = validate(view.module, parse(result.text), *changed, kept)
         if differences and differences[0].about_operand:
             raise FusionRefused((_unconfirmed(differences[0], references.analysis),))
         if differences:
@@ -362,13 +366,13 @@ class References:
                 current = current.operands[0]
 
         if not self.added:
-            return StoredValue(candidates)
+            return StoredValue(candidates, kept=request.kept)
         expected = self._expected(request, in_helper=bool(access.call_path))
 
         def what_is_read(terms: Terms, store: Store) -> str:
             return objection(terms, store, expected, _names(terms, view))
 
-        return StoredValue(candidates, what_is_read)
+        return StoredValue(candidates, what_is_read, request.kept)
 
     def _retyped_candidates(
         self, terms: Terms, store: Store, request: OutputRequest, access: MemoryAccess, changed: str, element: str

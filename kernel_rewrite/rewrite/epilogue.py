@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ast
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import libcst as cst
@@ -16,14 +16,15 @@ from kernel_rewrite.pointwise.emission import Emission, Epilogue, emit
 from kernel_rewrite.pointwise.function import Pointwise
 from kernel_rewrite.probes import certain_element_type
 from kernel_rewrite.retyped import new_element_type
-from kernel_rewrite.rewrite.additions import AddedStatements
+from kernel_rewrite.rewrite.additions import AddedStatements, Replaced
 from kernel_rewrite.rewrite.additions import Addition as TreeAddition
 from kernel_rewrite.rewrite.allocations import ChangedBuffer, Fills
 from kernel_rewrite.rewrite.copies import copied_text, imports_for_copy
 from kernel_rewrite.rewrite.edits import apply_edits, nested
+from kernel_rewrite.rewrite.kept import kept_assumptions, kept_contract, kept_parameters, overwritten
 from kernel_rewrite.rewrite.launcher import kernel_contract, launcher_edits
 from kernel_rewrite.rewrite.loads import LoadPlan
-from kernel_rewrite.rewrite.operands import OperandWriter
+from kernel_rewrite.rewrite.operands import KeptAt, OperandWriter
 from kernel_rewrite.rewrite.parameters import LaunchedKernel, NewParameter, parameter_edits
 from kernel_rewrite.rewrite.placement import (
     Addition,
@@ -32,6 +33,8 @@ from kernel_rewrite.rewrite.placement import (
     added_imports,
     addition_edits,
     anchor_line,
+    indent_of,
+    stands_alone,
 )
 from kernel_rewrite.rewrite.products import may_store_product
 from kernel_rewrite.rewrite.prologue import LoadRewriter
@@ -40,8 +43,8 @@ from kernel_rewrite.rewrite.spelling import Spelling, Surroundings, free, names_
 from kernel_rewrite.rewrite.stores import StorePlan, StoreSite
 from kernel_rewrite.rewrite.unchanged import Clone, Plan
 from kernel_rewrite.source.accesses import HelperCall
-from kernel_rewrite.source.expressions import replace_argument, substitute
-from kernel_rewrite.source.files import SourceFile
+from kernel_rewrite.source.expressions import grouped, printed, replace_argument, replace_pointer, substitute
+from kernel_rewrite.source.files import SourceFile, newline_of
 from kernel_rewrite.source.names import locals_of
 from kernel_rewrite.source.pointer_flow import bound_arguments
 from kernel_rewrite.source.syntax import nodes_in
@@ -64,7 +67,7 @@ class Rewrite:
     """The edits that carry out `plans`, and the copies of helpers among them. `additions` are what they add to the user's
     functions and calls, `parameters` those of the kernel, by operand. `writers` say, for each buffer, what its operands
     follow. `retyped` are the buffers that get another element type. `contract` is what callers must now pass, in
-    sentences."""
+    sentences. `kept` are the parameters for the original values of outputs."""
 
     plans: tuple[Plan, ...]
     edits: tuple[Edit, ...]
@@ -74,10 +77,12 @@ class Rewrite:
     writers: Mapping[str, OperandWriter] = field(default_factory=dict)
     retyped: Mapping[str, RetypedOutput] = field(default_factory=dict)
     contract: tuple[str, ...] = ()
+    kept: Mapping[str, NewParameter] = field(default_factory=dict)
 
     @property
     def assumptions(self) -> tuple[Assumption, ...]:
-        """What the operands and the new element types of outputs take from the caller."""
+        """What the operands and the new element types of outputs take from the caller, and the buffers that keep original
+        values."""
         found = [assumption for writer in self.writers.values() for assumption in writer.assumptions]
         if any(not parameter.number for parameter in self.parameters.values()):
             names = "`, `".join(name for name, parameter in self.parameters.items() if not parameter.number)
@@ -85,11 +90,9 @@ class Rewrite:
         for plan in self.plans:
             held = self.retyped.get(plan.output) if isinstance(plan, StorePlan) else None
             if held is not None and held.shrinks and any(site.form.through_descriptor for site in plan.sites):
-                what = (
-                    f"the strides of `{held.output}` but for the last are multiples of 16 bytes in its new element type"
-                )
+                what = f"the strides of `{held.output}` but for the last are multiples of 16 bytes in its new type"
                 found.append(Assumption("descriptor-strides", what))
-        return tuple(dict.fromkeys(found))
+        return tuple(dict.fromkeys((*found, *kept_assumptions(self.kept))))
 
 
 def references(analysis: Analysis) -> frozenset[tuple[FunctionRef, int, int]]:
@@ -119,14 +122,17 @@ def fusion_edits(
     loads: Iterable[tuple[LoadPlan, Pointwise]] = (),
     launcher: bool = True,
     fills: Mapping[str, Fills] = {},
+    kept: Mapping[str, str] = {},
 ) -> Rewrite:
     """The edits of the kernel's file that make each plan's stores store E(value) and each plan's loads give P(value), and
     with `launcher` those of the functions that launch the kernel, so that they take and pass on what E reads, allocate an
-    output with the element type that E gives it, and fill it with what `fills` says instead of what they fill it with.
+    output with the element type that E gives it, and fill it with what `fills` says instead of what they fill it with. `kept`
+    names the new parameter for each output whose original value is stored too.
 
     Raises FusionRefused: KR213 for a store that cannot be edited or a helper of another file that cannot be copied here,
-    KR301 to KR304 for an operand whose place cannot be derived, KR310 to KR317 for a parameter that cannot be added or an
-    allocation that cannot be changed, KR410 where an output's old element type is needed and cannot be spelled.
+    KR301 to KR304 and KR306 for an operand or a kept value whose place cannot be derived, KR310 to KR319 for a parameter that
+    cannot be added or an allocation that cannot be changed, KR410 where an output's old element type is needed and cannot be
+    spelled.
     """
     closure, project = analysis.closure, analysis.project
     file, jit = analysis.kernel.file, analysis.kernel.jit_spelling
@@ -153,8 +159,8 @@ def fusion_edits(
         if (held := retyped.get(store.output)) is not None or fills.get(store.output)
     ]
     sites = frozenset(site.call.span for store, _ in stores for site in store.sites)
-    grown = _grown_signature(analysis, [pointwise for _, pointwise in plans], buffers, launcher, taken)
-    taken |= {parameter.name for parameter in grown.parameters.values()}
+    grown = _grown_signature(analysis, [pointwise for _, pointwise in plans], buffers, launcher, taken, kept)
+    taken |= {parameter.name for parameter in (*grown.parameters.values(), *grown.kept.values())}
     edits: list[Edit] = list(grown.edits)
     added: list[TreeAddition | AddedStatements] = list(grown.additions)
     clones: list[Clone] = []
@@ -178,7 +184,9 @@ def fusion_edits(
         if isinstance(epilogue, TritonCall):
             _can_be_called(epilogue, store, analysis, numerics)
         names = _copy_names(store, epilogue, taken)
-        writer = OperandWriter(analysis, store, epilogue.operands, grown.parameters, spelling.tl, taken)
+        writer = OperandWriter(
+            analysis, store, epilogue.operands, grown.parameters, spelling.tl, taken, grown.kept.get(store.output)
+        )
         writers[store.output] = writer
         rewriter = _Rewriter(
             store,
@@ -224,6 +232,7 @@ def fusion_edits(
         writers,
         retyped | retyped_inputs,
         (*grown.contract, *(f"`{load.input}` takes a tensor of torch.{load.holds}" for load, _ in loads if load.holds)),
+        grown.kept,
     )
 
 
@@ -266,9 +275,10 @@ _STRIDES: Mapping[OperandKind, tuple[tuple[str, int], ...]] = {
 
 @dataclass(frozen=True, slots=True)
 class _Grown:
-    """The kernel's new parameters, by operand, and the edits of its signature and its launchers."""
+    """The kernel's new parameters, by operand and (`kept`) by output, and the edits of its signature and its launchers."""
 
     parameters: Mapping[str, NewParameter] = field(default_factory=dict)
+    kept: Mapping[str, NewParameter] = field(default_factory=dict)
     edits: tuple[Edit, ...] = ()
     additions: tuple[TreeAddition, ...] = ()
     contract: tuple[str, ...] = ()
@@ -280,13 +290,15 @@ def _grown_signature(
     buffers: Sequence[ChangedBuffer],
     launcher: bool,
     taken: Iterable[str],
+    kept: Mapping[str, str],
 ) -> _Grown:
-    """The parameters that the operands need, and the allocations of the outputs that change. Raises FusionRefused (KR310 to
-    KR317)."""
+    """The parameters that the operands and what is kept need, and the allocations of the outputs that change. Raises
+    FusionRefused (KR310 to KR317, KR319)."""
     operands: dict[str, Operand] = {o.name: o for pointwise in pointwises for o in pointwise.operands}
-    if not operands and not buffers:
+    if not operands and not buffers and not kept:
         return _Grown()
-    taken = set(taken)
+    keeping = kept_parameters(analysis.kernel, kept, operands)
+    taken = set(taken) | set(kept.values())
     parameters: dict[str, NewParameter] = {}
     for operand in operands.values():
         name = free(operand.name if operand.is_number else f"{operand.name}_ptr", taken)
@@ -297,17 +309,20 @@ def _grown_signature(
             taken.add(strides[-1][0])
         parameters[operand.name] = NewParameter(name, operand.name, tuple(strides), number=operand.is_number)
     kernel = LaunchedKernel.of(analysis.kernel, analysis.closure, analysis.launches, analysis.project)
-    signature = parameter_edits(kernel, tuple(parameters.values()))
+    added = (*parameters.values(), *keeping.values())
+    signature = parameter_edits(kernel, added)
     if signature.diagnostics:
         raise FusionRefused(signature.diagnostics)
     if not launcher:
-        contract = kernel_contract(kernel, tuple(parameters.values()), buffers)
-        return _Grown(parameters, signature.edits, signature.additions, contract)
-    plan = launcher_edits(kernel, tuple(parameters.values()), buffers)
+        contract = (*kernel_contract(kernel, added, buffers), *kept_contract(keeping))
+        return _Grown(parameters, keeping, signature.edits, signature.additions, contract)
+    plan = launcher_edits(kernel, added, buffers)
     errors = tuple(d for d in plan.diagnostics if d.severity is Severity.ERROR)
+    errors += tuple(overwritten(kernel, keeping)) if keeping else ()
     if errors:
         raise FusionRefused(errors)
-    return _Grown(parameters, (*signature.edits, *plan.edits), (*signature.additions, *plan.additions), plan.contract)
+    edits, additions = (*signature.edits, *plan.edits), (*signature.additions, *plan.additions)
+    return _Grown(parameters, keeping, edits, additions, (*plan.contract, *kept_contract(keeping)))
 
 
 def _no_call_twice(plans: Iterable[Plan]) -> None:
@@ -371,6 +386,7 @@ class _Rewriter:
         self._all_sites = sites
         self._scalars = {fact.name for fact in analysis.facts if fact.kind == "scalar"}
         self.helpers: dict[str, str] = {}
+        self._kept: dict[int, tuple[TreeAddition | AddedStatements, ...]] = {}  # what keeping adds, by store
 
     def in_place(self) -> list[Edit]:
         """Edits of the kernel and of the helpers that need no copy."""
@@ -397,7 +413,9 @@ class _Rewriter:
 
     def _additions_to(self, function: Function) -> list[TreeAddition | AddedStatements]:
         replaced = self._retyped.additions(function) if self._retyped is not None else []
-        return [*self._operands.edits(function).additions, *replaced]
+        sites = [site for site in self._plan.sites if site.call.function == function.ref]
+        kept = [addition for site in sites for addition in self._kept.get(id(site.call.node), ())]
+        return [*kept, *self._operands.edits(function).additions, *replaced]
 
     def _file_of(self, ref: FunctionRef) -> SourceFile:
         file = self._file if ref.file == self._file.path else self._project.file(ref.file)
@@ -429,8 +447,55 @@ class _Rewriter:
         inside = [
             edit for edit in (*self._loaded, *types) if edit.span.file == file.path and span.contains_span(edit.span)
         ]
-        text = replace_argument(apply_edits(file, inside, span), argument_position(site.call.node, value), rebuild)
+        text = apply_edits(file, inside, span)
+        kept = self._operands.kept_at(site)
+        if kept is None:
+            text = replace_argument(text, argument_position(site.call.node, value), rebuild)
+        else:
+            text = self._with_kept(site, value, function, text, rebuild, kept)
         return Edit(site.call.span, text, f"store {self._pointwise.name} of the value")
+
+    # tl.store(c_ptrs, VALUE, mask=m) -> pre = VALUE; tl.store(pre_ptrs, pre, mask=m); tl.store(c_ptrs, E(pre), mask=m)
+    def _with_kept(
+        self,
+        site: StoreSite,
+        value: ast.expr,
+        function: Function,
+        call: str,
+        rebuild: Callable[[cst.BaseExpression], cst.BaseExpression],
+        kept: KeptAt,
+    ) -> str:
+        """The text of the store behind the one that keeps its value, which is computed once; what that adds is noted."""
+        file, position = self._file_of(function.ref), argument_position(site.call.node, value)
+        lines: list[str] = []
+        additions: list[TreeAddition | AddedStatements] = []
+        again, stored = call, replace_argument(call, position, rebuild)
+        if not self._may_be_repeated(value, function):
+            name = cst.Name(kept.name)
+            values: list[str] = []
+
+            def named(node: cst.BaseExpression) -> cst.BaseExpression:
+                values.append(printed(grouped(node) if "\n" in printed(node) else node))
+                return name
+
+            again = replace_argument(call, position, named)
+            stored = replace_argument(call, position, lambda _: rebuild(name))
+            lines.append(f"{kept.name} = {values[0]}")
+            additions.append(Replaced(value, _argument_text(stored, position)))
+        lines.append(replace_pointer(again, kept.position, kept.pointer))
+        if "\n" in lines[-1]:
+            lines[-1] = ast.unparse(ast.parse(lines[-1]))
+        additions.append(AddedStatements(kept.statement, before=tuple(lines), repeats=True))
+        self._kept[id(site.call.node)] = tuple(additions)
+        alone = stands_alone(file, kept.statement)
+        separator = newline_of(file.text) + indent_of(file, kept.statement) if alone else "; "
+        return separator.join((*lines, stored))
+
+    def _may_be_repeated(self, value: ast.expr, function: Function) -> bool:
+        """Whether a value is a name or a number, so that it can stand in two stores."""
+        if isinstance(value, (ast.Name, ast.Constant)):
+            return True
+        return not isinstance(value, ast.IfExp) and self._is_compile_time(value, function)
 
     def _emission(self, site: StoreSite) -> Emission:
         """E over `_VALUE` and what is loaded at the store; the helpers it calls are kept."""
@@ -539,3 +604,12 @@ class _Rewriter:
         function = call.node.func
         span = Span.of(call.function.file, function)
         return Edit(span, self._clone_names[call.callee], "call the copy made for this output")
+
+
+def _argument_text(call: str, position: int | str) -> str:
+    """The argument of a call at a position, as text."""
+    node = ast.parse(call, mode="eval").body
+    assert isinstance(node, ast.Call)
+    if isinstance(position, int):
+        return ast.unparse(node.args[position])
+    return next(ast.unparse(k.value) for k in node.keywords if k.arg == position)

@@ -38,6 +38,7 @@ from kernel_rewrite.source.files import SourceFile, newline_of
 from kernel_rewrite.source.layouts import shared_layout
 from kernel_rewrite.source.pointer_flow import bound_arguments
 from kernel_rewrite.source.syntax import expansions
+from kernel_rewrite.source.values import argument_position
 
 Site = StoreSite | LoadSite
 """A call that an op is put into."""
@@ -51,6 +52,17 @@ class OperandEdits:
 
     edits: tuple[Edit, ...] = ()
     additions: tuple[Addition | AddedStatements, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class KeptAt:
+    """How one store keeps its original value: through `pointer`, which stands at `position` in the call (None: it is what
+    the method is of), before `statement`; an expression is computed once, into `name`."""
+
+    pointer: str
+    position: int | str | None
+    statement: ast.stmt
+    name: str
 
 
 @dataclass(slots=True, eq=False)
@@ -72,7 +84,8 @@ class _Place:
 
 
 class OperandWriter:
-    """Writes the operands of one buffer. Raises FusionRefused (KR301 to KR304) for what cannot be derived."""
+    """Writes the operands of one buffer, and the pointers by which its stores keep their original value (`kept`). Raises
+    FusionRefused (KR301 to KR304, KR306) for what cannot be derived."""
 
     def __init__(
         self,
@@ -82,11 +95,14 @@ class OperandWriter:
         parameters: Mapping[str, NewParameter],
         tl: str,
         taken: Iterable[str],
+        kept: NewParameter | None = None,
     ) -> None:
         self._analysis = analysis
         self._plan = plan
         self._operands = tuple(operands)
-        self._parameters = parameters
+        self._kept = Operand(kept.operand, OperandKind.TILE) if kept is not None else None
+        self._every = (*self._operands, self._kept) if self._kept is not None else self._operands
+        self._parameters = {**parameters, kept.operand: kept} if kept is not None else parameters
         self._tl = tl
         self._taken = set(taken)
         is_store = isinstance(plan, StorePlan)
@@ -97,6 +113,8 @@ class OperandWriter:
         self._places = {f.ref: self._place(f) for f in analysis.closure.functions if f.ref in reached}
         self.directions = self._directions()
         self._texts = {id(site.call.node): dict(self._loaded(site)) for site in plan.sites}
+        keeping = [site for site in plan.sites if isinstance(site, StoreSite)] if self._kept is not None else []
+        self._kept_at = {id(site.call.node): self._mirrored_store(site) for site in keeping}
         for _ in plan.path:  # what an inner helper takes, an outer one must be given
             for call in plan.path:
                 list(self._passed(call, self._places[call.function]))
@@ -107,10 +125,14 @@ class OperandWriter:
         """What stands for each operand in the stored expression, by `pointwise.graph.key_of`."""
         return self._texts[id(site.call.node)]
 
+    def kept_at(self, site: Site) -> KeptAt | None:
+        """How a store keeps its original value; None where it is not kept."""
+        return self._kept_at.get(id(site.call.node))
+
     def edits(self, function: Function) -> OperandEdits:
         """The new statements, helper parameters and helper arguments of `function`."""
         place = self._places.get(function.ref)
-        if place is None or not self._operands:
+        if place is None or not self._every:
             return OperandEdits()
         parts = [self._statement_edits(place), self._call_edits(place)]
         if function.ref != self._analysis.closure.kernel.ref:
@@ -176,8 +198,8 @@ class OperandWriter:
         file = analysis.kernel.file if function.ref.file == analysis.kernel.file.path else None
         file = file or analysis.project.file(function.ref.file)
         assert file is not None
-        definitions = Definitions(function.node)
         constexprs = analysis.closure.constexpr_parameters(function)
+        definitions = Definitions(function.node, constexprs)
         if function.ref == analysis.closure.kernel.ref:
             uniform = {fact.name for fact in analysis.facts if fact.kind == "scalar"}
             bases: tuple[str, ...] = (self._plan.buffer,)
@@ -547,6 +569,23 @@ class OperandWriter:
         text = " & ".join(map(_grouped, masks)) if len(masks) > 1 else "".join(masks)
         return f"{self._tl}.load({pointers}" + (f", mask={text})" if text else ")")
 
+    # tl.store(c_ptrs, c, mask=m) -> tl.store(pre_ptrs, c, mask=m)
+    def _mirrored_store(self, site: StoreSite) -> KeptAt:
+        assert self._kept is not None
+        pointer, place = site.call.pointer(site.form), self._places[site.call.function]
+        assert pointer is not None
+        statement, span = place.definitions.statement_of(site.call.node), site.call.span
+        if any(str(v.specialization.type_of(self._plan.buffer)).startswith("tensordesc") for v in self._analysis.views):
+            raise self._no_mirror(self._kept, span, "is a descriptor that the launcher makes")
+        if not isinstance(statement, ast.Expr) or statement.value is not site.call.node:
+            raise self._no_mirror(self._kept, span, "stands in a store that is part of a larger statement")
+        text = self._mirrored(self._kept, pointer, place, statement, span)
+        method = isinstance(site.call.node.func, ast.Attribute) and site.call.node.func.value is pointer
+        parameter = place.parameters[self._kept.name]
+        name = free(self._kept.name if self._kept.name != parameter else f"{parameter}_value", self._taken)
+        self._taken.add(name)
+        return KeptAt(text, None if method else argument_position(site.call.node, pointer), statement, name)
+
     # ----------------------------------------------------------------------------------------------------------- mirrors
 
     def _mirrored(self, operand: Operand, pointer: ast.expr, place: _Place, at: ast.stmt, span: Span) -> str:
@@ -572,7 +611,7 @@ class OperandWriter:
         bindings = place.definitions.bindings(name)
         if not bindings and name not in place.bases:
             raise self._no_mirror(operand, span, f"goes through `{name}`, which is no local name")
-        if bindings and place.definitions.value_at(name, at) is None:
+        if bindings and not place.definitions.is_followed(name, at):
             raise self._no_mirror(operand, span, f"goes through `{name}`, which holds several values")
         for binding in bindings:
             assert binding.value is not None
@@ -587,6 +626,16 @@ class OperandWriter:
         return mirror
 
     def _no_mirror(self, operand: Operand, span: Span, why: str) -> FusionRefused:
+        if operand is self._kept:
+            return _refusal(
+                "KR306",
+                f"the original value cannot be stored to `{self._parameters[operand.name].name}` where `{self._plan.buffer}` "
+                "is stored",
+                span,
+                f"the pointer {why}",
+                "compute the pointer from the parameter in assignments that all run before the store, which is a statement "
+                "of its own",
+            )
         return _refusal(
             "KR303",
             f"`{operand.name}` cannot be read where `{self._plan.buffer}` is {self._done}",
@@ -642,7 +691,7 @@ class OperandWriter:
         target = self._places[call.callee]
         at = place.definitions.statement_of(call.node)
         arguments = dict(bound_arguments(call.node, target.function))
-        for operand in self._operands:
+        for operand in self._every:
             if not _is_mirrored(operand):
                 yield target.parameters[operand.name], place.parameters[operand.name]
                 yield from zip(target.strides[operand.name], place.strides[operand.name], strict=True)
@@ -656,7 +705,7 @@ class OperandWriter:
         """The operands as parameters of a helper."""
         names = [
             name
-            for operand in self._operands
+            for operand in self._every
             for name in (
                 [m for (o, base), m in place.mirrors.items() if o == operand.name and base in place.bases]
                 if _is_mirrored(operand)

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import ast
 import builtins
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 
 from kernel_rewrite.model import FunctionRef, InternalError
@@ -107,6 +107,9 @@ def _by_node(
             found[key] = (*found.get(key, ()), addition)
             continue
         before, behind = addition.added()
+        if addition.repeats:
+            if not _is_such_a_call(before.pop(), addition.statement, names):
+                raise InternalError("KR902: what is stored first is not stored as the output is")
         for statement in (*before, *behind):
             bound = set(_bound_by(statement))
             again = addition.rebinds and bound == set(_bound_by(addition.statement))
@@ -114,6 +117,22 @@ def _by_node(
                 raise InternalError(f"KR902: `{ast.unparse(statement)}` does more than bind a new name")
         statements[key] = (*statements.get(key, ()), addition)
     return found, statements
+
+
+def _is_such_a_call(one: ast.stmt, other: ast.stmt, names: Collection[str]) -> bool:
+    """Whether two statements call the same function, or `one` the same method of what is none of `names`, with arguments
+    of the same form."""
+    if not isinstance(one, ast.Expr) or not isinstance(other, ast.Expr):
+        return False
+    called, twin = one.value, other.value
+    if not isinstance(called, ast.Call) or not isinstance(twin, ast.Call):
+        return False
+    same = ast.dump(called.func) == ast.dump(twin.func)
+    match called.func, twin.func:
+        case ast.Attribute(value=value, attr=method), ast.Attribute(attr=twins) if method == twins:
+            same |= any(isinstance(node, ast.Name) and node.id not in names for node in ast.walk(value))
+    keywords = [[keyword.arg for keyword in call.keywords] for call in (called, twin)]
+    return same and len(called.args) == len(twin.args) and keywords[0] == keywords[1]
 
 
 def _bound_by(statement: ast.stmt) -> Iterator[str]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ast
 import copy
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 
 from kernel_rewrite.source.syntax import mentions
@@ -31,9 +31,13 @@ class Binding:
 
 
 class Definitions:
-    """The bindings of a function's local names."""
+    """The bindings of a function's local names. `constexprs` are its compile-time parameters: what stands under one test of
+    them always goes with what stands under the same test again."""
 
-    def __init__(self, function: ast.FunctionDef) -> None:
+    def __init__(self, function: ast.FunctionDef, constexprs: Collection[str] = ()) -> None:
+        bound = {n.id for n in ast.walk(function) if isinstance(n, ast.Name) and not isinstance(n.ctx, ast.Load)}
+        self._constexprs = frozenset(constexprs) - bound
+        self._flags: dict[int, str] = {}  # the test that a block stands under, for those of compile-time parameters
         self._places: dict[int, _Place] = {}
         self._order: dict[int, int] = {}
         self._holders: dict[int, ast.stmt] = {}
@@ -59,7 +63,7 @@ class Definitions:
         `p = q + a; p += b` gives `q + a + b`, and `p = f(q); p = g(p)` gives `g(f(q))`.
         For a parameter that is only ever added to, the parameter stands in it.
         """
-        bindings = self._bindings.get(name, [])
+        bindings = self._that_reach(name, statement)
         if not bindings or not all(self.runs_before(binding.statement, statement) for binding in bindings):
             return None
         value: ast.expr | None = None
@@ -80,6 +84,23 @@ class Definitions:
                 base = value if value is not None else ast.Name(name, ast.Load())
                 value = ast.BinOp(base, binding.operator, binding.value)
         return value
+
+    def is_followed(self, name: str, statement: ast.stmt) -> bool:
+        """Whether `name` has one value at `statement`, and every statement that binds it runs before."""
+        bindings = self._bindings.get(name, [])
+        runs = all(self.runs_before(binding.statement, statement) for binding in bindings)
+        return runs and self.value_at(name, statement) is not None
+
+    def _that_reach(self, name: str, statement: ast.stmt) -> list[Binding]:
+        """The bindings of `name` that what it holds at `statement` may come from: those from the last on that sets it anew
+        and has run when `statement` is reached."""
+        bindings = self._bindings.get(name, [])
+        for binding in reversed(bindings):
+            sets = binding.operator is None and binding.value is not None and not mentions(binding.value, name)
+            if sets and self.runs_before(binding.statement, statement):
+                first = binding.statement
+                return [binding, *(b for b in bindings if self._may_run_between(first, b.statement, statement))]
+        return bindings
 
     def holds_at(self, expression: ast.expr, origin: ast.stmt, statement: ast.stmt, except_for: str = "") -> bool:
         """Whether the names of `expression` hold at `statement` what they held at `origin`, which runs before it."""
@@ -104,6 +125,10 @@ class Definitions:
         """Whether whoever reaches `later` has just run `earlier`: it stands before it in a block around it."""
         *outer, (block, index) = self._places[id(earlier)].blocks
         around = self._places[id(later)].blocks
+        blocks = {block for block, _ in around}
+        flags = {self._flags[block] for block in blocks if block in self._flags}
+        while block not in blocks and self._flags.get(block) in flags:
+            *outer, (block, index) = outer  # if FLAG: p += a; ...; if FLAG: tl.store(p, v)
         return (
             len(around) > len(outer)
             and around[: len(outer)] == tuple(outer)
@@ -125,9 +150,27 @@ class Definitions:
                 self._holders[id(node)] = statement
             for name, binding in _bound(statement):
                 self._bindings.setdefault(name, []).append(binding)
+            if isinstance(statement, ast.If) and self._is_fixed(statement.test):
+                self._flags[id(statement.body)] = ast.dump(statement.test)
             inside = (*loops, id(statement)) if isinstance(statement, _LOOPS) else loops
             for inner in _blocks(statement):
                 self._block(inner, here, inside)
+
+    def _is_fixed(self, test: ast.expr) -> bool:
+        """Whether a test is made of compile-time parameters alone."""
+        nodes = (
+            ast.Name,
+            ast.Constant,
+            ast.BoolOp,
+            ast.UnaryOp,
+            ast.Compare,
+            ast.boolop,
+            ast.unaryop,
+            ast.cmpop,
+            ast.Load,
+        )
+        names = {node.id for node in ast.walk(test) if isinstance(node, ast.Name)}
+        return names <= self._constexprs and all(isinstance(node, nodes) for node in ast.walk(test))
 
 
 def _replaced(expression: ast.expr, name: str, value: ast.expr | None) -> ast.expr | None:

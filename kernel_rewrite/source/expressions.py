@@ -68,6 +68,15 @@ def replace_argument(
     return printed(node.with_changes(args=arguments))
 
 
+def replace_pointer(call: str, position: int | str | None, pointer: str) -> str:
+    """The text of a call with another pointer: as the argument at `position`, or (None) as what the method is of."""
+    if position is not None:
+        return replace_argument(call, position, lambda _: parsed(pointer))
+    node = cst.ensure_type(parsed(call), cst.Call)
+    function = cst.ensure_type(node.func, cst.Attribute)
+    return printed(node.with_changes(func=function.with_changes(value=grouped(parsed(pointer)))))
+
+
 def _keyword_index(arguments: list[cst.Arg], name: str) -> int:
     return next(i for i, a in enumerate(arguments) if a.keyword is not None and a.keyword.value == name)
 

@@ -106,27 +106,46 @@ def _is_of_single_lanes(operation: Operation, module: Module) -> bool:
 
 def _is_off_with(mask: Value, other: Value, makers: Mapping[Value, Operation]) -> bool:
     """Whether `mask` is off wherever `other` is: it is the same, or a conjunction with it."""
-    if _same(mask, other, makers):
-        return True
-    maker = makers.get(mask)
-    return (
-        maker is not None and maker.name == "arith.andi" and any(_is_off_with(o, other, makers) for o in maker.operands)
-    )
+    pending, seen = [mask], set[Value]()
+    asked: set[tuple[Value, Value]] = set()
+    while pending:
+        part = pending.pop()
+        if part in seen:
+            continue
+        seen.add(part)
+        if _same(part, other, makers, asked):
+            return True
+        maker = makers.get(part)
+        if maker is not None and maker.name == "arith.andi":
+            pending += maker.operands
+    return False
 
 
-def _same(one: Value, other: Value, makers: Mapping[Value, Operation], depth: int = 12) -> bool:
-    """Whether two values are computed alike from the same values."""
-    if one is other or one == other:
-        return True
-    first, second = makers.get(one), makers.get(other)
-    if first is None or second is None or not depth or first.regions or second.regions:
+def _same(one: Value, other: Value, makers: Mapping[Value, Operation], asked: set[tuple[Value, Value]]) -> bool:
+    """Whether two values are computed alike from the same values. `asked` are the pairs that were compared before: those
+    that are not alike have ended the comparison then."""
+    pending = [(one, other)]
+    met: set[tuple[Value, Value]] = set()
+    while pending:
+        pair = pending.pop()
+        if pair in met or pair[0] == pair[1]:
+            continue
+        first, second = makers.get(pair[0]), makers.get(pair[1])
+        if pair in asked or first is None or second is None or not _are_alike(first, second):
+            asked.add((one, other))
+            return False
+        met.add(pair)
+        pending += zip(first.operands, second.operands, strict=True)
+    return True
+
+
+def _are_alike(one: Operation, other: Operation) -> bool:
+    """Whether two operations give the same for the same operands."""
+    if one.regions or other.regions or len(one.operands) != len(other.operands):
         return False
-    if not first.name.startswith(ELEMENTWISE_PREFIXES) and first.name not in _PLACING:
+    if not one.name.startswith(ELEMENTWISE_PREFIXES) and one.name not in _PLACING:
         return False
-    if (first.name, first.attributes, first.types) != (second.name, second.attributes, second.types):
-        return False
-    pairs = list(zip(first.operands, second.operands, strict=False))
-    return len(first.operands) == len(second.operands) and all(_same(a, b, makers, depth - 1) for a, b in pairs)
+    return (one.name, one.attributes, one.types) == (other.name, other.attributes, other.types)
 
 
 _PLACING = frozenset({"tt.splat", "tt.broadcast", "tt.expand_dims", "tt.make_range", "tt.get_program_id"})

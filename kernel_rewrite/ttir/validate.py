@@ -1,10 +1,11 @@
-"""Translation validation: the fused TTIR is the original, except that each store to the output stores E(value).
+"""Translation validation: the fused TTIR is the original, except that each store to the output stores E(value), and that
+the original's own store may stand before it, into a buffer that only the fused kernel has.
 
 Both kernels are walked side by side. Pure operations become expressions (hash-consed over operation, attributes, type
 and operands; calls are followed); what touches memory, prints, asserts or steers control is compared in order, region
 by region. Dead arithmetic never takes part; a loop that may not end is no arithmetic. A load's result and a region's
 results are named by their place, which is sound because everything before that place has been proved equal and the
-output, the only memory that differs, is never read.
+output and the buffers that are kept, the only memory that differs, are never read.
 
 The proof holds for all inputs of the specialization. Nothing here knows how the rewriter works.
 """
@@ -221,6 +222,9 @@ class _Mismatch(Exception):
 OPERAND, OPERAND_LOAD = "operand", "operand load"
 """The operations of terms for a parameter that the fused kernel has beside the original's, and for what is read there."""
 
+KEPT = "kept"
+"""The operation of the term for a parameter of the fused kernel alone that only takes what the original stores."""
+
 
 @dataclass(frozen=True, slots=True)
 class Store:
@@ -238,10 +242,12 @@ class Store:
 @dataclass(frozen=True, slots=True)
 class StoredValue:
     """What may stand in the fused kernel where the original stores a value: one of `candidates`, if no `objection` (in
-    words, "" for none) is made to what it reads."""
+    words, "" for none) is made to what it reads. `kept` is the parameter of the fused kernel that the original's own
+    value must be stored to just before, at the same place ("": none)."""
 
     candidates: Callable[[Terms, Store], Iterator[Expression]]
     objection: Callable[[Terms, Store], str] = lambda terms, store: ""
+    kept: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -288,6 +294,7 @@ def validate(
     operands: Collection[str] = (),
     is_input: Callable[[Operation, tuple[Location, ...]], LoadedValue | None] = lambda operation, path: None,
     retyped: Mapping[str, str] = {},
+    kept: Collection[str] = (),
 ) -> tuple[tuple[ChangedStore, ...], tuple[Difference, ...]]:
     """The changed stores, and the first difference that is not one (empty when the translation is right).
 
@@ -295,9 +302,10 @@ def validate(
     None for a store that must stay as it is. `is_input` says likewise what a load of the original gives, over what the fused
     one loads. `operands` are the parameters that the fused kernel has more: it may read there, and nothing but stores to the
     output and loads of inputs may depend on it. `retyped` gives the parameters that must point to elements of another type
-    in the fused kernel, and that type.
+    in the fused kernel, and that type. `kept` are further parameters that the fused kernel has more: what a `StoredValue`
+    says is stored there is all that it does with them.
     """
-    walk = _Walk(original, fused, is_output, is_input, frozenset(operands), retyped)
+    walk = _Walk(original, fused, is_output, is_input, frozenset(operands), retyped, frozenset(kept))
     try:
         walk.kernels()
         walk.unused_reads()
@@ -331,6 +339,30 @@ def operand_of(term: Expression) -> str:
     while term.operands and term.operation in (*_CARRYING, OPERAND_LOAD):
         term = term.operands[0]
     return term.attributes if term.operation == OPERAND else ""
+
+
+def is_added(term: Expression) -> bool:
+    """Whether a pointer, a descriptor or a number comes from a parameter of the fused kernel alone."""
+    return start_of(term).operation == KEPT or bool(operand_of(term))
+
+
+def over(base: Expression, pointer: Expression, kept: str, terms: Terms) -> Expression | None:
+    """The term of `pointer`, which starts from the parameter `kept` of the fused kernel alone, started from `base`, of the
+    very type, instead; None for a pointer that does not start there."""
+    if pointer.operation == KEPT:
+        return base if pointer.attributes == kept and pointer.type == base.type else None
+    if pointer.operation not in _CARRYING or not pointer.operands:
+        return None
+    first = over(base, pointer.operands[0], kept, terms)
+    rest = pointer.operands[1:]
+    return first and terms.term(pointer.operation, pointer.attributes, pointer.type, (first, *rest))
+
+
+def start_of(pointer: Expression) -> Expression:
+    """What a pointer or a descriptor starts from."""
+    while pointer.operands and pointer.operation in _CARRYING:
+        pointer = pointer.operands[0]
+    return pointer
 
 
 def operand_terms(term: Expression) -> Iterator[Expression]:
@@ -516,9 +548,11 @@ class _Walk:
         is_input: Callable[[Operation, tuple[Location, ...]], LoadedValue | None],
         operands: frozenset[str],
         retyped: Mapping[str, str],
+        kept: frozenset[str],
     ) -> None:
         self.terms = Terms()
         self._operand_names = operands
+        self._kept_names = kept
         self._retyped = retyped
         self._changes: dict[str, frozenset[str]] = {}  # of the elements of pointers: from the original to the fused
         self._original = Side(original, self.terms)
@@ -535,8 +569,8 @@ class _Walk:
 
     def kernels(self) -> None:
         one, other = self._original.module.kernel, self._fused.module.kernel
-        added = [p.name in self._operand_names for p in other.parameters]
-        kept = [p for p, is_added in zip(other.parameters, added, strict=True) if not is_added]
+        added = [self._added_as(p) for p in other.parameters]
+        kept = [p for p, operation in zip(other.parameters, added, strict=True) if not operation]
         expected = [f"{self._new_type(p)} {p.attributes}" for p in one.parameters]
         self._same("parameters", str(expected), str([f"{p.type} {p.attributes}" for p in kept]), one.location)
         self._same("function attributes", one.attributes, other.attributes, one.location)
@@ -545,10 +579,16 @@ class _Walk:
             self.terms.name(argument, parameter.name)
         mine = iter(arguments)
         theirs = [
-            self.terms.term(OPERAND, p.name, p.type) if is_added else next(mine)
-            for p, is_added in zip(other.parameters, added, strict=True)
+            self.terms.term(operation, p.name, p.type) if operation else next(mine)
+            for p, operation in zip(other.parameters, added, strict=True)
         ]
         self._bodies(one, other, arguments, theirs, ())
+
+    def _added_as(self, parameter: Parameter) -> str:
+        """The operation of the term for a parameter that the fused kernel has more; "" for one of the original's."""
+        if parameter.name in self._kept_names:
+            return KEPT
+        return OPERAND if parameter.name in self._operand_names else ""
 
     def _new_type(self, parameter: Parameter) -> str:
         """The type of the original's `parameter` in the fused kernel."""
@@ -619,6 +659,9 @@ class _Walk:
                 returned = self._terminators(operation, its_twin, frames, labels)
                 continue
             rule = self._is_input(operation, path) if operation.name in _READS else None
+            stored = self._is_output(operation, path) if operation.name in STORED_OPERAND else None
+            if stored is not None and stored.kept:
+                its_twin = self._kept(operation, its_twin, frames, stored.kept, behind)
             if rule is None:
                 self._effect(operation, its_twin, frames, path)
             else:
@@ -726,6 +769,31 @@ class _Walk:
         for region, twin in zip(one.regions, other.regions, strict=True):
             self._regions(region, twin, (dict(frames[0]), dict(frames[1])), path)
 
+    def _kept(
+        self,
+        one: Operation,
+        other: Operation,
+        frames: tuple[dict[Value, Expression], dict[Value, Expression]],
+        kept: str,
+        behind: _Cursor,
+    ) -> Operation:
+        """Compare a store of the original with the one of the fused kernel that keeps its value: the same in all but the
+        parameter that its pointer starts from. The operation behind that one."""
+        where = f"of the store to `{kept}`"
+        self._same(f"operation in place {where}", one.name, other.name, one.location)
+        self._same(f"attributes {where}", one.attributes, other.attributes, one.location)
+        self._same(f"types {where}", one.types, other.types, one.location)
+        expected, found = values_of(one, frames[0]), values_of(other, frames[1])
+        self._same(f"number of operands {where}", str(len(expected)), str(len(found)), one.location)
+        for index, (mine, theirs) in enumerate(zip(expected, found, strict=True)):
+            same = theirs if index else over(start_of(mine), theirs, kept, self.terms)
+            if mine is not same:
+                raise self._mismatch(f"operand {index + 1} {where}", mine, theirs, one.location)
+        following = behind.next()
+        if following is None:
+            raise _Mismatch(Difference("operations", _head(one), _head(None), one.location))
+        return following
+
     def _operands(
         self,
         one: Operation,
@@ -770,7 +838,7 @@ class _Walk:
         """Follow two calls; the terms they return when each function has one block, else None."""
         function, twin = self._original.callee(one), self._fused.callee(other)
         arguments, its_arguments = values_of(one, frames[0]), values_of(other, frames[1])
-        added = [bool(operand_of(argument)) for argument in its_arguments]
+        added = [is_added(argument) for argument in its_arguments]
         kept = [p for p, is_added in zip(twin.parameters, added, strict=True) if not is_added]
         both = (function.parameters, kept)
         types = [[p.type for p in parameters] for parameters in both]

@@ -131,8 +131,9 @@ def zeros_as_on_cuda(pointwise: Pointwise, value: Any, result: Any) -> Any:
             number = math.nan if found is None else found
         return torch.tensor(number, dtype=numbers.dtype, device=result.device)
 
-    defined = torch.where(torch.signbit(value), at(-0.0), at(0.0))
-    chosen = torch.where((value == 0) & (numbers == 0) & (defined == 0), defined, numbers)
+    given = computable(value)
+    defined = torch.where(torch.signbit(given), at(-0.0), at(0.0))
+    chosen = torch.where((given == 0) & (numbers == 0) & (defined == 0), defined, numbers)
     return chosen.to(result.dtype)
 
 

@@ -68,7 +68,7 @@ def verify(
         "original": str(original_path.resolve()),
         "kernel": header.kernel,
         "epilogues": header.epilogues,
-        "prologues": header.prologues,
+        "prologues": [(name.partition(":")[0], op) for name, op in header.prologues],
         "outputs": _outputs(original_path, header),
         "operands": header.texts("--operand"),
         "numerics": header.numerics,

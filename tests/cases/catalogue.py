@@ -166,13 +166,15 @@ CASES: list[Case] = [
         "KR118",
         operands={"bias": TILE},
     ),
-    refused(
+    fuses(
         "H18-promoted by an operand",
         "add_pointers",
         "sigmoid(x) + y",
-        "KR401",
+        "torch.sigmoid(out) + y",
+        call="launch(randn(64, 64).half(), randn(64, 64).half())",
         operands={"y": ("tile:fp32", "randn(64, 64)")},
-        options={"dtypes": ["out_ptr=fp16"]},
+        options={"dtypes": ["a_ptr=fp16", "b_ptr=fp16", "out_ptr=fp16"]},
+        exact=False,
     ),
     fuses(
         "H18-promoted by an operand, and back",

@@ -6,6 +6,7 @@ import ast
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from kernel_rewrite.rewrite.additions import AddedStatements
 from kernel_rewrite.rewrite.epilogue import Rewrite
 from kernel_rewrite.rewrite.loads import LoadPlan
 from kernel_rewrite.rewrite.unchanged import Plan
@@ -50,10 +51,12 @@ class _Alignment:
         self.pairs: list[tuple[str, ast.Call, ast.expr]] = []
         self._loads: dict[int, str] = {}
         self._stored: set[int] = set()
-        self._callees: set[int] = set()
+        self._replaced = {id(a.node) for a in rewrite.additions if not isinstance(a, AddedStatements)}
+        for clone in rewrite.clones:
+            self._replaced |= {id(a.node) for a in clone.additions if not isinstance(a, AddedStatements)}
         for plan in rewrite.plans if copy_of is None else [copy_of]:
             here = lambda call, plan=plan: (call.function in plan.clones) is (copy_of is not None)  # noqa: E731
-            self._callees |= {id(call.node.func) for call in plan.redirected if here(call)}
+            self._replaced |= {id(call.node.func) for call in plan.redirected if here(call)}
             if isinstance(plan, LoadPlan):
                 self._loads |= {id(site.call.node): plan.input for site in plan.sites if here(site.call)}
             else:
@@ -66,7 +69,7 @@ class _Alignment:
             return self._lists(one, other)
         if not isinstance(one, ast.AST):
             return type(one) is type(other) and one == other
-        if id(one) in self._callees:
+        if id(one) in self._replaced:
             return True
         if id(one) in self._stored | self._loads.keys() and id(one) not in inside and isinstance(other, ast.expr):
             return self._within(one, other, inside | {id(one)})

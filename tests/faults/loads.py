@@ -5,11 +5,12 @@ from __future__ import annotations
 import ast
 import copy
 from collections.abc import Iterator
+from dataclasses import replace
 
 from kernel_rewrite.diagnostics import FusionRefused
 from kernel_rewrite.model import MemoryEffect
 from kernel_rewrite.pointwise.language import parse_epilogue
-from kernel_rewrite.request import InputRequest, element_type_of
+from kernel_rewrite.request import element_type_of
 from tests.faults.aligned import LoadedSite
 from tests.faults.cases import rewritten
 from tests.faults.generator import Change, Fault, Maker, Scene, is_store
@@ -50,7 +51,10 @@ def _where(site: LoadedSite) -> ast.Call:
 
 def _op(site: LoadedSite) -> tuple[ast.expr, ast.expr]:
     """P of what is loaded, and what it is of."""
-    return (site.value, site.call) if site.guard is None else (_where(site).args[1], _where(site).args[2])
+    if site.guard is None:
+        return site.value, site.call
+    assert isinstance(site.guard.targets[0], ast.Name)
+    return _where(site).args[1], ast.Name(site.guard.targets[0].id, ast.Load())
 
 
 def _of(op: ast.expr, loaded: ast.expr, value: ast.expr) -> ast.expr:
@@ -99,7 +103,7 @@ def wrong_op(scene: Scene) -> Iterator[Fault]:
 def wrong_op_everywhere(scene: Scene) -> Iterator[Fault]:
     case = scene.case
     for text in _OPS if case.inputs else ():
-        wrong = tuple(InputRequest(r.input, text, parse_epilogue(text), r.assumed) for r in case.inputs)
+        wrong = tuple(replace(r, text=text, pointwise=parse_epilogue(text)) for r in case.inputs)
         if all(w.text != r.text for w, r in zip(wrong, case.inputs, strict=True)):
             try:
                 _, whole = rewritten(case.analysis, case.requests, case.numerics, inputs=wrong)
@@ -117,7 +121,7 @@ def wrong_input(scene: Scene) -> Iterator[Fault]:
     for request in case.inputs:
         for other in sorted(others):
             try:
-                wrong = InputRequest(other, request.text, request.pointwise)
+                wrong = replace(request, input=other)
                 rest = tuple(r for r in case.inputs if r is not request)
                 _, whole = rewritten(case.analysis, case.requests, case.numerics, inputs=(*rest, wrong))
             except FusionRefused:
@@ -146,23 +150,26 @@ def wrong_guard(scene: Scene) -> Iterator[Fault]:
         if site.guard is None:
             continue
         where = _where(site)
-        mask, op, loaded = where.args
+        mask, op, kept = where.args
+        loaded = _op(site)[1]
         yield Fault("guard", f"lost: {_at(site)}", (put(scene, where, op),))
-        yield Fault("guard", f"sides swapped: {_at(site)}", ((where, "args", [mask, loaded, op]),))
+        yield Fault("guard", f"sides swapped: {_at(site)}", ((where, "args", [mask, kept, op]),))
         yield Fault("guard", f"P on both sides: {_at(site)}", ((where, "args", [mask, op, op]),))
-        yield Fault("guard", f"zero instead: {_at(site)}", ((where, "args", [mask, op, _parsed("0.0")]),))
+        for fill in ("0.0", "1.0", ast.unparse(loaded)):
+            if fill != ast.unparse(kept):
+                yield Fault("guard", f"{fill} instead: {_at(site)}", ((where, "args", [mask, op, _parsed(fill)]),))
         yield Fault("guard", f"P of zero: {_at(site)}", ((where, "args", [mask, op, _of(op, loaded, _parsed("0.0"))]),))
         inner = _of(op, loaded, _parsed(f"tl.where({ast.unparse(mask)}, {ast.unparse(loaded)}, 0.0)"))
         yield Fault("guard", f"inside P: {_at(site)}", (put(scene, where, inner),))
         for pattern in _MASKS:
             new = _parsed(pattern.replace("{}", ast.unparse(mask)))
-            yield Fault("guard", f"{ast.unparse(new)}: {_at(site)}", ((where, "args", [new, op, loaded]),))
+            yield Fault("guard", f"{ast.unparse(new)}: {_at(site)}", ((where, "args", [new, op, kept]),))
         for part in (n for n in ast.walk(mask) if isinstance(n, ast.BinOp)):
             for half in (part.left, part.right):
                 yield Fault("guard", f"half of the mask: {_at(site)}", (put(scene, part, half),))
         for other in scene.loaded:
             if other.guard is not None and other is not site:
-                args = [_where(other).args[0], op, loaded]
+                args = [_where(other).args[0], op, kept]
                 yield Fault("guard", f"mask of {_at(other)}: {_at(site)}", ((where, "args", args),))
 
 

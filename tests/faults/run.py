@@ -30,7 +30,8 @@ OPS = ("relu", "gelu", "sigmoid", "clamp(-1, 1)")
 
 
 def cases(options: argparse.Namespace) -> Iterator[Case]:
-    folders = sorted(p.parent for p in FIXTURES.glob("*/request.txt") if options.only in p.parent.name)
+    requests = (p for p in FIXTURES.glob("*/request.txt") if options.only in p.parent.name)
+    folders = sorted(p.parent for p in requests if not options.prologues or "--prologue" in p.read_text())
     for index, folder in enumerate(folders if not options.skip_fixtures else ()):
         ops = OPS if options.all_ops else (OPS[index % 4],)
         with standing_in(folder), contextlib.suppress(FusionRefused):
@@ -47,6 +48,7 @@ def main() -> int:
     parser.add_argument("--kernels", type=int, default=50, help="how many kernels of the corpus")
     parser.add_argument("--skip", type=int, default=0, help="leave out this many of the corpus")
     parser.add_argument("--only", default="", help="only fixtures whose name holds this")
+    parser.add_argument("--prologues", action="store_true", help="only fixtures that ask for a prologue")
     parser.add_argument("--skip-fixtures", action="store_true")
     parser.add_argument("--all-ops", action="store_true", help="every op on every fixture, not one each")
     parser.add_argument("--per-kind", type=int, default=4, help="at most this many faults of a kind a fusion")

@@ -1,0 +1,301 @@
+"""Loads written in every way: what a prologue makes of them, or why not. Each of these once went wrong, or nearly."""
+
+from __future__ import annotations
+
+import textwrap
+import time
+from dataclasses import dataclass
+
+import pytest
+
+from kernel_rewrite.diagnostics import FusionRefused
+from kernel_rewrite.fuse import fuse
+
+HEAD = """\
+import triton
+import triton.language as tl
+from triton.language.extra import libdevice
+
+
+@triton.jit
+def add(a, b):
+    return a + b
+
+
+@triton.jit
+def at(p, offs):
+    return p + offs
+
+
+@triton.jit
+def pick(p, q, n):
+    r = p
+    if n > 7:
+        r = q
+    return r
+
+
+@triton.jit
+def both(p, q, offs, m):
+    return tl.load(p + offs, mask=m, other=0.0) - tl.load(q + offs, mask=m, other=0.0)
+
+
+@triton.jit
+def centred(a):
+    return a - tl.sum(a)
+
+
+@triton.jit
+def index(p, offs, m):
+    return tl.load(p + offs, mask=m, other=0)
+
+
+@triton.jit
+def k(x_ptr, y_ptr, out_ptr, n, BLOCK: tl.constexpr, FLAG: tl.constexpr):
+    offs = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
+    m = offs < n
+"""
+
+SUM = "\ntl.store(out_ptr + offs, a + tl.sum(a), mask=m)"
+"""A reduction: every lane takes part."""
+
+
+@dataclass(frozen=True)
+class Fused:
+    """`lines` are among those of the fused kernel; `without` is in none of them."""
+
+    body: str
+    lines: tuple[str, ...]
+    prologue: str = "x + 1"
+    dtype: str = "fp32"
+    without: str = "\0"
+    epilogue: tuple[str, ...] = ()
+
+
+INLINE = "a = add_1(tl.load(x_ptr + offs, mask=m, other=0.0))"
+GUARD = "a = tl.where(m, add_1(a), a)"
+LOAD = "a = tl.load(x_ptr + offs, mask=m, other=0.0)"
+
+FUSED = {
+    "a comment in the mask": Fused(
+        "a = tl.load(x_ptr + offs, mask=(offs < n  # the tail\n    ) & (offs >= 0), other=0.0)" + SUM,
+        ("a = tl.where((offs < n) & (offs >= 0), add_1(a), a)",),
+    ),
+    "a mask over two lines": Fused(
+        "a = tl.load(x_ptr + offs, mask=offs \\\n    < n, other=0.0)" + SUM, ("a = tl.where(offs < n, add_1(a), a)",)
+    ),
+    "a mask that changes later": Fused(LOAD + "\nm = offs < n - 1" + SUM, (LOAD, GUARD, "m = offs < n - 1")),
+    "a mask by position": Fused("a = tl.load(x_ptr + offs, m, 0.0)" + SUM, (GUARD,)),
+    "a mask of one number": Fused(
+        "a = tl.load(x_ptr + offs, mask=n > 3, other=0.0)" + SUM, ("a = tl.where(n > 3, add_1(a), a)",)
+    ),
+    "no mask": Fused("a = tl.load(x_ptr + offs, mask=None)" + SUM, ("a = add_1(tl.load(x_ptr + offs, mask=None))",)),
+    "another fill": Fused("a = tl.load(x_ptr + offs, mask=m, other=n)" + SUM, ("a = tl.where(m, relu(a), a)",), "relu"),
+    "a fill that is kept": Fused(
+        "a = tl.load(x_ptr + offs, mask=m, other=1)" + SUM,
+        ("a = relu(tl.load(x_ptr + offs, mask=m, other=1))",),
+        "relu",
+    ),
+    "255, written as -1": Fused(
+        "a = tl.load(x_ptr + offs, mask=m, other=-1)\ntl.store(out_ptr + offs, tl.sum(a.to(tl.int32)))",
+        ("a = tl.where(m, clamp_max(a, max=0), a)",),
+        "clamp(max=0)",
+        "u8",
+    ),
+    "a fill of its own input": Fused(
+        "a = tl.load(x_ptr + offs, mask=m, other=tl.load(x_ptr))" + SUM,
+        ("a = tl.load(x_ptr + offs, mask=m, other=add_1(tl.load(x_ptr)))", GUARD),
+    ),
+    "a load inside a load": Fused(
+        "a = tl.load(x_ptr + tl.load(x_ptr + offs, mask=m, other=0), mask=m, other=0)" + SUM,
+        ("a = tl.abs(tl.load(x_ptr + tl.abs(tl.load(x_ptr + offs, mask=m, other=0)), mask=m, other=0))",),
+        "abs",
+        "i32",
+    ),
+    "a copied helper inside a load": Fused(
+        "b = index(y_ptr, offs, m)\na = tl.load(x_ptr + index(x_ptr, offs, m), mask=m, other=0) + b" + SUM,
+        ("a = tl.abs(tl.load(x_ptr + index_abs(x_ptr, offs, m), mask=m, other=0)) + b", "b = index(y_ptr, offs, m)"),
+        "abs",
+        "i32",
+    ),
+    "a loop's condition": Fused(
+        "i = 0\nwhile tl.load(x_ptr + i, mask=i < n, other=0.0) > 0:\n    i += 1\ntl.store(out_ptr + offs, i + offs, mask=m)",
+        ("while relu(tl.load(x_ptr + i, mask=i < n, other=0.0)) > 0:",),
+        "relu",
+    ),
+    "an operand": Fused(
+        "tl.store(out_ptr + offs, 3 - tl.load(x_ptr + offs) * 2)",
+        ("tl.store(out_ptr + offs, 3 - add_1(tl.load(x_ptr + offs)) * 2)",),
+    ),
+    "a pointer from a helper": Fused(
+        "a = tl.load(at(x_ptr, offs), mask=m, other=0.0) - tl.load(at(y_ptr, offs), mask=m, other=0.0)" + SUM,
+        ("a = relu(tl.load(at(x_ptr, offs), mask=m, other=0.0)) - tl.load(at(y_ptr, offs), mask=m, other=0.0)",),
+        "relu",
+    ),
+    # what becomes of the lanes that are off
+    "stored under the same mask": Fused(LOAD + "\ntl.store(out_ptr + offs, a * 2, mask=offs < n)", (INLINE,)),
+    "stored under a narrower mask": Fused(
+        LOAD + "\ntl.store(out_ptr + offs, a, mask=(offs > 2) & (m & (offs != 7)))", (INLINE,)
+    ),
+    "stored under a wider mask": Fused(LOAD + "\ntl.store(out_ptr + offs, a, mask=offs < n + 1)", (GUARD,)),
+    "stored under either of two masks": Fused(LOAD + "\ntl.store(out_ptr + offs, a, mask=m | (offs > 2))", (GUARD,)),
+    "stored without a mask": Fused(LOAD + "\ntl.store(out_ptr + offs, a)", (GUARD,)),
+    "taken by another mask": Fused(
+        LOAD + "\ntl.store(out_ptr + offs, tl.sum(tl.where(offs < n - 1, a, 5.0)))", (GUARD,)
+    ),
+    "summed in a helper": Fused(LOAD + "\ntl.store(out_ptr + offs, centred(a), mask=m)", (GUARD,)),
+    "summed up": Fused(LOAD + "\ntl.store(out_ptr + offs, tl.cumsum(a), mask=m)", (GUARD,)),
+    "added in memory": Fused(LOAD + "\ntl.atomic_add(out_ptr + offs, a, mask=m)", (GUARD,)),
+    "moved to other lanes": Fused(
+        "r = tl.arange(0, BLOCK)\nt = r[:, None] * BLOCK + r[None, :]\nm2 = (t < n) & (r[:, None] < 3)\n"
+        "a = tl.load(x_ptr + t, mask=m2, other=0.0)\ntl.store(out_ptr + t, tl.trans(a), mask=m2)",
+        ("a = tl.where(m2, add_1(a), a)",),
+    ),
+    "a place of another load": Fused(
+        "a = tl.load(x_ptr + offs, mask=m, other=0)\ntl.store(out_ptr + offs, tl.load(y_ptr + a), mask=m)",
+        (GUARD,),
+        dtype="i32",
+    ),
+    "a mask of a store": Fused(LOAD + "\ntl.store(out_ptr + offs, 1.0, mask=m & (a > 0))", (GUARD,)),
+    "carried around a loop": Fused(
+        LOAD + "\nfor i in range(3):\n    a = a + 1\ntl.store(out_ptr + offs, a, mask=m)", (GUARD,)
+    ),
+    "behind an early return": Fused(LOAD + "\nif n > 100:\n    return\ntl.store(out_ptr + offs, a, mask=m)", (INLINE,)),
+    # a product that a sum behind it would swallow, on a GPU
+    "a product, added": Fused(LOAD + "\ntl.store(out_ptr + offs, a + 1.0, mask=m)", ("rounded",), "x * 0.3"),
+    "a product, reduced": Fused(LOAD + "\ntl.store(out_ptr, tl.reduce(a, 0, add))", ("rounded",), "x * 0.3"),
+    "a product, scanned": Fused(
+        LOAD + "\ntl.store(out_ptr + offs, tl.associative_scan(a, 0, add))", ("rounded",), "x * 0.3"
+    ),
+    "a product, in a library function": Fused(
+        LOAD + "\ntl.store(out_ptr + offs, libdevice.acosh(a), mask=m)", ("rounded",), "x * 0.3"
+    ),
+    "a product, stored": Fused(
+        LOAD + "\ntl.store(out_ptr + offs, a, mask=m)",
+        ("a = mul_0_3(tl.load(x_ptr + offs, mask=m, other=0.0))",),
+        "x * 0.3",
+        without="rounded",
+    ),
+    "a product, stored, and an epilogue that adds": Fused(
+        LOAD + "\ntl.store(out_ptr + offs, a, mask=m)",
+        ("tl.store(out_ptr + offs, rounded(a.to(out_ptr.dtype.element_ty)) + 1.0, mask=m)",),
+        "x * 0.3",
+        epilogue=("out_ptr=x + 1.0",),
+    ),
+}
+
+
+def fused_text(body: str, prologue: str, dtype: str, epilogue: tuple[str, ...] = ()) -> str:
+    types = [f"x_ptr={dtype}", f"y_ptr={'i32' if 'index(y_ptr' in body else 'fp32'}", "out_ptr=fp32"]
+    text = HEAD + textwrap.indent(body, "    ") + "\n"
+    constexprs = ["BLOCK=16"]
+    options = {"prologues": [f"x_ptr={prologue}"], "kernel": "k", "dtypes": types, "constexprs": constexprs}
+    return fuse(text, epilogue, **options).source.partition("# end of header\n")[2]  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("name", FUSED)
+def test_a_load_is_rewritten(name: str) -> None:
+    case = FUSED[name]
+    text = fused_text(case.body, case.prologue, case.dtype, case.epilogue)
+    lines = [line.strip() for line in text.splitlines()]
+    for line in case.lines:
+        assert line in lines if " " in line else line in text, text
+    assert case.without not in text
+
+
+REFUSED = {
+    "pointers that change places": (
+        "p = x_ptr\nq = y_ptr\na = offs * 0.0\nfor i in range(2):\n    a += tl.load(p + offs, mask=m, other=0.0)\n"
+        "    p, q = q, p" + SUM,
+        "relu",
+        "KR224",
+    ),
+    "pointers that change places in a while": (
+        "p = x_ptr\nq = y_ptr\ni = 0\na = offs * 0.0\nwhile i < n:\n    a += tl.load(p + offs, mask=m, other=0.0)\n"
+        "    p, q = q, p\n    i += 1" + SUM,
+        "relu",
+        "KR224",
+    ),
+    "pointers that change places in an unrolled loop": (
+        "p = x_ptr\nq = y_ptr\na = offs * 0.0\nfor i in tl.static_range(FLAG):\n"
+        "    a += tl.load(p + offs, mask=m, other=0.0)\n    p, q = q, p" + SUM,
+        "relu",
+        "KR224",
+    ),
+    "a helper that picks": ("a = tl.load(pick(x_ptr, y_ptr, n) + offs, mask=m, other=0.0)" + SUM, "relu", "KR224"),
+    "a helper for either": (
+        "a = both(x_ptr, y_ptr, offs, m) * both(y_ptr, x_ptr, offs, m)" + SUM,
+        "relu",
+        "KR224",
+    ),
+    "a tuple of both": (
+        "a = offs * 0.0\nfor p in tl.static_range(2):\n    a += tl.load((x_ptr, y_ptr)[p] + offs, mask=m, other=0.0)"
+        + SUM,
+        "relu",
+        "KR224",
+    ),
+    "written in a branch that is not compiled": (
+        LOAD + "\nif FLAG * 7 == 77:\n    tl.store(x_ptr + offs, a)" + SUM,
+        "relu",
+        "KR227",
+    ),
+    "an address as a number": (LOAD + "\na += x_ptr.to(tl.int64) % 2" + SUM, "relu", "KR222"),
+    "a pointer to other elements": (
+        "a = tl.load(x_ptr.to(tl.pointer_type(tl.int32)) + offs, mask=m, other=0)" + SUM,
+        "relu",
+        "KR225",
+    ),
+    "a mask that reads": (
+        "a = tl.load(x_ptr + offs, mask=m & (tl.load(x_ptr) > 0), other=0.0)" + SUM,
+        "x + 1",
+        "KR402",
+    ),
+    "a mask in the name that the load takes": (
+        "a = offs < n\na = tl.load(x_ptr + offs, mask=a, other=0.0)" + SUM,
+        "x + 1",
+        "KR402",
+    ),
+    "a while whose lanes are off": (
+        "i = 0\nwhile tl.load(x_ptr + i, mask=i < n, other=0.0) > 0:\n    i += 1\ntl.store(out_ptr + offs, i + offs)",
+        "x + 1",
+        "KR402",
+    ),
+    "descriptors are padded": (
+        "d = tl.make_tensor_descriptor(x_ptr, [n, 16], [16, 1], [16, 16])\na = tl.sum(d.load([0, 0]), 0)" + SUM,
+        "x + 1",
+        "KR402",
+    ),
+    "a gather": (
+        "d = tl.make_tensor_descriptor(x_ptr, [n, 16], [16, 1], [1, 16])\n"
+        "a = tl.sum(d.gather(tl.arange(0, 16), 0), 0)" + SUM,
+        "relu",
+        "KR225",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_a_load_is_left_alone(name: str) -> None:
+    body, prologue, code = REFUSED[name]
+    with pytest.raises(FusionRefused) as caught:
+        fused_text(body, prologue, "fp32")
+    assert code in {diagnostic.code for diagnostic in caught.value.diagnostics}, caught.value
+
+
+@pytest.mark.parametrize("prologue", ["~x", "logical_not(x)"])
+def test_bools_are_left_alone(prologue: str) -> None:
+    """They are bytes in memory."""
+    with pytest.raises(FusionRefused, match="KR401") as caught:
+        fused_text("a = tl.load(x_ptr + offs, mask=m, other=0).to(tl.int32)" + SUM, prologue, "i1")
+    (diagnostic,) = caught.value.diagnostics
+    assert "byte" in diagnostic.labels[0].text
+
+
+@pytest.mark.parametrize("loop", ["m2 = (m2 & q) & (m2 & r)", "q = q * q\n    r = r * r", "a = (a + a) * a"])
+def test_values_that_are_diamonds_take_linear_time(loop: str) -> None:
+    body = f"q = offs\nr = offs\nm2 = m\n{LOAD}\nfor i in tl.static_range(40):\n    {loop}\n"
+    body = body.replace("q = offs\nr = offs", "q = offs > 1\nr = offs < 1000") if "m2 &" in loop else body
+    store = "tl.store(out_ptr + offs, a, mask=(q < r) & m2)" if "*" in loop else "tl.store(out_ptr + offs, a, mask=m2)"
+    started = time.process_time()
+    fused_text(body + store, "x + 1", "fp32")
+    assert time.process_time() - started < 10
