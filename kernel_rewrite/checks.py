@@ -160,7 +160,7 @@ def _preserved(pointwise: Epilogue, fill: object) -> bool:
 
 def _filled_anew(pointwise: Epilogue, fill: object) -> bool:
     """Whether the launcher can fill the buffer with E(fill) instead."""
-    return isinstance(fill, (bool, int, float)) and pointwise.at(float(fill)) is not None
+    return isinstance(fill, (bool, int, float)) and pointwise.fill_for(float(fill)) is not None
 
 
 def new_fills(analysis: Analysis, request: OutputRequest) -> tuple[tuple[float, float], ...]:
@@ -170,7 +170,7 @@ def new_fills(analysis: Analysis, request: OutputRequest) -> tuple[tuple[float, 
     facts = (launch.facts.get(request.parameter) for launch in analysis.launches)
     fills = {fill for fact in facts if fact is not None and Allocation.FILL in fact.allocations for fill in fact.fills}
     numbers = (float(fill) for fill in fills if isinstance(fill, (bool, int, float)))
-    found = ((fill, request.pointwise.at(fill)) for fill in numbers if not request.pointwise.preserves(fill))
+    found = ((fill, request.pointwise.fill_for(fill)) for fill in numbers if not request.pointwise.preserves(fill))
     return tuple(sorted((fill, value) for fill, value in found if value is not None))
 
 
@@ -234,6 +234,8 @@ def _fixed_type(analysis: Analysis, request: OutputRequest) -> Label | None:
     fact = next((f for f in analysis.facts if f.name == request.parameter), None)
     if fact is None or fact.kind != "pointer":
         return Label(line, "it is passed as a descriptor, or in a tuple, whose type the launcher decides")
+    if request.output in analysis.parameters_with(MemoryEffect.READ):
+        return Label(line, "the kernel reads it too, as the type it has now")
     if "i1" in element_types_of(analysis, request.output):
         return Label(line, "it holds bools, which Triton stores in another way than other elements")
     cast = next(iter(pointer_casts(request.parameter, analysis.calls, analysis.flow)), None)

@@ -26,6 +26,7 @@ from kernel_rewrite.pointwise.calls import called_functions
 from kernel_rewrite.pointwise.declarations import declaration
 from kernel_rewrite.request import InputRequest, OutputRequest, Request, element_type_of
 from kernel_rewrite.results import Fused, TextEdit
+from kernel_rewrite.retyped import changes
 from kernel_rewrite.rewrite.edits import in_order, unified_diff
 from kernel_rewrite.rewrite.epilogue import Rewrite
 from kernel_rewrite.rewrite.header import Header, digest, with_header
@@ -153,7 +154,8 @@ def _taken_together(proofs: Sequence[Proof]) -> tuple[Assumption, ...]:
 def proof_of(analysis: Analysis, request: OutputRequest) -> WriteOnlyProof:
     stores = analysis.write_only(request.output).stores
     unreached = _unreached(analysis, request, MemoryEffect.WRITE)
-    return WriteOnlyProof(request.output, _lowered(analysis), stores, assumptions(analysis, request), unreached)
+    taken, new = assumptions(analysis, request), changes(analysis, request)
+    return WriteOnlyProof(request.output, _lowered(analysis), stores, taken, unreached, new)
 
 
 def input_proof_of(analysis: Analysis, request: InputRequest) -> ReadOnlyProof:
@@ -177,9 +179,9 @@ def statement(proof: Proof) -> str:
     if isinstance(proof, WriteOnlyProof):
         in_place = any(assumption.name == IN_PLACE for assumption in proof.assumptions)
         does = "written after it is read" if in_place else "only written"
-        what, sites = "store", proof.stores
+        what, sites, new = "store", proof.stores, proof.stored_as
     else:
-        does, what, sites = "only read", "load", proof.loads
+        does, what, sites, new = "only read", "load", proof.loads, ""
     count = len(proof.specializations)
     ways = "1 specialization" if count == 1 else f"{count} specializations"
     calls = f"1 {what}" if len(sites) == 1 else f"{len(sites)} {what}s"
@@ -187,4 +189,5 @@ def statement(proof: Proof) -> str:
     dead = (
         f" (line {', '.join(str(s.line) for s in proof.unreached)}: no launch compiles it)" if proof.unreached else ""
     )
+    types += f" -> {new}" if new else ""
     return f"`{_buffer(proof)}` ({types}) is {does}, by {calls}{dead}, in {ways}"

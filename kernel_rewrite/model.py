@@ -363,13 +363,15 @@ class Assumption:
 @dataclass(frozen=True, slots=True)
 class WriteOnlyProof:
     """`output` is only ever written, in each of `specializations`; `stores` are its store calls in the source, and
-    `unreached` those that no launch can compile, which were left alone."""
+    `unreached` those that no launch can compile, which were left alone. `stored_as` is torch's name of the element type that
+    the epilogue gives it, "" where it keeps its own."""
 
     output: str
     specializations: tuple[Specialization, ...]
     stores: tuple[Span, ...]
     assumptions: tuple[Assumption, ...] = ()
     unreached: tuple[Span, ...] = ()
+    stored_as: str = ""
 
 
 @dataclass(frozen=True, slots=True)

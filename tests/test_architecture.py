@@ -32,13 +32,13 @@ MAY_IMPORT: dict[str, set[str]] = {
     "probes": NOUNS | {"source", "ttir", "analysis"},
     "retyped": NOUNS | {"source", "pointwise", "request", "analysis", "probes"},
     "checks": NOUNS | {"source", "ttir", "pointwise", "request", "analysis", "called", "probes", "retyped"},
-    "input_checks": NOUNS | {"source", "request", "analysis", "retyped", "checks"},
+    "input_checks": NOUNS | {"source", "pointwise", "request", "analysis", "retyped", "checks"},
     "rewrite": NOUNS
     | {"", "arguments", "source", "ttir", "pointwise", "request", "analysis", "alone", "called", "probes", "retyped"},
     "vouched": NOUNS | {"source", "request", "analysis", "checks", "input_checks"},
-    "selection": NOUNS | {"arguments", "source", "pointwise", "request", "analysis", "checks", "vouched"},
+    "selection": NOUNS | {"arguments", "source", "pointwise", "request", "analysis", "retyped", "checks", "vouched"},
     "fused": NOUNS
-    | {"", "arguments", "source", "pointwise", "request", "results", "analysis", "checks", "rewrite"}
+    | {"", "arguments", "source", "pointwise", "request", "results", "analysis", "retyped", "checks", "rewrite"}
     | {"input_checks"},
     "fuse": NOUNS
     | {"source", "ttir", "pointwise", "request", "results", "analysis", "probes", "rewrite", "checks", "selection"}

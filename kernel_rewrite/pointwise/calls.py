@@ -74,7 +74,7 @@ class TritonCall:
         """Never sure: the function is not computed here."""
         return False
 
-    def at(self, fill: float) -> float | None:
+    def fill_for(self, fill: float) -> float | None:
         """Never sure, as for `preserves`."""
         return None
 

@@ -110,15 +110,17 @@ class Pointwise:
         True only when sure: `fill` must be exact in every float type, no operand takes part, and an op that rounds is
         asked at 0, 1, -1 and the infinities alone.
         """
-        value = self.at(fill)
-        return value is not None and same_value(value, fill)
+        value = self._at(float(fill))
+        return value is not None and same_value(value, float(fill))
 
-    def at(self, fill: float) -> float | None:
-        """E(fill), where it is the same number in every element type E is defined for; None when that is not sure."""
-        fill = float(fill)
-        if not (math.isnan(fill) or representable_everywhere(fill)):
-            return None
-        return _sure_value(self.result, fill)
+    def fill_for(self, fill: float) -> float | None:
+        """E(fill), where that is one number, exact in every element type E is defined for; None when that is not sure."""
+        value = self._at(float(fill))
+        return value if value is not None and (math.isnan(value) or representable_everywhere(value)) else None
+
+    def _at(self, fill: float) -> float | None:
+        known = math.isnan(fill) or representable_everywhere(fill)
+        return _sure_value(self.result, fill) if known else None
 
     def torch_text(self, x: str = X) -> str:
         """The eager torch expression, over the text of x."""

@@ -81,11 +81,18 @@ class Rewrite:
 
     @property
     def assumptions(self) -> tuple[Assumption, ...]:
-        """What the operands take from the caller, and the buffers that keep original values."""
+        """What the operands, the new element types of outputs and the buffers that keep original values take from the caller."""
         found = [assumption for writer in self.writers.values() for assumption in writer.assumptions]
         if any(not parameter.number for parameter in self.parameters.values()):
             names = "`, `".join(name for name, parameter in self.parameters.items() if not parameter.number)
             found.append(Assumption("operands-apart", f"the kernel writes to nothing that overlaps `{names}`"))
+        for plan in self.plans:
+            held = self.retyped.get(plan.output) if isinstance(plan, StorePlan) else None
+            if held is not None and held.shrinks and any(site.form.through_descriptor for site in plan.sites):
+                what = (
+                    f"the strides of `{held.output}` but for the last are multiples of 16 bytes in its new element type"
+                )
+                found.append(Assumption("descriptor-strides", what))
         return tuple(dict.fromkeys((*found, *kept_assumptions(self.kept))))
 
 

@@ -12,7 +12,8 @@ from dataclasses import dataclass
 from kernel_rewrite.analysis import Analysis
 from kernel_rewrite.diagnostics import Diagnostic, FusionRefused, Label
 from kernel_rewrite.model import Edit, Function, FunctionRef, Span
-from kernel_rewrite.retyped import HeldType, held_type
+from kernel_rewrite.pointwise.element_types import BITS, torch_name
+from kernel_rewrite.retyped import HeldType, element_types_of, held_type
 from kernel_rewrite.rewrite.additions import Replaced
 from kernel_rewrite.source.values import assigned_values, is_assigned
 
@@ -29,7 +30,8 @@ class Use:
 
 
 class RetypedOutput:
-    """An output (of the kernel that `analysis` is of) that the fused kernel stores as `dtype` (torch's name)."""
+    """An output (of the kernel that `analysis` is of) that the fused kernel stores as `dtype` (torch's name). `shrinks`: its
+    elements get smaller."""
 
     def __init__(self, analysis: Analysis, output: str, dtype: str, clones: tuple[FunctionRef, ...], tl: str) -> None:
         self.output, self.dtype = output, dtype
@@ -37,6 +39,8 @@ class RetypedOutput:
         self._tl = tl
         self._numbers = frozenset(fact.name for fact in analysis.facts if fact.kind == "scalar")
         self._held = held_type(analysis, output)
+        held = (torch_name(element) for element in element_types_of(analysis, output))
+        self.shrinks = any(BITS[dtype] < BITS[name or dtype] for name in held)
         self._uses: dict[FunctionRef, tuple[Use, ...]] = {}
         for function in analysis.closure.functions:
             self._uses[function.ref] = tuple(self._uses_in(function, function.ref in clones))

@@ -241,14 +241,16 @@ WRONG_TYPES: list[tuple[str, dict[str, str]]] = [
 ]
 
 
-def planned(case: Case) -> tuple[Analysis, tuple[OutputRequest, ...], Rewrite, str]:
+def planned(
+    case: Case, assumed: frozenset[str] = frozenset()
+) -> tuple[Analysis, tuple[OutputRequest, ...], Rewrite, str]:
     declared = declared_operands(case.operands)
     file = source_from_text(case.text, "before.py")
     project = Project((file,))
     chosen = choose_kernel(file, project, "kernel")
     analysis = analyse(chosen, project, compiler(), lambda function: parse_overrides(function, (), case.dtypes))
     requested, _ = requested_ops({"out_ptr": case.epilogue}, (), declared)
-    requests = choose_outputs(analysis, requested, frozenset(), tuple(declared.values()))
+    requests = choose_outputs(analysis, requested, assumed, tuple(declared.values()))
     plans = [(plan_output(analysis, request), request.pointwise) for request in requests]
     rewrite = fusion_edits(plans, analysis, case.numerics)
     return analysis, requests, rewrite, apply_edits(analysis.kernel.file, rewrite.edits)
@@ -299,3 +301,66 @@ def test_other_element_types_are_rejected(name: str, types: dict[str, str]) -> N
 def test_the_right_element_types_are_accepted() -> None:
     judged("plain", lambda text: text, {"out_ptr": "*fp8e4nv"})
     judged("bool", lambda text: text, {"out_ptr": "*i1"})
+
+
+REFUSED: dict[str, Case] = {
+    "bools": Case(PLAIN.replace("acc, mask", "acc > 0, mask"), "x.to(float32)", dtypes=(*HALF, "out_ptr=i1")),
+    "another type in each launch": Case(
+        PLAIN,
+        "x + bias",
+        {"bias": "tile:fp16"},
+        dtypes=HALF,
+        launch=LAUNCH + LAUNCH.replace("def launch", "def other").replace("float16", "int32"),
+    ),
+    "its own type in one launch": Case(
+        PLAIN,
+        "x + bias",
+        {"bias": "tile:fp32"},
+        dtypes=HALF,
+        launch=LAUNCH + LAUNCH.replace("def launch", "def other").replace("float16", "float64"),
+    ),
+    "read in place": Case(
+        PLAIN.replace("tl.load(b_ptr + offsets", "tl.load(out_ptr + offsets"), "x.to(float32)", dtypes=HALF
+    ),
+    "the type of the pointer": Case(
+        PLAIN.replace("    tl.store", "    tl.static_assert(out_ptr.dtype != tl.float32)\n    tl.store"), FP8, SCALE, dtypes=HALF
+    ),
+    "a type that is not said": Case(PLAIN, FP8, SCALE, launch=LAUNCH.replace("torch.float16", "b[0]")),
+    "an argument of another name": Case(
+        PLAIN, FP8, SCALE, launch=LAUNCH.replace("torch.float16", "a.dtype").replace("(a, b, out", "(a.float(), b, out")
+    ),
+    "an argument that is bound anew": Case(
+        PLAIN, FP8, SCALE, launch=LAUNCH.replace("torch.float16", "a.dtype").replace("    kernel", "    a = a + b\n    kernel")
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_an_output_that_keeps_its_type(name: str) -> None:
+    with pytest.raises(FusionRefused) as raised:
+        planned(REFUSED[name], frozenset({"in-place"}))
+    assert {d.code for d in raised.value.diagnostics} == {"KR410"}
+
+
+@pytest.mark.parametrize(
+    ("allocated", "spelled"),
+    [
+        ("torch.empty(n, dtype=a.dtype)", "a_ptr.dtype.element_ty"),
+        ("torch.empty_like(a)", "a_ptr.dtype.element_ty"),
+        ("torch.empty_like(b)", "b_ptr.dtype.element_ty"),
+        ("b.new_empty(n)", "b_ptr.dtype.element_ty"),
+        ("torch.empty_like(b, dtype=a.dtype)", "a_ptr.dtype.element_ty"),
+        ("torch.empty(n, dtype=torch.bfloat16)", "tl.bfloat16"),
+    ],
+)
+def test_the_type_that_the_output_had_is_spelled(allocated: str, spelled: str) -> None:
+    launch = LAUNCH.replace("torch.empty(n, dtype=torch.float16, device=a.device)", allocated)
+    *_, text = planned(Case(PLAIN, FP8, SCALE, launch=launch))
+    assert f"acc.to({spelled})" in text
+    assert "dtype=torch.float8_e4m3fn" in text
+
+
+def test_arguments_of_the_same_type_by_another_name() -> None:
+    launch = LAUNCH.replace("torch.float16", "a.dtype").replace("(a, b, out", "(a.contiguous().view(-1), b, out")
+    *_, text = planned(Case(PLAIN, FP8, SCALE, launch=launch))
+    assert "acc.to(a_ptr.dtype.element_ty)" in text
