@@ -70,6 +70,7 @@ def verify(
         "prologues": header.prologues,
         "outputs": _outputs(original_path, header),
         "operands": header.texts("--operand"),
+        "kept": header.kept,
         "numerics": header.numerics,
         "assumptions": header.assumptions,
         "calls": list(calls),
