@@ -7,12 +7,12 @@ tl.store(c_ptrs, gelu(c), mask=c_mask)
 from __future__ import annotations
 
 import ast
-import keyword
 from collections.abc import Container, Iterator, Mapping
 from itertools import combinations
 
 from kernel_rewrite.diagnostics import Diagnostic, FusionRefused, Label
 from kernel_rewrite.model import Assumption, Span
+from kernel_rewrite.request import passed_as
 from kernel_rewrite.rewrite.parameters import LaunchedKernel, NewParameter
 from kernel_rewrite.source.callers import Callers
 from kernel_rewrite.source.closure import KernelDefinition
@@ -35,8 +35,7 @@ def kept_parameters(
                 used.setdefault(name, node)
     found: dict[str, NewParameter] = {}
     for output, name in kept.items():
-        short = name.removesuffix("_ptr")
-        tensor = short if short.isidentifier() and not keyword.iskeyword(short) else name
+        tensor = passed_as(name)
         labels = (Label(Span.of(kernel.file.path, used[name]), "here"),) if name in used else ()
         if labels or tensor in operands or name in operands or tensor in {p.operand for p in found.values()}:
             message = f"`{name}` cannot be the name of a new parameter of `{kernel.name}`: it has a meaning already"
