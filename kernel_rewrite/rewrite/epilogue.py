@@ -131,8 +131,9 @@ def fusion_edits(
     names the new parameter for each output whose original value is stored too.
 
     Raises FusionRefused: KR213 for a store that cannot be edited or a helper of another file that cannot be copied here,
-    KR301 to KR304 and KR306 for an operand or a kept value whose place cannot be derived, KR310 to KR319 for a parameter that cannot be added or an
-    allocation that cannot be changed, KR410 where an output's old element type is needed and cannot be spelled.
+    KR301 to KR304 and KR306 for an operand or a kept value whose place cannot be derived, KR310 to KR319 for a parameter
+    that cannot be added or an allocation that cannot be changed, KR410 where an output's old element type is needed and
+    cannot be spelled.
     """
     closure, project = analysis.closure, analysis.project
     file, jit = analysis.kernel.file, analysis.kernel.jit_spelling

@@ -28,10 +28,11 @@ def kept_parameters(
 
     Raises FusionRefused (KR311) where the kernel knows the name already, or an operand has it.
     """
-    used: dict[str, ast.AST] = {}
+    used: dict[str, ast.expr | ast.arg] = {}
     for node in nodes_in(kernel.node):
         match node:
             case ast.Name(id=name) | ast.arg(arg=name):
+                assert isinstance(node, (ast.expr, ast.arg))
                 used.setdefault(name, node)
     found: dict[str, NewParameter] = {}
     for output, name in kept.items():

@@ -232,13 +232,13 @@ def _follow(
             recorder.notes.append(f"`{name}` shares memory with another argument: it was not poisoned")
     prior = {name: region.data.clone() for name, region in regions.items()}
     if shared or recorder.kept & outputs.keys():
-        kept = {name: region for name, region in regions.items() if name in recorder.kept}
-        left = _unchanged_from_other_values(kept, saved, launch) if kept else {}
+        read_too = {name: region for name, region in regions.items() if name in recorder.kept}
+        left = _unchanged_from_other_values(read_too, saved, launch) if read_too else {}
         guards.poison(0)
         result = launch()
         recorder.outside.writes += guards.overwritten(0)
         written = {name: _ones(region.data) for name, region in regions.items()}
-        written |= {name: ~(left[name] & (bits(kept[name].data) == bits(prior[name]))) for name in left}
+        written |= {name: ~(left[name] & (bits(read_too[name].data) == bits(prior[name]))) for name in left}
     else:
         result, written = _poisoned_launch(regions, saved, prior, launch, guards, recorder)
     captures = []

@@ -39,7 +39,12 @@ def halve(x, out):
         (HEAD + MATMUL, "relu", MATMUL_CALL, {"keep_original": ["c_ptr=pre_ptr"], "prologues": ["b_ptr=relu"]}),
         (HEAD + MATMUL, "x.to(float16)", MATMUL_CALL, {"keep_original": ["c_ptr=pre_ptr"], "dtypes": ["c_ptr=fp32"]}),
         (HEAD + ADD, "relu", "add(randn(100), randn(100), kept=empty(100))", {"keep_original": ["out_ptr=kept"]}),
-        (HEAD + AUTOTUNED, "abs", "add(randn(100), randn(100), pre=empty(100))", {"keep_original": ["out_ptr=pre_ptr"]}),
+        (
+            HEAD + AUTOTUNED,
+            "abs",
+            "add(randn(100), randn(100), pre=empty(100))",
+            {"keep_original": ["out_ptr=pre_ptr"]},
+        ),
         (
             HEAD + TWO_OUTPUTS,
             ["sum_ptr=relu", "product_ptr=abs"],
@@ -98,13 +103,20 @@ def test_another_value_is_seen(check: Check, mutate: tuple[str, str]) -> None:
 
 def test_a_buffer_of_another_size_is_no_such_buffer(check: Check) -> None:
     with pytest.raises(FusionRefused) as raised:
-        check(HEAD + ADD, "relu", "add(randn(100), randn(100), pre=empty(7))", options={"keep_original": ["out_ptr=pre_ptr"]})
+        check(
+            HEAD + ADD,
+            "relu",
+            "add(randn(100), randn(100), pre=empty(7))",
+            options={"keep_original": ["out_ptr=pre_ptr"]},
+        )
     assert raised.value.diagnostics[0].code == "KR502"
 
 
 def test_what_is_kept_lies_as_the_output_does(check: Check) -> None:
     source = HEAD + BLOCKS.replace("out_ptr, [M, N], [N, 1]", "out_ptr, [M, N], [stride, 1]")
-    source = source.replace("M, N, BLOCK: ", "M, N, stride, BLOCK: ").replace("M, N, BLOCK=", "M, N, out.stride(0), BLOCK=")
+    source = source.replace("M, N, BLOCK: ", "M, N, stride, BLOCK: ").replace(
+        "M, N, BLOCK=", "M, N, out.stride(0), BLOCK="
+    )
     call, options = "halve(randn(32, 32), empty(32, 32), pre=empty(32, 32))", {"keep_original": ["out_ptr=pre_ptr"]}
     found = check(source, "relu", call, options=options, trials=15)
     assert found.ok, render(found)
