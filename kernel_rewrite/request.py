@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import keyword
 import re
 from dataclasses import dataclass
 from typing import Protocol
@@ -88,6 +89,12 @@ class InputRequest:
     def named(self) -> str:
         """The input as `--prologue` has it: `b_ptr`, `b_ptr:int8`."""
         return f"{self.input}:{self.holds}" if self.holds else self.input
+
+
+def passed_as(kept: str) -> str:
+    """What launchers call the tensor for the kernel's new parameter `kept`: `pre` for `pre_ptr`."""
+    name = kept.removesuffix("_ptr")
+    return name if name.isidentifier() and not keyword.iskeyword(name) else kept
 
 
 def element_type_of(specialization: Specialization, buffer: str) -> str:

@@ -57,6 +57,7 @@ def measured(
         "kernel": header.kernel,
         "epilogues": header.epilogues,
         "operands": header.texts("--operand"),
+        "kept": header.kept,
         "calls": list(calls),
         "seconds": seconds,
         "judge": judge,

@@ -20,7 +20,15 @@ from kernel_rewrite.verify.calls import Inputs, names_of
 from kernel_rewrite.verify.launches import is_kernel, tensor_of
 from kernel_rewrite.verify.modules import load, make_interpretable
 from kernel_rewrite.verify.operands import shaped
-from kernel_rewrite.verify.runner import Session, choose_judge, declared_in, device_words, pointwise_of, prepare
+from kernel_rewrite.verify.runner import (
+    Session,
+    choose_judge,
+    declared_in,
+    device_words,
+    kept_in,
+    pointwise_of,
+    prepare,
+)
 
 
 def main() -> None:
@@ -106,7 +114,7 @@ def _row(session: Session, text: str, original: Any, fused: Any, seconds: float)
     request = session.request
     kernel, epilogues = request["kernel"], request["epilogues"]
     ops = {output: pointwise_of(session, op) for output, op in epilogues}
-    operands = declared_in(session)
+    operands = declared_in(session) | kept_in(session)
     seen: list[dict[str, Any]] = []
     with _after_each_launch(kernel, request["fused"], seen.append):
         drawn(text, fused, session.device, 0)()

@@ -81,8 +81,7 @@ class Rewrite:
 
     @property
     def assumptions(self) -> tuple[Assumption, ...]:
-        """What the operands and the new element types of outputs take from the caller, and the buffers that keep original
-        values."""
+        """What operands, new element types of outputs and the buffers that keep original values take from the caller."""
         found = [assumption for writer in self.writers.values() for assumption in writer.assumptions]
         if any(not parameter.number for parameter in self.parameters.values()):
             names = "`, `".join(name for name, parameter in self.parameters.items() if not parameter.number)
@@ -92,7 +91,7 @@ class Rewrite:
             if held is not None and held.shrinks and any(site.form.through_descriptor for site in plan.sites):
                 what = f"the strides of `{held.output}` but for the last are multiples of 16 bytes in its new type"
                 found.append(Assumption("descriptor-strides", what))
-        return tuple(dict.fromkeys((*found, *kept_assumptions(self.kept))))
+        return tuple(dict.fromkeys((*found, *kept_assumptions(self.kept, self.retyped))))
 
 
 def references(analysis: Analysis) -> frozenset[tuple[FunctionRef, int, int]]:
@@ -130,9 +129,9 @@ def fusion_edits(
     names the new parameter for each output whose original value is stored too.
 
     Raises FusionRefused: KR213 for a store that cannot be edited or a helper of another file that cannot be copied here,
-    KR301 to KR304 and KR306 for an operand or a kept value whose place cannot be derived, KR310 to KR319 for a parameter that
-    cannot be added or an allocation that cannot be changed, KR410 where an output's old element type is needed and cannot be
-    spelled.
+    KR301 to KR304 and KR306 for an operand or a kept value whose place cannot be derived, KR310 to KR319 for a parameter
+    that cannot be added or an allocation that cannot be changed, KR410 where an output's old element type is needed and
+    cannot be spelled.
     """
     closure, project = analysis.closure, analysis.project
     file, jit = analysis.kernel.file, analysis.kernel.jit_spelling
@@ -298,6 +297,7 @@ def _grown_signature(
     if not operands and not buffers and not kept:
         return _Grown()
     keeping = kept_parameters(analysis.kernel, kept, operands)
+    asked = kept_contract(keeping, [buffer.output for buffer in buffers if buffer.dtype])
     taken = set(taken) | set(kept.values())
     parameters: dict[str, NewParameter] = {}
     for operand in operands.values():
@@ -314,7 +314,7 @@ def _grown_signature(
     if signature.diagnostics:
         raise FusionRefused(signature.diagnostics)
     if not launcher:
-        contract = (*kernel_contract(kernel, added, buffers), *kept_contract(keeping))
+        contract = (*kernel_contract(kernel, added, buffers), *asked)
         return _Grown(parameters, keeping, signature.edits, signature.additions, contract)
     plan = launcher_edits(kernel, added, buffers)
     errors = tuple(d for d in plan.diagnostics if d.severity is Severity.ERROR)
@@ -322,7 +322,7 @@ def _grown_signature(
     if errors:
         raise FusionRefused(errors)
     edits, additions = (*signature.edits, *plan.edits), (*signature.additions, *plan.additions)
-    return _Grown(parameters, keeping, edits, additions, (*plan.contract, *kept_contract(keeping)))
+    return _Grown(parameters, keeping, edits, additions, (*plan.contract, *asked))
 
 
 def _no_call_twice(plans: Iterable[Plan]) -> None:

@@ -64,6 +64,11 @@ class Header:
         """Each (input, op)."""
         return self._named("--prologue")
 
+    @property
+    def kept(self) -> tuple[tuple[str, str], ...]:
+        """Each (output, parameter that its original value is stored to)."""
+        return self._named("--keep-original")
+
     def _named(self, option: str) -> tuple[tuple[str, str], ...]:
         named = map(name_and_text, self.texts(option))
         return tuple((name or "", text) for name, text in named)

@@ -7,12 +7,12 @@ tl.store(c_ptrs, gelu(c), mask=c_mask)
 from __future__ import annotations
 
 import ast
-import keyword
 from collections.abc import Container, Iterator, Mapping
 from itertools import combinations
 
 from kernel_rewrite.diagnostics import Diagnostic, FusionRefused, Label
 from kernel_rewrite.model import Assumption, Span
+from kernel_rewrite.request import passed_as
 from kernel_rewrite.rewrite.parameters import LaunchedKernel, NewParameter
 from kernel_rewrite.source.callers import Callers
 from kernel_rewrite.source.closure import KernelDefinition
@@ -28,15 +28,15 @@ def kept_parameters(
 
     Raises FusionRefused (KR311) where the kernel knows the name already, or an operand has it.
     """
-    used: dict[str, ast.AST] = {}
+    used: dict[str, ast.expr | ast.arg] = {}
     for node in nodes_in(kernel.node):
         match node:
             case ast.Name(id=name) | ast.arg(arg=name):
+                assert isinstance(node, (ast.expr, ast.arg))
                 used.setdefault(name, node)
     found: dict[str, NewParameter] = {}
     for output, name in kept.items():
-        short = name.removesuffix("_ptr")
-        tensor = short if short.isidentifier() and not keyword.iskeyword(short) else name
+        tensor = passed_as(name)
         labels = (Label(Span.of(kernel.file.path, used[name]), "here"),) if name in used else ()
         if labels or tensor in operands or name in operands or tensor in {p.operand for p in found.values()}:
             message = f"`{name}` cannot be the name of a new parameter of `{kernel.name}`: it has a meaning already"
@@ -46,18 +46,24 @@ def kept_parameters(
     return found
 
 
-def kept_contract(kept: Mapping[str, NewParameter]) -> tuple[str, ...]:
-    """What the tensors must be that launches pass for `kept`, in sentences."""
+def kept_contract(kept: Mapping[str, NewParameter], retyped: Container[str] = ()) -> tuple[str, ...]:
+    """What the tensors must be that launches pass for `kept`, in sentences. `retyped` are the outputs that the epilogue gives
+    another element type."""
+    of_old_type = ", with the element type that it has without the epilogue"
+    of_that = ": `torch.empty_like` of that makes it"
     return tuple(
-        f"`{parameter.operand}` is a tensor like the one for `{output}`: `torch.empty_like` of that makes it"
+        f"`{parameter.operand}` is a tensor like the one for `{output}`{of_old_type if output in retyped else of_that}"
         for output, parameter in kept.items()
     )
 
 
-def kept_assumptions(kept: Mapping[str, NewParameter]) -> Iterator[Assumption]:
+def kept_assumptions(kept: Mapping[str, NewParameter], retyped: Container[str] = ()) -> Iterator[Assumption]:
     """What is taken from the caller about the tensors that launches pass for `kept`."""
     for output, parameter in kept.items():
-        same = f"`{parameter.name}` has the element type of `{output}` and lies in memory as it does"
+        which = f"that `{output}` has without the epilogue" if output in retyped else f"of `{output}`"
+        same = f"`{parameter.name}` has the element type {which} and lies in memory as " + (
+            f"`{output}` does" if output in retyped else "it does"
+        )
         yield Assumption("kept-layout", f"{same}, with its shape and strides")
     if kept:
         names = "`, `".join(parameter.name for parameter in kept.values())

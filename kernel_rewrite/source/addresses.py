@@ -3,7 +3,8 @@
     c_ptr + offs_cm[:, None] * stride_cm + offs_cn[None, :] * stride_cn,  mask=(offs_cm[:, None] < M) & (offs_cn[None, :] < N)
 
 has the axes (stride_cm, `offs_cm[:, None]`) and (stride_cn, `offs_cn[None, :]`). A stride is a product of run-time scalar
-arguments; 1 has none. What is read here is a proposal: `ttir.operands` judges what the compiler makes of it.
+arguments, and of compile-time ones that are called a stride; 1 has none. What is read here is a proposal: `ttir.operands`
+judges what the compiler makes of it.
 """
 
 from __future__ import annotations
@@ -74,6 +75,7 @@ class Reader:
         self._uniform = frozenset(uniform)
         self._constexprs = frozenset(constexprs)
         self._parameters = frozenset(varying)
+        self._strides = self._uniform | {name for name in self._constexprs if "stride" in name.lower()}
 
     def address(self, pointer: ast.expr, statement: ast.stmt) -> StoreAddress:
         """The axes of `pointer`, an expression of `statement`. Raises NotAffine."""
@@ -213,7 +215,7 @@ class Reader:
     def _is_stride(self, factor: ast.expr, statement: ast.stmt) -> bool:
         factor = _uncast(factor)
         names = {node.id for node in ast.walk(factor) if isinstance(node, ast.Name)}
-        return bool(names & self._uniform) and not self._varying(factor, statement) and self._is_scalar_text(factor)
+        return bool(names & self._strides) and not self._varying(factor, statement) and self._is_scalar_text(factor)
 
     @staticmethod
     def _is_scalar_text(factor: ast.expr) -> bool:

@@ -140,6 +140,8 @@ def _axes(terms: Terms, store: Store, read: Expression, operand: ExpectedOperand
         return "the block of the store could not be followed"
     whole: Polynomial = {}
     strides = [_stride(direction.strides, names) for direction in operand.directions]
+    if sum(isinstance(stride, dict) and stride.keys() <= {()} for stride in strides) > 1 and block is None:
+        return "two of its directions have strides that are numbers, which cannot be told apart"
     for direction, stride in zip(operand.directions, strides, strict=True):
         own = _own_key(direction, terms)
         mine = {monomial: count for monomial, count in offsets.items() if own in monomial}

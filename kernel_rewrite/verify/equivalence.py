@@ -71,6 +71,7 @@ def verify(
         "prologues": [(name.partition(":")[0], op) for name, op in header.prologues],
         "outputs": _outputs(original_path, header),
         "operands": header.texts("--operand"),
+        "kept": header.kept,
         "numerics": header.numerics,
         "assumptions": header.assumptions,
         "calls": list(calls),

@@ -30,11 +30,11 @@ class CannotFollow(Exception):
 
 @dataclass
 class Capture:
-    """One output of one launch, all its elements in a row.
+    """One output of one launch, or the buffer that keeps its original value, all its elements in a row.
 
     `prior`: what the buffer held before the launch; `before`: the kernel's own values; `after`: with the op, for the
     original, in the type that the op gives, which is `dtype`. `inside` tells the tensor's elements from others of its
-    storage; `memory` is the storage's address.
+    storage; `memory` is the storage's address, -1 for a buffer that keeps.
     """
 
     output: str
@@ -63,17 +63,30 @@ class TorchOp:
         return self.operands(tensor) if self.operands is not None else {}
 
 
+@dataclass(frozen=True)
+class Twin:
+    """The buffer that a fused kernel stores the original value of `output` to: its `parameter` of the fused kernel, and the
+    output's type in the original. `followed`: it is the fused kernel that is followed; the original has no such buffer."""
+
+    output: str
+    parameter: str
+    dtype: Any
+    followed: bool
+
+
 @dataclass
 class Recorder:
     """The captures of one evaluation, in the order of the launches; what it did `outside` of its tensors; the integers
     that its compile-time parameters had. `repeats`: launch once more with other margins, to see whether they are read.
-    `inputs` are the ops in the place of prologues; what the outputs `kept` hold is read by the kernel."""
+    `inputs` are the ops in the place of prologues; what the outputs `kept` hold is read by the kernel. The buffers `twins`
+    are captured behind the outputs: what the fused kernel stores there, or what the original does to their outputs."""
 
     outputs: Sequence[str]
     ops: dict[str, TorchOp]  # empty for the fused file
     repeats: bool = False
     inputs: dict[str, TorchOp] = field(default_factory=dict)  # empty for the fused file
     kept: frozenset[str] = frozenset()
+    twins: tuple[Twin, ...] = ()
     captures: list[list[Capture]] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     outside: Outside = field(default_factory=Outside)
@@ -91,6 +104,7 @@ def followed(kernel: str, path: str, recorder: Recorder) -> Iterator[None]:
             if options.get("warmup") or not is_kernel(self.fn, kernel, path):
                 return launch(self, *arguments, **options)
             recorder.constants |= _constants(self, arguments, options)
+            arguments, options = _with_twins(self.arg_names, arguments, options, recorder.twins)
             with guarded_launch(arguments, options) as (guards, guarded, named):
                 guarded, named = _with_inputs(self.arg_names, guarded, named, guards, recorder.inputs)
                 again = lambda: launch(self, *guarded, **named)  # noqa: E731
@@ -148,6 +162,29 @@ def _with_inputs(
     return positional, bound
 
 
+def _with_twins(
+    names: Sequence[str], arguments: tuple[Any, ...], options: dict[str, Any], twins: Sequence[Twin]
+) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """The arguments of a launch of the fused kernel, with each twin laid out as its output is: the kernel takes it to be."""
+    import torch
+
+    bound = {**dict(zip(names, arguments, strict=False)), **options}
+    for twin in twins:
+        tensor = tensor_of(bound, twin.output) if twin.followed else None
+        if tensor is None:
+            continue
+        given = tensor_of(bound, twin.parameter)
+        if given is None or given.numel() != tensor.numel():
+            raise CannotFollow(f"`{twin.parameter}` is not passed a tensor like the one for `{twin.output}`")
+        dtype = twin.dtype or given.dtype
+        if (given.shape, given.stride(), given.dtype) != (tensor.shape, tensor.stride(), dtype):
+            bound[twin.parameter] = torch.empty_strided(
+                tensor.shape, tensor.stride(), dtype=dtype, device=tensor.device
+            )
+    positional = tuple(bound.pop(name) for name in list(names)[: len(arguments)])
+    return positional, bound
+
+
 def _in_its_layout(data: Any, region: _Region) -> Any:
     """A tensor with the region's elements changed to `data`, laid out as its own tensor is."""
     tensor = region.tensor
@@ -181,6 +218,8 @@ def _follow(
     bound = {**dict(zip(names, arguments, strict=False)), **options}
     outputs = {output: tensor_of(bound, output) for output in recorder.outputs}
     outputs = {name: tensor for name, tensor in outputs.items() if tensor is not None}
+    twins = [twin for twin in recorder.twins if twin.output in outputs]
+    outputs |= {twin.parameter: tensor_of(bound, twin.parameter) for twin in twins if twin.followed}
     others = _other_tensors(bound, outputs)
     everything = [*outputs.values(), *others]
     saved = _Snapshot(everything)
@@ -193,17 +232,25 @@ def _follow(
             recorder.notes.append(f"`{name}` shares memory with another argument: it was not poisoned")
     prior = {name: region.data.clone() for name, region in regions.items()}
     if shared or recorder.kept & outputs.keys():
-        kept = {name: region for name, region in regions.items() if name in recorder.kept}
-        left = _unchanged_from_other_values(kept, saved, launch) if kept else {}
+        read_too = {name: region for name, region in regions.items() if name in recorder.kept}
+        left = _unchanged_from_other_values(read_too, saved, launch) if read_too else {}
         guards.poison(0)
         result = launch()
         recorder.outside.writes += guards.overwritten(0)
         written = {name: _ones(region.data) for name, region in regions.items()}
-        written |= {name: ~(left[name] & (bits(kept[name].data) == bits(prior[name]))) for name in left}
+        written |= {name: ~(left[name] & (bits(read_too[name].data) == bits(prior[name]))) for name in left}
     else:
         result, written = _poisoned_launch(regions, saved, prior, launch, guards, recorder)
     captures = []
+    kept = [
+        _twin_capture(twin, outputs[name], regions[name], written[name], prior[name])
+        for twin in twins
+        for name in [twin.parameter if twin.followed else twin.output]
+    ]
+    followed_twins = {twin.parameter for twin in twins if twin.followed}
     for name, region in regions.items():
+        if name in followed_twins:
+            continue
         before = region.data.clone()
         given: Mapping[str, Any] = {}
         after = None
@@ -229,8 +276,29 @@ def _follow(
                 index_of=region.index_of,
             )
         )
-    recorder.captures.append(captures)
+    recorder.captures.append([*captures, *kept])
     return result
+
+
+def _twin_capture(twin: Twin, tensor: Any, region: _Region, written: Any, prior: Any) -> Capture:
+    """What the kernel has stored as it was before the op: the tensor's own elements, in its order."""
+    import torch
+
+    own = region.places().reshape(-1).to(written.device)
+    data = region.data[own].clone()
+    return Capture(
+        output=twin.parameter,
+        dtype=str(data.dtype).removeprefix("torch."),
+        shape=tuple(tensor.shape),
+        before=data,
+        after=data,
+        written=written[own],
+        prior=prior[own],
+        inside=_ones(data),
+        memory=-1,
+        operands=lambda positions: {},
+        index_of=lambda position: tuple(int(i) for i in torch.unravel_index(torch.tensor(position), tensor.shape)),
+    )
 
 
 def _with_op(op: TorchOp, given: Mapping[str, Any], tensor: Any, region: _Region) -> Any:
@@ -433,24 +501,24 @@ class _Region:
     def placed(self, values: Any) -> Any:
         """`values`, which have the shape of the tensor and a type of their own, in a row as `data` is; 0 outside of it."""
         found = values.new_zeros(self.data.numel())
-        bits(found)[self._places().reshape(-1).to(values.device)] = bits(values.contiguous()).reshape(-1)
+        bits(found)[self.places().reshape(-1).to(values.device)] = bits(values.contiguous()).reshape(-1)
         return found
 
     def own(self, positions: Any) -> Any:
         """The places in the output tensor, its elements in a row, of positions of `data`; 0 for one outside of it."""
         import torch
 
-        places = self._places().reshape(-1)
+        places = self.places().reshape(-1)
         found = torch.zeros(self.data.numel(), dtype=torch.int64, device=positions.device)
         found[places.to(positions.device)] = torch.arange(len(places), device=positions.device)
         return found[positions]
 
     def index_of(self, position: int) -> tuple[int, ...]:
         """The index into the output tensor of the element at `position` of `data`; (position,) outside of it."""
-        found = (self._places() == position).nonzero()
+        found = (self.places() == position).nonzero()
         return tuple(found[0].tolist()) if len(found) else (position,)
 
-    def _places(self) -> Any:
+    def places(self) -> Any:
         """The position in `data` of each element of the output tensor, in its shape."""
         import torch
 

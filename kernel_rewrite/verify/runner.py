@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from kernel_rewrite.pointwise.language import Pointwise
     from kernel_rewrite.verify.guards import Outside
     from kernel_rewrite.verify.host import Configurations
-    from kernel_rewrite.verify.launches import TorchOp
+    from kernel_rewrite.verify.launches import TorchOp, Twin
 
 MOST_CONFIGURATIONS = 8
 """Of an autotuner, with each set of inputs but the first, which runs all of them."""
@@ -214,9 +214,9 @@ def _run_trial(session: Session, call: str, inputs: Inputs, seed: int, choice: C
     number = str(choice.index + 1) if choice.index else ""
     base = {"call": call.strip(), "inputs": inputs.name, "seed": seed, "configuration": number}
     session.say("start", **base, side="original")
-    expected = _evaluate(session, session.original, session.request["original"], call, inputs, seed, with_op=True)
+    expected = _evaluate(session, session.original, session.request["original"], call, inputs, seed)
     session.say("start", **base, side="fused")
-    got = _evaluate(session, session.fused, session.request["fused"], call, inputs, seed, with_op=False)
+    got = _evaluate(session, session.fused, session.request["fused"], call, inputs, seed, expected)
     trial = {
         **_judged(session, base, expected, got, choice.most > 1),
         "autotune": "; ".join(dict.fromkeys(choice.taken)),
@@ -238,17 +238,25 @@ class Evaluation:
 
 
 def _evaluate(
-    session: Session, module: Any, path: str, call: str, inputs: Inputs, seed: int, *, with_op: bool
+    session: Session,
+    module: Any,
+    path: str,
+    call: str,
+    inputs: Inputs,
+    seed: int,
+    original: Evaluation | None = None,
 ) -> Evaluation:
+    """What the original does with the op behind its launches; with `original`, what that did, what the fused file does."""
     from kernel_rewrite.verify.guards import SEEN
     from kernel_rewrite.verify.launches import CannotFollow, Recorder, followed
 
+    with_op = original is None
     ops = {output: _op(session, text) for output, text in session.request["epilogues"]} if with_op else {}
     inputs_ops = {name: _op(session, text) for name, text in session.request["prologues"]} if with_op else {}
-    given = Operands(declared_in(session), dense=bool(inputs.layout))
+    given = Operands(declared_in(session) | kept_in(session), dense=bool(inputs.layout))
     outputs = [output for output, _ in session.request["outputs"]]
     kept = frozenset(output for output, only_written in session.request["outputs"] if not only_written)
-    recorder = Recorder(outputs, ops, session.judge == "cuda", inputs_ops, kept)
+    recorder = Recorder(outputs, ops, session.judge == "cuda", inputs_ops, kept, _twins(session, original))
     result = Evaluation()
     SEEN.reads = SEEN.writes = 0
     try:
@@ -271,6 +279,18 @@ def _evaluate(
     result.outside = recorder.outside
     result.launches = recorder.captures
     return result
+
+
+def _twins(session: Session, original: Evaluation | None) -> tuple[Twin, ...]:
+    """The buffers that the fused file keeps original values in."""
+    from kernel_rewrite.verify.launches import Twin
+
+    captures = [capture for launch in original.launches for capture in launch] if original is not None else []
+    types = {capture.output: capture.before.dtype for capture in captures}
+    return tuple(
+        Twin(output, parameter, types.get(output), followed=original is not None)
+        for output, parameter in session.request.get("kept", ())
+    )
 
 
 def _op(session: Session, text: str) -> TorchOp:
@@ -319,6 +339,15 @@ def declared_in(session: Session) -> dict[str, Operand]:
     from kernel_rewrite.pointwise.declarations import declared_operands
 
     return declared_operands(session.request.get("operands", ()))
+
+
+def kept_in(session: Session) -> dict[str, Operand]:
+    """What a call passes for the buffers that keep original values, by each name it may have there."""
+    from kernel_rewrite.model import Operand, OperandKind
+    from kernel_rewrite.request import passed_as
+
+    names = [name for _, parameter in session.request.get("kept", ()) for name in (parameter, passed_as(parameter))]
+    return {name: Operand(name, OperandKind.TILE) for name in names}
 
 
 def words(error: BaseException) -> str:
@@ -390,13 +419,17 @@ def _is_identical(output: dict[str, Any]) -> bool:
 
 
 def _outputs(session: Session, expected: Evaluation, got: Evaluation) -> list[dict[str, Any]]:
+    kept = {parameter for _, parameter in session.request.get("kept", ())}
     ops = {output: UNCHANGED for output, _ in session.request["outputs"]} | dict(session.request["epilogues"])
+    ops |= dict.fromkeys(kept, UNCHANGED)
     launched = [capture.memory for launch in expected.launches for capture in launch]
     found = []
     for number, (left, right) in enumerate(zip(expected.launches, got.launches, strict=True)):
         for ours, theirs in zip(left, right, strict=True):
             output = _compared(session, ours, theirs, number, ops[ours.output])
-            if launched.count(ours.memory) == 1:  # else another launch may write what this one does not
+            if (
+                ours.output not in kept and launched.count(ours.memory) == 1
+            ):  # else another launch may write what this one does not
                 output["missed"] = _missed(session, ours, theirs, ops[ours.output])
                 output["missed_assumed"] = FULLY_WRITTEN in session.request["assumptions"]
             found.append(output)
@@ -415,7 +448,8 @@ def _compared(session: Session, ours: Any, theirs: Any, number: int, op: str) ->
     wrong = different
     if len(different):
         at = (value[different], wanted[different], got[different])
-        how = session.request["numerics"], session.judge
+        is_twin = any(parameter == ours.output for _, parameter in session.request.get("kept", ()))
+        how = "eager" if is_twin else session.request["numerics"], session.judge
         pointwise = pointwise_of(session, op)
         allowed = different < 0  # none
         if not isinstance(pointwise, CalledOp):  # a function of the user's gives its own bits
@@ -495,6 +529,8 @@ def _allocated_anew(expected: Evaluation, got: Evaluation) -> dict[int, str]:
     found = {}
     for left, right in zip(expected.launches, got.launches, strict=True):
         for ours, theirs in zip(left, right, strict=True):
+            if ours.memory < 0:
+                continue
             where = (~ours.written & ours.inside).nonzero().flatten()
             retyped = ours.before.dtype != ours.after.dtype
             if retyped or not bool(same_elements(ours.prior[where], theirs.prior[where]).all()):

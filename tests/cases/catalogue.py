@@ -195,7 +195,7 @@ CASES: list[Case] = [
             call=RAGGED,
             operands={"bias": (kind, tensor)},
         )
-        for style in ("pointers", "block_pointers", "descriptors")
+        for style in ("pointers", "fixed_stride", "block_pointers", "descriptors")
         for what, kind, tensor, spread in (
             ("row", "row", "randn(56)", ""),
             ("column", "column", "randn(40)", "[:, None]"),

@@ -10,7 +10,7 @@ import pytest
 
 from kernel_rewrite.analysis import Analysis, analyse
 from kernel_rewrite.diagnostics import FusionRefused
-from kernel_rewrite.fuse import plan_output
+from kernel_rewrite.fuse import fuse, plan_output
 from kernel_rewrite.model import InternalError
 from kernel_rewrite.pointwise.declarations import declared_operands
 from kernel_rewrite.request import OutputRequest
@@ -364,3 +364,14 @@ def test_arguments_of_the_same_type_by_another_name() -> None:
     launch = LAUNCH.replace("torch.float16", "a.dtype").replace("(a, b, out", "(a.contiguous().view(-1), b, out")
     *_, text = planned(Case(PLAIN, FP8, SCALE, launch=launch))
     assert "acc.to(a_ptr.dtype.element_ty)" in text
+
+
+def test_a_buffer_that_keeps_the_original_has_the_type_that_the_output_had() -> None:
+    text = CASES["plain"].text
+    fused = fuse(text, "x.to(int8)", path="before.py", keep_original={"out_ptr": "first"})
+    assert (
+        "`first` is a tensor like the one for `out_ptr`, with the element type that it has without the epilogue"
+        in fused.contract
+    )
+    (layout,) = [a.statement for a in fused.assumptions if a.name == "kept-layout"]
+    assert layout.startswith("`first` has the element type that `out_ptr` has without the epilogue")
