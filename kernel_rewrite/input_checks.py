@@ -67,7 +67,7 @@ def element_types(analysis: Analysis, request: InputRequest) -> Iterator[Diagnos
     """KR401: the op's result does not have the element type that the kernel has the input with."""
     for element in sorted(element_types_of(analysis, request.input)):
         reason = request.pointwise.undefined_reason(request.holds or element) or _other_result(request, element)
-        if element == "i1" and not reason:
+        if "bool" in (request.holds, torch_name(element)) and not reason:
             reason = "a bool is loaded as a byte, which the proof cannot follow into the op"
         if reason:
             yield Diagnostic(
@@ -95,6 +95,8 @@ def given_another_type(analysis: Analysis, request: InputRequest) -> Iterator[Di
     if fact is None or fact.kind != "pointer":
         label = Label(analysis.kernel.definition_line, "it is passed as a descriptor, or in a tuple")
         yield _fixed_type(request, label)
+    for span in pointer_casts(request.parameter, analysis.calls, analysis.flow):
+        yield _fixed_type(request, Label(span, "its pointer is cast here"))
     for launch in analysis.launches:
         others = (name for name in launch.facts if request.parameter in allocated_like(launch, name))
         for name in dict.fromkeys(others):
@@ -123,6 +125,18 @@ def cast_pointer(analysis: Analysis, request: InputRequest) -> Iterator[Diagnost
         )
 
 
+def tuner_resets(analysis: Analysis, request: InputRequest) -> Iterator[Diagnostic]:
+    """KR211: the autotuner zeroes the input before each trial, and the op would change that zero."""
+    tuning = analysis.tuning
+    if request.parameter in tuning.reset_to_zero and not request.pointwise.preserves(0.0):
+        yield Diagnostic(
+            "KR211",
+            f"the autotuner resets `{request.parameter}` to zero, which {request.pointwise.name} would change",
+            (Label(tuning.span or analysis.kernel.definition_line, "in this decorator"),),
+            help="leave the input out of `reset_to_zero`",
+        )
+
+
 INPUT_CHECKS_WITHOUT_OP: tuple[Check, ...] = (
     only_read,
     unlowered,
@@ -133,7 +147,7 @@ INPUT_CHECKS_WITHOUT_OP: tuple[Check, ...] = (
 )
 """What holds or fails whatever the op is: the part `inspect` reports."""
 
-INPUT_CHECKS: tuple[Check, ...] = (*INPUT_CHECKS_WITHOUT_OP, element_types, given_another_type)
+INPUT_CHECKS: tuple[Check, ...] = (*INPUT_CHECKS_WITHOUT_OP, element_types, given_another_type, tuner_resets)
 
 
 def run_input_checks(analysis: Analysis, request: InputRequest) -> tuple[Diagnostic, ...]:

@@ -161,7 +161,7 @@ def _not_zero(input: str, pointwise: Pointwise, analysis: Analysis) -> Iterator[
     """KR402: lanes that are off hold something else than zero, which a load of another type cannot hold as well."""
     for access, lanes in _lanes(input, analysis):
         call = analysis.calls.memory_call(access.location, access.operation)
-        if call is not None and lanes.exist and not lanes.unused and set(lanes.fills or (1.0,)) - {0.0}:
+        if call is not None and lanes.exist and set(lanes.fills or (1.0,)) - {0.0}:
             yield Diagnostic(
                 "KR402",
                 f"{pointwise.name} would change the lanes of `{input}` that this load leaves off",

@@ -282,6 +282,44 @@ def test_a_load_is_left_alone(name: str) -> None:
     assert code in {diagnostic.code for diagnostic in caught.value.diagnostics}, caught.value
 
 
+HELD = {
+    "other lanes than zero": (
+        "a = tl.load(x_ptr + offs, mask=m, other=1.0)\ntl.store(out_ptr + offs, a, mask=m)",
+        "x_ptr:int8=x.to(float32)",
+        "KR402",
+    ),
+    "other lanes that are not known": (
+        "a = tl.load(x_ptr + offs, mask=m, other=n)\ntl.store(out_ptr + offs, a, mask=m)",
+        "x_ptr:int8=x.to(float32)",
+        "KR402",
+    ),
+    "a pointer that is cast": (
+        "a = tl.load(x_ptr.to(tl.pointer_type(tl.float32)) + offs, mask=m, other=0.0)" + SUM,
+        "x_ptr:int8=x.to(float32)",
+        "KR403",
+    ),
+    "bools": (LOAD + SUM, "x_ptr:bool=x.to(float32)", "KR401"),
+}
+
+
+@pytest.mark.parametrize("name", HELD)
+def test_an_input_keeps_its_type(name: str) -> None:
+    body, prologue, code = HELD[name]
+    text = HEAD + textwrap.indent(body, "    ") + "\n"
+    with pytest.raises(FusionRefused) as caught:
+        fuse(text, prologues=[prologue], kernel="k", dtypes=["x_ptr=fp32", "y_ptr=fp32"], constexprs=["BLOCK=16"])
+    assert {diagnostic.code for diagnostic in caught.value.diagnostics} == {code}
+
+
+def test_what_the_tuner_zeroes_is_zero() -> None:
+    tuner = "@triton.autotune([triton.Config({'BLOCK': 16})], key=['n'], reset_to_zero=['x_ptr'])\n@triton.jit\ndef k("
+    body = LOAD + "\ntl.store(out_ptr + offs, a, mask=m)\n"
+    text = HEAD.replace("@triton.jit\ndef k(", tuner) + textwrap.indent(body, "    ")
+    with pytest.raises(FusionRefused, match="KR211"):
+        fuse(text, prologues=["x_ptr=x + 1"], kernel="k", dtypes=["x_ptr=fp32"])
+    assert "relu(tl.load" in fuse(text, prologues=["x_ptr=relu"], kernel="k", dtypes=["x_ptr=fp32"]).source
+
+
 @pytest.mark.parametrize("prologue", ["~x", "logical_not(x)"])
 def test_bools_are_left_alone(prologue: str) -> None:
     """They are bytes in memory."""
