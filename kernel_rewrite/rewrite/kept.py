@@ -71,7 +71,7 @@ def overwritten(kernel: LaunchedKernel, kept: Mapping[str, NewParameter]) -> Ite
         "keep the value of one launch at a time: rewrite the kernel alone with `--no-launcher`, and pass a buffer "
         "of its own where you launch it"
     )
-    calls = [launch.call for launch in kernel.launches if launch.call is not None]
+    calls = [launch.call for launch in kernel.launches if launch.call is not None and not _only_compiles(launch.call)]
     for call in calls:
         if any(isinstance(node, _REPEATS) for node in _around(call, callers)):
             label = Label(Span.of(kernel.file.path, call), "this launch is repeated")
@@ -85,6 +85,11 @@ def overwritten(kernel: LaunchedKernel, kept: Mapping[str, NewParameter]) -> Ite
             )
             message = f"two launches would write to the same `{names}`"
             yield Diagnostic("KR319", message, labels, help=help_text)
+
+
+def _only_compiles(call: ast.Call) -> bool:
+    """`kernel.warmup(...)`"""
+    return isinstance(call.func, ast.Attribute) and call.func.attr == "warmup"
 
 
 def _around(node: ast.AST, callers: Callers) -> Iterator[ast.AST]:
