@@ -86,7 +86,7 @@ class Rewrite:
         if any(not parameter.number for parameter in self.parameters.values()):
             names = "`, `".join(name for name, parameter in self.parameters.items() if not parameter.number)
             found.append(Assumption("operands-apart", f"the kernel writes to nothing that overlaps `{names}`"))
-        return tuple(dict.fromkeys((*found, *kept_assumptions(self.kept))))
+        return tuple(dict.fromkeys((*found, *kept_assumptions(self.kept, self.retyped))))
 
 
 def references(analysis: Analysis) -> frozenset[tuple[FunctionRef, int, int]]:
@@ -291,6 +291,7 @@ def _grown_signature(
     if not operands and not buffers and not kept:
         return _Grown()
     keeping = kept_parameters(analysis.kernel, kept, operands)
+    retyped = {buffer.output for buffer in buffers if buffer.dtype}
     taken = set(taken) | set(kept.values())
     parameters: dict[str, NewParameter] = {}
     for operand in operands.values():
@@ -307,7 +308,7 @@ def _grown_signature(
     if signature.diagnostics:
         raise FusionRefused(signature.diagnostics)
     if not launcher:
-        contract = (*kernel_contract(kernel, added, buffers), *kept_contract(keeping))
+        contract = (*kernel_contract(kernel, added, buffers), *kept_contract(keeping, retyped))
         return _Grown(parameters, keeping, signature.edits, signature.additions, contract)
     plan = launcher_edits(kernel, added, buffers)
     errors = tuple(d for d in plan.diagnostics if d.severity is Severity.ERROR)
@@ -315,7 +316,7 @@ def _grown_signature(
     if errors:
         raise FusionRefused(errors)
     edits, additions = (*signature.edits, *plan.edits), (*signature.additions, *plan.additions)
-    return _Grown(parameters, keeping, edits, additions, (*plan.contract, *kept_contract(keeping)))
+    return _Grown(parameters, keeping, edits, additions, (*plan.contract, *kept_contract(keeping, retyped)))
 
 
 def _no_call_twice(plans: Iterable[Plan]) -> None:

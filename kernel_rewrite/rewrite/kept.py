@@ -45,18 +45,21 @@ def kept_parameters(
     return found
 
 
-def kept_contract(kept: Mapping[str, NewParameter]) -> tuple[str, ...]:
-    """What the tensors must be that launches pass for `kept`, in sentences."""
+def kept_contract(kept: Mapping[str, NewParameter], retyped: Container[str]) -> tuple[str, ...]:
+    """What the tensors must be that launches pass for `kept`, in sentences; the outputs `retyped` get another element
+    type."""
     return tuple(
-        f"`{parameter.operand}` is a tensor like the one for `{output}`: `torch.empty_like` of that makes it"
+        f"`{parameter.operand}` is a tensor like the one for `{output}`"
+        + (", but of the element type from before" if output in retyped else ": `torch.empty_like` of that makes it")
         for output, parameter in kept.items()
     )
 
 
-def kept_assumptions(kept: Mapping[str, NewParameter]) -> Iterator[Assumption]:
+def kept_assumptions(kept: Mapping[str, NewParameter], retyped: Container[str]) -> Iterator[Assumption]:
     """What is taken from the caller about the tensors that launches pass for `kept`."""
     for output, parameter in kept.items():
-        same = f"`{parameter.name}` has the element type of `{output}` and lies in memory as it does"
+        of = f"that `{output}` has without the epilogue" if output in retyped else f"of `{output}`"
+        same = f"`{parameter.name}` has the element type {of} and lies in memory as it does"
         yield Assumption("kept-layout", f"{same}, with its shape and strides")
     if kept:
         names = "`, `".join(parameter.name for parameter in kept.values())
