@@ -297,7 +297,7 @@ def _grown_signature(
     if not operands and not buffers and not kept:
         return _Grown()
     keeping = kept_parameters(analysis.kernel, kept, operands)
-    asked = kept_contract(keeping, [buffer.output for buffer in buffers if buffer.dtype])
+    retyped = {buffer.output for buffer in buffers if buffer.dtype}
     taken = set(taken) | set(kept.values())
     parameters: dict[str, NewParameter] = {}
     for operand in operands.values():
@@ -314,7 +314,7 @@ def _grown_signature(
     if signature.diagnostics:
         raise FusionRefused(signature.diagnostics)
     if not launcher:
-        contract = (*kernel_contract(kernel, added, buffers), *asked)
+        contract = (*kernel_contract(kernel, added, buffers), *kept_contract(keeping, retyped))
         return _Grown(parameters, keeping, signature.edits, signature.additions, contract)
     plan = launcher_edits(kernel, added, buffers)
     errors = tuple(d for d in plan.diagnostics if d.severity is Severity.ERROR)
@@ -322,7 +322,7 @@ def _grown_signature(
     if errors:
         raise FusionRefused(errors)
     edits, additions = (*signature.edits, *plan.edits), (*signature.additions, *plan.additions)
-    return _Grown(parameters, keeping, edits, additions, (*plan.contract, *asked))
+    return _Grown(parameters, keeping, edits, additions, (*plan.contract, *kept_contract(keeping, retyped)))
 
 
 def _no_call_twice(plans: Iterable[Plan]) -> None:

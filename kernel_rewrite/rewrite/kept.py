@@ -46,24 +46,21 @@ def kept_parameters(
     return found
 
 
-def kept_contract(kept: Mapping[str, NewParameter], retyped: Container[str] = ()) -> tuple[str, ...]:
-    """What the tensors must be that launches pass for `kept`, in sentences. `retyped` are the outputs that the epilogue gives
-    another element type."""
-    of_old_type = ", with the element type that it has without the epilogue"
-    of_that = ": `torch.empty_like` of that makes it"
+def kept_contract(kept: Mapping[str, NewParameter], retyped: Container[str]) -> tuple[str, ...]:
+    """What the tensors must be that launches pass for `kept`, in sentences; the outputs `retyped` get another element
+    type."""
     return tuple(
-        f"`{parameter.operand}` is a tensor like the one for `{output}`{of_old_type if output in retyped else of_that}"
+        f"`{parameter.operand}` is a tensor like the one for `{output}`"
+        + (", but of the element type from before" if output in retyped else ": `torch.empty_like` of that makes it")
         for output, parameter in kept.items()
     )
 
 
-def kept_assumptions(kept: Mapping[str, NewParameter], retyped: Container[str] = ()) -> Iterator[Assumption]:
+def kept_assumptions(kept: Mapping[str, NewParameter], retyped: Container[str]) -> Iterator[Assumption]:
     """What is taken from the caller about the tensors that launches pass for `kept`."""
     for output, parameter in kept.items():
-        which = f"that `{output}` has without the epilogue" if output in retyped else f"of `{output}`"
-        same = f"`{parameter.name}` has the element type {which} and lies in memory as " + (
-            f"`{output}` does" if output in retyped else "it does"
-        )
+        of = f"that `{output}` has without the epilogue" if output in retyped else f"of `{output}`"
+        same = f"`{parameter.name}` has the element type {of} and lies in memory as it does"
         yield Assumption("kept-layout", f"{same}, with its shape and strides")
     if kept:
         names = "`, `".join(parameter.name for parameter in kept.values())
@@ -78,7 +75,7 @@ def overwritten(kernel: LaunchedKernel, kept: Mapping[str, NewParameter]) -> Ite
         "keep the value of one launch at a time: rewrite the kernel alone with `--no-launcher`, and pass a buffer "
         "of its own where you launch it"
     )
-    calls = [launch.call for launch in kernel.launches if launch.call is not None]
+    calls = [launch.call for launch in kernel.launches if launch.call is not None and not _only_compiles(launch.call)]
     for call in calls:
         if any(isinstance(node, _REPEATS) for node in _around(call, callers)):
             label = Label(Span.of(kernel.file.path, call), "this launch is repeated")
@@ -92,6 +89,11 @@ def overwritten(kernel: LaunchedKernel, kept: Mapping[str, NewParameter]) -> Ite
             )
             message = f"two launches would write to the same `{names}`"
             yield Diagnostic("KR319", message, labels, help=help_text)
+
+
+def _only_compiles(call: ast.Call) -> bool:
+    """`kernel.warmup(...)`"""
+    return isinstance(call.func, ast.Attribute) and call.func.attr == "warmup"
 
 
 def _around(node: ast.AST, callers: Callers) -> Iterator[ast.AST]:
