@@ -93,6 +93,7 @@ CODES: dict[str, str] = {
     "KR401": "the op has no meaning for this element type",
     "KR402": "the op would change the lanes that a load leaves off",
     "KR403": "the input cannot get the element type that it is given",
+    "KR404": "a prologue of a matrix product is computed again for many tiles",
     "KR410": "the output cannot get the element type that the epilogue gives it",
     # KR5xx: equivalence
     "KR501": "the fused kernel and the unfused pair differ",

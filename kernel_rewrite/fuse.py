@@ -12,6 +12,7 @@ from kernel_rewrite.functions import Ops, in_words
 from kernel_rewrite.fused import EAGER, Options, fused_file
 from kernel_rewrite.model import Operand
 from kernel_rewrite.pointwise.declarations import declared_operands
+from kernel_rewrite.repeated import repeated_work
 from kernel_rewrite.request import InputRequest, OutputRequest
 from kernel_rewrite.results import Fused
 from kernel_rewrite.rewrite.confirm import confirm
@@ -113,7 +114,8 @@ def fuse_outputs(
     )
     text = apply_edits(analysis.kernel.file, rewrite.edits)
     confirm(text, rewrite, analysis, outputs, options.numerics, inputs)
-    return fused_file(analysis, outputs, inputs, options, rewrite, text, unused_ignores(analysis, (*outputs, *inputs)))
+    warnings = (*unused_ignores(analysis, (*outputs, *inputs)), *repeated_work(analysis, inputs))
+    return fused_file(analysis, outputs, inputs, options, rewrite, text, warnings)
 
 
 def plan_output(analysis: Analysis, request: OutputRequest) -> StorePlan:

@@ -33,6 +33,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "retyped": NOUNS | {"source", "pointwise", "request", "analysis", "probes"},
     "checks": NOUNS | {"source", "ttir", "pointwise", "request", "analysis", "called", "probes", "retyped"},
     "input_checks": NOUNS | {"source", "pointwise", "request", "analysis", "retyped", "checks"},
+    "repeated": NOUNS | {"source", "ttir", "pointwise", "request", "analysis"},
     "rewrite": NOUNS
     | {"", "arguments", "source", "ttir", "pointwise", "request", "analysis", "alone", "called", "probes", "retyped"},
     "vouched": NOUNS | {"source", "request", "analysis", "checks", "input_checks"},
@@ -42,7 +43,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     | {"input_checks"},
     "fuse": NOUNS
     | {"source", "ttir", "pointwise", "request", "results", "analysis", "probes", "rewrite", "checks", "selection"}
-    | {"vouched", "fused", "functions"},
+    | {"vouched", "fused", "functions", "repeated"},
     "inspection": NOUNS
     | {"source", "ttir", "request", "results", "analysis", "retyped", "checks", "input_checks", "vouched", "selection"},
     "verify": NOUNS | {"", "pointwise", "rewrite", "inspection"},

@@ -35,7 +35,7 @@ NEEDS_HELP = {
 
 NEEDS_OPERANDS = {f"KR31{number}" for number in range(9)}
 """Codes about operands and launchers: `tests/rewrite/test_pages.py` holds their examples."""
-WARNINGS = {"KR503"}
+WARNINGS = {"KR404", "KR503"}
 """Codes that stop nothing."""
 
 NEEDS_TRITON = {"KR112": (3, 9)}
