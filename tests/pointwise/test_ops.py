@@ -330,8 +330,9 @@ LOOSE: dict[str, dict[str, float]] = {
     "tanhshrink": {"float32": 0.002, "float64": 0.04},
 }
 
-# max(-0.0, 0.0) is +0.0 in the kernels here and -0.0 in torch's CPU kernels; log_sigmoid underflows to either zero.
-ZERO_SIGNS = {"relu", "relu6", "hardtanh", "clamp", "logsigmoid"}
+# max(-0.0, 0.0) is +0.0 in the kernels here and -0.0 in torch's CPU kernels; log_sigmoid underflows to either zero, and so does
+# gelu, as the CPU has it.
+ZERO_SIGNS = {"relu", "relu6", "hardtanh", "clamp", "logsigmoid", "gelu"}
 
 
 COMMUTING = ["relu", "relu6", "abs", "neg", "clamp(0, 6)", "clamp(-1.5, inf)", "hardtanh", "abs(neg(relu(x)))"]
