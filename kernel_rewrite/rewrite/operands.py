@@ -155,9 +155,16 @@ class OperandWriter:
 
     @property
     def assumptions(self) -> tuple[Assumption, ...]:
-        """What the operands take from the caller: their strides, and what was taken for a row and a column where no launch
-        of the file shows it."""
-        return (*self._about_strides(), *self._about_directions(), *self._about_blocks())
+        """What the operands take from the caller: their types and strides, and what was taken for a row and a column where no
+        launch of the file shows it."""
+        return (*self._about_types(), *self._about_strides(), *self._about_directions(), *self._about_blocks())
+
+    def _about_types(self) -> Iterator[Assumption]:
+        same = dict.fromkeys(o.name for o in self._operands if not o.dtype and not o.is_number)
+        if same:
+            verb = "has" if len(same) == 1 else "have"
+            statement = f"`{'`, `'.join(same)}` {verb} the element type of `{self._plan.buffer}`"
+            yield Assumption("operand-types", statement)
 
     def _about_strides(self) -> Iterator[Assumption]:
         tiles = [o.name for o in self._operands if _is_mirrored(o)]
