@@ -3,6 +3,7 @@
     python benchmarks/corpus.py                      all packages; the table goes to benchmarks/results/corpus.md
     python benchmarks/corpus.py --package liger-kernel --kernel _rms_norm   some kernels, shown one by one
     python benchmarks/corpus.py --operands --package liger-kernel --markdown FILE   which outputs can take an operand
+    python benchmarks/corpus.py --prologues --package liger-kernel --markdown FILE   which inputs can take a prologue
 
 The packages are downloaded at pinned versions with `pip download --no-deps`, unpacked, never installed and never
 imported. Each kernel runs in a worker process with a time and a memory limit. Every outcome is appended to a JSON-lines
@@ -36,7 +37,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
@@ -44,11 +45,12 @@ sys.path.insert(0, str(ROOT))
 from kernel_rewrite import __version__  # noqa: E402
 from kernel_rewrite.analysis import Analysis, analyse  # noqa: E402
 from kernel_rewrite.diagnostics import CODES, FusionRefused  # noqa: E402
-from kernel_rewrite.fuse import fuse_outputs, plan_output  # noqa: E402
+from kernel_rewrite.fuse import fuse_outputs, plan_input, plan_output  # noqa: E402
 from kernel_rewrite.fused import Options  # noqa: E402
 from kernel_rewrite.model import InternalError, MemoryEffect  # noqa: E402
 from kernel_rewrite.pointwise.declarations import declared_operands  # noqa: E402
-from kernel_rewrite.selection import choose_outputs, requested_ops  # noqa: E402
+from kernel_rewrite.results import Fused  # noqa: E402
+from kernel_rewrite.selection import choose_inputs, choose_outputs, requested_ops  # noqa: E402
 from kernel_rewrite.source.closure import KernelDefinition, kernels, scope_at  # noqa: E402
 from kernel_rewrite.source.files import Project  # noqa: E402
 from kernel_rewrite.source.names import JitDefinition, meaning_of, nodes_of  # noqa: E402
@@ -61,6 +63,9 @@ OPERANDS = {
     "row": ("relu(x + added_row)", {"added_row": "row"}),
 }
 """What `--operands` fuses, by the kind of the operand: one in the output's layout, one value a column without an index."""
+
+PROLOGUE = "sigmoid"
+"""What `--prologues` fuses: not zero at zero, so that lanes which a load leaves off have to be put right."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -294,9 +299,9 @@ Record = dict[str, Any]
 """What happened to one kernel, as it stands in the JSON-lines file."""
 
 
-def examine(task: Task, operands: bool = False) -> Record:
-    """Analyse the kernel of `task` once, then fuse the epilogue into each of its outputs; with `operands`, those of
-    `OPERANDS` into each that can take the epilogue. Never raises."""
+def examine(task: Task, mode: str = "") -> Record:
+    """Analyse the kernel of `task` once, then fuse the epilogue into each of its outputs; with "operands", those of
+    `OPERANDS` into each that can take the epilogue; with "prologues", the prologue into each of its inputs. Never raises."""
     started = time.perf_counter()
     reset_peaks()
     busy = busy_seconds()
@@ -312,7 +317,7 @@ def examine(task: Task, operands: bool = False) -> Record:
     try:
         analysis = _analysis(task)
         record |= _facts(analysis)
-        record["outputs"] = _outputs_with_operands(analysis) if operands else _fused_outputs(analysis)
+        record |= MODES[mode](analysis)
     except FusionRefused as refused:
         record |= {"status": "refused", **_reasons(refused, task.folder)}
     except Exception as error:  # a bug of the tool is an outcome, and the run goes on
@@ -355,66 +360,118 @@ def outputs(analysis: Analysis) -> tuple[str, ...]:
     return analysis.parameters_with(MemoryEffect.WRITE, MemoryEffect.ACCUMULATE)
 
 
-def _fused_outputs(analysis: Analysis) -> list[Record]:
-    """One record an output. Those that can take the epilogue take it in one file, which is validated once; each in a
-    file of its own when that fails."""
-    found = outputs(analysis)
-    refused = {output: record for output in found if (record := _refused(analysis, output))}
-    eligible = [output for output in found if output not in refused]
-    fused = _fused(analysis, eligible) if eligible else {}
-    if fused.get("status") != "fused" and len(eligible) > 1:
-        each = {output: _fused(analysis, [output]) for output in eligible}
+def _fused_outputs(analysis: Analysis) -> Record:
+    """One record an output."""
+    each = _each_buffer(outputs(analysis), lambda o: _refused(analysis, o), lambda some: _fused(analysis, some))
+    return {"outputs": [{"name": o, "effects": _effects(analysis, o), **found} for o, found in each.items()]}
+
+
+def _fused_inputs(analysis: Analysis) -> Record:
+    """One record an input, in the order of the signature."""
+    read = analysis.parameters_with(MemoryEffect.READ)
+    each = _each_buffer(read, lambda i: _refused_input(analysis, i), lambda some: _with_prologues(analysis, some))
+    return {"inputs": [{"name": i, "effects": _effects(analysis, i), **found} for i, found in each.items()]}
+
+
+def _each_buffer(
+    names: Sequence[str], refused: Callable[[str], Record | None], fused: Callable[[Sequence[str]], Record]
+) -> dict[str, Record]:
+    """What becomes of each buffer. Those that can take the op take it in one file, which is validated once; each in a file
+    of its own when that fails."""
+    reasons = {name: record for name in names if (record := refused(name))}
+    eligible = [name for name in names if name not in reasons]
+    together = fused(eligible) if eligible else {}
+    if together.get("status") != "fused" and len(eligible) > 1:
+        each = {name: fused([name]) for name in eligible}
     else:
-        each = dict.fromkeys(eligible, fused)
-    return [{"name": o, "effects": _effects(analysis, o), **(refused.get(o) or each[o])} for o in found]
+        each = dict.fromkeys(eligible, together)
+    return {name: reasons.get(name) or each[name] for name in names}
 
 
-def _outputs_with_operands(analysis: Analysis) -> list[Record]:
+def _outputs_with_operands(analysis: Analysis) -> Record:
     """One record an output, with what comes of each of `OPERANDS` for those that can take the epilogue itself."""
     found = []
     for output in outputs(analysis):
         refused = _refused(analysis, output)
         kinds = {} if refused else {kind: _with_operand(analysis, output, kind) for kind in OPERANDS}
         found.append({"name": output, **(refused or {"status": "eligible"}), "operands": kinds})
-    return found
+    return {"outputs": found}
+
+
+MODES: dict[str, Callable[[Analysis], Record]] = {
+    "": _fused_outputs,
+    "operands": _outputs_with_operands,
+    "prologues": _fused_inputs,
+}
 
 
 def _with_operand(analysis: Analysis, output: str, kind: str) -> Record:
     """What comes of fusing an epilogue that reads an operand of a kind, the launchers left alone."""
     text, kinds = OPERANDS[kind]
     declared = declared_operands(kinds)
-    try:
+
+    def fused() -> Record:
         requested, _ = requested_ops(f"{output}={text}", (), declared)
         fuse_outputs(analysis, requested, Options(operands=tuple(declared.values()), launcher=False))
-    except FusionRefused as refused:
-        return {"status": "refused", **_reasons(refused, _folder(analysis))}
-    except Exception as error:
-        return {"status": "internal", "message": _trace(error)}
-    return {"status": "fused"}
+        return {"status": "fused"}
+
+    return _outcome_of(analysis, fused)
 
 
 def _refused(analysis: Analysis, output: str) -> Record | None:
     """Why `output` cannot take the epilogue; None when it can."""
-    try:
+
+    def planned() -> None:
         for request in choose_outputs(analysis, [(output, EPILOGUE)], frozenset()):
             plan_output(analysis, request)
-    except FusionRefused as refused:
-        return {"status": "refused", **_reasons(refused, _folder(analysis))}
-    except Exception as error:
-        return {"status": "internal", "message": _trace(error)}
-    return None
+
+    return _outcome_of(analysis, planned)
+
+
+def _refused_input(analysis: Analysis, input: str) -> Record | None:
+    """Why `input` cannot take the prologue; None when it can."""
+
+    def planned() -> None:
+        for request in choose_inputs(analysis, [(input, PROLOGUE)], frozenset()):
+            plan_input(analysis, request)
+
+    return _outcome_of(analysis, planned)
 
 
 def _fused(analysis: Analysis, outputs: Sequence[str]) -> Record:
     """What comes of fusing into all of `outputs` in one file: its changed lines, and how many outputs shared it."""
+    requested = [(output, EPILOGUE) for output in outputs]
+    return _outcome_of(analysis, lambda: _changed(fuse_outputs(analysis, requested), len(outputs)))
+
+
+def _with_prologues(analysis: Analysis, inputs: Sequence[str]) -> Record:
+    """What comes of fusing into all of `inputs` in one file, likewise, and those with a note that the prologue is computed
+    again for many tiles."""
+
+    def fused() -> Record:
+        result = fuse_outputs(analysis, (), prologues=[(input, PROLOGUE) for input in inputs])
+        notes = [d.message for d in result.warnings if d.code == "KR404"]
+        return _changed(result, len(inputs)) | {"again": [i for i in inputs if any(f"`{i}`" in note for note in notes)]}
+
+    return _outcome_of(analysis, fused)
+
+
+def _changed(result: Fused, together: int) -> Record:
+    changed = [line for line in result.diff.splitlines() if line[:1] in "+-" and line[:3] not in ("+++", "---")]
+    return {"status": "fused", "changed_lines": len(changed), "together": together}
+
+
+AnyOutcome = TypeVar("AnyOutcome", Record, None)
+
+
+def _outcome_of(analysis: Analysis, attempt: Callable[[], AnyOutcome]) -> Record | AnyOutcome:
+    """What `attempt` gives, or the record of what it raises."""
     try:
-        result = fuse_outputs(analysis, [(output, EPILOGUE) for output in outputs])
+        return attempt()
     except FusionRefused as refused:
         return {"status": "refused", **_reasons(refused, _folder(analysis))}
     except Exception as error:
         return {"status": "internal", "message": _trace(error)}
-    changed = [line for line in result.diff.splitlines() if line[:1] in "+-" and line[:3] not in ("+++", "---")]
-    return {"status": "fused", "changed_lines": len(changed), "together": len(outputs)}
 
 
 def _effects(analysis: Analysis, output: str) -> list[str]:
@@ -503,7 +560,7 @@ def _trace(error: BaseException) -> str:
 # ------------------------------------------------------------------------------------------------------- the workers
 
 
-def serve(operands: bool = False) -> None:
+def serve(mode: str = "") -> None:
     """A worker: one task a line on stdin, one record a line on stdout."""
     answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)
@@ -511,7 +568,7 @@ def serve(operands: bool = False) -> None:
     sys.setrecursionlimit(max(sys.getrecursionlimit(), 5000))
     gc.set_threshold(50_000, 20, 100)  # syntax trees of many files stay: going through them often finds nothing
     for line in sys.stdin:
-        print(json.dumps(examine(Task(**json.loads(line)), operands)), file=answers, flush=True)
+        print(json.dumps(examine(Task(**json.loads(line)), mode)), file=answers, flush=True)
 
 
 class Worker:
@@ -874,6 +931,94 @@ def operand_report(records: Sequence[Record], titles: Sequence[str], facts: dict
     )
 
 
+# --------------------------------------------------------------------------------------------- inputs with prologues
+
+
+@dataclass(slots=True)
+class PrologueRow:
+    """The counts of one row of the table of `--prologues`. `again`: prologues that are computed again for
+    many tiles."""
+
+    title: str
+    kernels: int = 0
+    lowered: int = 0
+    inputs: int = 0
+    fused: int = 0
+    kernels_fused: int = 0
+    again: int = 0
+    failed: int = 0
+    busy: float = 0.0
+    refused: Counter[str] = field(default_factory=Counter)
+
+    def add(self, record: Record) -> None:
+        inputs = record.get("inputs", ())
+        statuses = [input["status"] for input in inputs]
+        self.kernels += 1
+        self.lowered += "specializations" in record
+        self.inputs += len(inputs)
+        self.fused += statuses.count("fused")
+        self.kernels_fused += "fused" in statuses
+        self.failed += (record["status"] in ("internal", "crash", "timeout")) + statuses.count("internal")
+        self.busy += record.get("cpu_seconds", 0.0)
+        self.again += sum(input["name"] in input.get("again", ()) for input in inputs)
+        for input in inputs:
+            self.refused.update(input.get("codes", ()))
+
+
+def prologue_table(records: Iterable[Record], titles: Sequence[str]) -> str:
+    """The counts of each title, and of all, as a Markdown table."""
+    rows = {title: PrologueRow(title) for title in (*titles, "all")}
+    for record in records:
+        for title in (record["group"], "all"):
+            rows[title].add(record)
+    head = ("package", "kernels", "lowered", "inputs", f"take {PROLOGUE}", "kernels with one that does")
+    head += ("inputs refused, by code", "computed again for many tiles (KR404)", "failures", "CPU seconds")
+    lines = ["| " + " | ".join(head) + " |", "|---" * len(head) + "|"]
+    for row in rows.values():
+        cells = (
+            row.title,
+            str(row.kernels),
+            _share(row.lowered, row.kernels),
+            str(row.inputs),
+            _share(row.fused, row.inputs),
+            _share(row.kernels_fused, row.kernels),
+            _by_code(row.refused),
+            _share(row.again, row.fused),
+            str(row.failed),
+            f"{row.busy:.0f}",
+        )
+        lines.append("| " + " | ".join(cells) + " |")
+    return "\n".join(lines) + "\n"
+
+
+def prologue_report(records: Sequence[Record], titles: Sequence[str], facts: dict[str, Any]) -> str:
+    """The page with that table, and what the codes mean."""
+    used = sorted({code for r in records for i in r.get("inputs", ()) for code in i.get("codes", ())})
+    failures = [(r, i) for r in records for i in r.get("inputs", ()) if i["status"] == "internal"]
+    return "\n".join(
+        [
+            "# Public kernels, with prologues",
+            "",
+            f"`{PROLOGUE}` fused into every input of the kernels of {', '.join(titles)}. The inputs of a kernel that can "
+            "take it take it in one file, which is validated; in a file each where that fails.",
+            "",
+            prologue_table(records, titles),
+            f"kernel-rewrite {facts['version']}, Triton {facts['triton']}, Python {facts['python']}, {facts['date']}. "
+            f"Made by `python benchmarks/corpus.py {facts['arguments']}`, {facts['jobs']} job(s), {facts['wall']} s.",
+            "",
+            "An input refused for several reasons counts under each of their codes.",
+            "",
+            *(f"- {code}: {CODES[code]}" for code in used),
+            "",
+            *(
+                f"- failure: {r['group']} `{r['file']}` `{r['kernel']}` `{i['name']}`: {i['message']}"
+                for r, i in failures
+            ),
+            *([""] if failures else []),
+        ]
+    )
+
+
 # ------------------------------------------------------------------------------------------------------ command line
 
 
@@ -890,16 +1035,25 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--fresh", action="store_true", help="do not resume")
     parser.add_argument("--json", type=Path, help="where to write every outcome")
     parser.add_argument("--markdown", type=Path, help="where to write the table")
-    parser.add_argument("--operands", action="store_true", help="fuse epilogues that read an operand, and count those")
+    other = parser.add_mutually_exclusive_group()
+    for mode, words in (("operands", "epilogues that read an operand"), ("prologues", "a prologue into each input")):
+        other.add_argument(
+            f"--{mode}", action="store_const", const=mode, dest="mode", help=f"fuse {words}, and count those"
+        )
+    parser.set_defaults(mode="")
     parser.add_argument("--verbose", action="store_true", help="show each kernel")
     parser.add_argument("--worker", action="store_true", help=argparse.SUPPRESS)
     return parser.parse_args()
 
 
+REPORTS = {"operands": (operand_report, operand_table), "prologues": (prologue_report, prologue_table)}
+"""The page and the table of each mode."""
+
+
 def main() -> int:
     options = arguments()
     if options.worker:
-        serve(options.operands)
+        serve(options.mode)
         return 0
     started = time.monotonic()
     chosen = [p for p in PACKAGES if not options.package or p.name in options.package]
@@ -910,7 +1064,7 @@ def main() -> int:
     tasks = tasks[: options.limit]
     print(f"{len(tasks)} kernels found in {time.monotonic() - started:.0f} s", file=sys.stderr)
 
-    mode = ["--operands"] if options.operands else []
+    mode = [f"--{options.mode}"] if options.mode else []
     stream = options.stream or options.downloads / f"outcomes-{fingerprint()}{''.join(mode)}.jsonl"
     if options.fresh and stream.exists():
         stream.unlink()
@@ -937,11 +1091,12 @@ def main() -> int:
         "wall": round(time.monotonic() - started),
         "arguments": " ".join([*mode, *(f"--package {package.name}" for package in chosen)]),
     }
-    if options.operands:
+    if options.mode:
+        page, counts = REPORTS[options.mode]
         titles = [title for title in titles if any(record["group"] == title for record in records)]
         if options.markdown:
-            options.markdown.write_text(operand_report(records, titles, facts), encoding="utf-8")
-        print(operand_table(records, titles))
+            options.markdown.write_text(page(records, titles, facts), encoding="utf-8")
+        print(counts(records, titles))
         return 0
     whole = not (options.package or options.kernel or options.file or options.limit)
     results = ROOT / "benchmarks" / "results"
@@ -970,7 +1125,7 @@ def _line(record: Record) -> str:
     if record["status"] != "lowered":
         return f"{head}\n    {record['status']}: {record.get('message') or record['reasons']}"
     lines = [head]
-    for output in record["outputs"]:
+    for output in (*record["outputs"], *record.get("inputs", ())):
         for what, found in [("", output), *output.get("operands", {}).items()]:
             why = found.get("message") or "; ".join(found.get("reasons", ()))
             lines.append(f"    {output['name']} {what}: {found['status']} {why}")

@@ -129,7 +129,7 @@ def test_one_kernel_end_to_end(tasks: list) -> None:
 
 
 def test_operands_are_tried_one_kind_at_a_time(tasks: list) -> None:
-    records = [corpus.examine(task, operands=True) for task in tasks if task.kernel in ("scale", "in_place")]
+    records = [corpus.examine(task, "operands") for task in tasks if task.kernel in ("scale", "in_place")]
     (output,) = next(r["outputs"] for r in records if r["kernel"] == "scale")
     assert output["operands"]["tile"] == {"status": "fused"}
     assert output["operands"]["row"]["codes"] == ["KR301"]  # a flat output has no columns
@@ -137,6 +137,17 @@ def test_operands_are_tried_one_kind_at_a_time(tasks: list) -> None:
     assert (refused["codes"], refused["operands"]) == (["KR201"], {})
     all_of_them = corpus.operand_table(records, ["fake"]).splitlines()[-1]
     assert all_of_them.startswith("| all | 2 | 1 | 1 (100 %) | none | 0 (0 %) | KR301 1 | 0 |")
+
+
+def test_prologues_are_tried_on_every_input(tasks: list) -> None:
+    records = [corpus.examine(task, "prologues") for task in tasks if task.kernel in ("scale", "in_place")]
+    found = {r["kernel"]: [(i["name"], i["status"], i.get("codes")) for i in r["inputs"]] for r in records}
+    assert found == {
+        "scale": [("x_ptr", "fused", None)],
+        "in_place": [("x_ptr", "refused", ["KR221"])],
+    }
+    all_of_them = corpus.prologue_table(records, ["fake"]).splitlines()[-1]
+    assert all_of_them.startswith("| all | 2 | 2 (100 %) | 2 | 1 (50 %) | 1 (50 %) | KR221 1 | 0 (0 %) | 0 |")
 
 
 def test_an_exception_of_the_tool_is_an_internal_error(tasks: list, monkeypatch: pytest.MonkeyPatch) -> None:
