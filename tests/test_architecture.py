@@ -46,7 +46,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     | {"vouched", "fused", "functions", "repeated"},
     "inspection": NOUNS
     | {"source", "ttir", "request", "results", "analysis", "retyped", "checks", "input_checks", "vouched", "selection"},
-    "verify": NOUNS | {"", "pointwise", "rewrite", "inspection"},
+    "verify": NOUNS | {"", "pointwise", "request", "rewrite", "inspection"},
     "bench": NOUNS
     | {
         "",
