@@ -28,12 +28,10 @@ def kept_parameters(
 
     Raises FusionRefused (KR311) where the kernel knows the name already, or an operand has it.
     """
-    used: dict[str, ast.expr | ast.arg] = {}
+    used: dict[str, ast.Name | ast.arg] = {}
     for node in nodes_in(kernel.node):
-        match node:
-            case ast.Name(id=name) | ast.arg(arg=name):
-                assert isinstance(node, (ast.expr, ast.arg))
-                used.setdefault(name, node)
+        if isinstance(node, (ast.Name, ast.arg)):
+            used.setdefault(node.id if isinstance(node, ast.Name) else node.arg, node)
     found: dict[str, NewParameter] = {}
     for output, name in kept.items():
         tensor = passed_as(name)

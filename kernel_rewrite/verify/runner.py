@@ -427,9 +427,8 @@ def _outputs(session: Session, expected: Evaluation, got: Evaluation) -> list[di
     for number, (left, right) in enumerate(zip(expected.launches, got.launches, strict=True)):
         for ours, theirs in zip(left, right, strict=True):
             output = _compared(session, ours, theirs, number, ops[ours.output])
-            if (
-                ours.output not in kept and launched.count(ours.memory) == 1
-            ):  # else another launch may write what this one does not
+            # else another launch may write what this one does not
+            if ours.output not in kept and launched.count(ours.memory) == 1:
                 output["missed"] = _missed(session, ours, theirs, ops[ours.output])
                 output["missed_assumed"] = FULLY_WRITTEN in session.request["assumptions"]
             found.append(output)
