@@ -5,11 +5,13 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 from documents import blocks_of, check, commands_of
 
@@ -59,3 +61,33 @@ def test_make_targets_exist() -> None:
     makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
     for target in re.findall(r"^make (\S+)", README.read_text(encoding="utf-8"), re.MULTILINE):
         assert re.search(rf"^{target}:", makefile, re.MULTILINE), target
+
+
+def test_the_speed_table(accept: bool) -> None:
+    """The table of speeds is that of the committed measurement: for each case, the fused time as a part of each other."""
+    text = README.read_text(encoding="utf-8")
+    before, table, after = re.split(r"(?<=<!-- gpu table -->\n)(.*)(?=<!-- /gpu table -->)", text, flags=re.DOTALL)
+    measured = _speed_table(json.loads((ROOT / "benchmarks/results/gpu.json").read_text(encoding="utf-8")))
+    if accept:
+        README.write_text(before + measured + after, encoding="utf-8")
+        return
+    assert table == measured
+
+
+def _speed_table(run: dict[str, Any]) -> str:
+    shares: dict[str, list[list[float]]] = {}
+    for row in run["rows"]:
+        medians = {variant: times["median"] for variant, times in row["times"].items()}
+        shares.setdefault(row["case"], []).append(
+            [medians["fused"] / medians[other] for other in ("by hand", "kernel", "pair", "compile")]
+        )
+    lines = ["| case | shapes | by hand | kernel alone | pair | torch.compile |", "|---|---|---|---|---|---|"]
+    for case, rows in shares.items():
+        cells = [_range(list(column)) for column in zip(*rows, strict=True)]
+        lines.append(f"| {case} | {len(rows)} | {' | '.join(cells)} |")
+    return "".join(f"{line}\n" for line in lines)
+
+
+def _range(values: list[float]) -> str:
+    low, high = f"{min(values):.2f}", f"{max(values):.2f}"
+    return low if low == high else f"{low} to {high}"
