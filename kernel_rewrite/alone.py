@@ -19,6 +19,7 @@ def closed_alone(
     operands: Given = (),
     *,
     value_may_be_product: bool = False,
+    settled: bool = False,
     apart: bool = False,
     stored: str = "",
 ) -> tuple[Closure, Project]:
@@ -34,7 +35,14 @@ def closed_alone(
         name = reference.kernel
     else:
         text = reference_source(
-            epilogue, shape, dtype, operands, value_may_be_product=value_may_be_product, apart=apart, stored=stored
+            epilogue,
+            shape,
+            dtype,
+            operands,
+            value_may_be_product=value_may_be_product,
+            settled=settled,
+            apart=apart,
+            stored=stored,
         )
         own = source_from_text(text, "<reference>")
         project, name = Project((own,)), REFERENCE
@@ -49,6 +57,7 @@ def lower_alone(
     operands: Given = (),
     *,
     value_may_be_product: bool = False,
+    settled: bool = False,
     apart: bool = False,
     stored: str = "",
 ) -> Lowered | LoweringFailure:
@@ -60,6 +69,7 @@ def lower_alone(
         dtype,
         operands,
         value_may_be_product=value_may_be_product,
+        settled=settled,
         apart=apart,
         stored=stored,
     )

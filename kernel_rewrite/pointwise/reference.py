@@ -110,6 +110,7 @@ def reference_source(
     operands: Given = (),
     *,
     value_may_be_product: bool = False,
+    settled: bool = False,
     apart: bool = False,
     stored: str = "",
 ) -> str:
@@ -117,14 +118,22 @@ def reference_source(
     torch's result type; or as it is stored to a buffer of `stored`, torch's name of another type than that of x.
 
     x has `shape` and the Triton type `dtype` ("float16"); each operand is (key or name, shape, Triton type), its shape
-    one that broadcasts to x's, () for a scalar. `value_may_be_product` and `apart` as in `emit`.
+    one that broadcasts to x's, () for a scalar. `value_may_be_product`, `settled` and `apart` as in `emit`.
     """
     names = parameter_names(pointwise.result)
     by_name = {key.partition("[")[0]: name for key, name in names.items()}
     parameters = [names.get(key) or by_name[key] for key, _, _ in operands]
     taken = {"epilogue_alone", "reference", "triton", "tl", "libdevice", "x", *parameters}
     texts = {key: name for (key, _, _), name in zip(operands, parameters, strict=True)}
-    emission = emit(pointwise, "x", texts, taken_names=taken, value_may_be_product=value_may_be_product, apart=apart)
+    emission = emit(
+        pointwise,
+        "x",
+        texts,
+        taken_names=taken,
+        value_may_be_product=value_may_be_product,
+        settled=settled,
+        apart=apart,
+    )
     return _TEMPLATE.format(
         helpers="".join(helper.text + "\n\n" for helper in emission.helpers),
         parameters=", ".join(["x", *parameters]),

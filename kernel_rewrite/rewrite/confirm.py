@@ -536,6 +536,7 @@ class References:
                 dtype,
                 given,
                 value_may_be_product=may_be_product,
+                settled=is_load,
                 apart=apart,
                 stored=stored,
             )

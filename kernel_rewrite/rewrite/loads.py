@@ -14,19 +14,29 @@ from kernel_rewrite.analysis import Analysis
 from kernel_rewrite.diagnostics import Diagnostic, Label
 from kernel_rewrite.model import FunctionRef, Location, MemoryAccess, MemoryEffect, Span
 from kernel_rewrite.pointwise.language import Pointwise
+from kernel_rewrite.rewrite.placement import stands_alone
 from kernel_rewrite.rewrite.stores import copied_helpers
 from kernel_rewrite.source.accesses import AccessForm, HelperCall, MemoryCall
+from kernel_rewrite.source.definitions import Definitions
+from kernel_rewrite.source.syntax import mentions
 from kernel_rewrite.ttir.lanes import OffLanes, loads_at, off_lanes
 
 
 @dataclass(frozen=True, slots=True)
 class LoadSite:
-    """One load call to rewrite. `guarded`: lanes that its mask turns off must keep what the load gives them."""
+    """One load call to rewrite. `guarded`: lanes that its mask turns off must keep what the load gives them. `named`: the
+    call is all that a line of its own gives to a name."""
 
     call: MemoryCall
     form: AccessForm
     guarded: bool = False
     block_pointer: bool = False
+    named: bool = False
+
+    @property
+    def stays(self) -> bool:
+        """Whether the call stays as it is, and a statement goes behind it."""
+        return self.guarded and self.named
 
     @property
     def mask(self) -> ast.expr | None:
@@ -55,7 +65,7 @@ class LoadPlan:
     @property
     def changes(self) -> Iterator[tuple[MemoryCall, ast.expr | None]]:
         """Each call to edit, which gives way to an expression that holds it; None where it stays."""
-        return ((site.call, None if site.guarded else site.call.node) for site in self.sites)
+        return ((site.call, None if site.stays else site.call.node) for site in self.sites)
 
 
 def keeps(pointwise: Pointwise, lanes: OffLanes) -> bool:
@@ -107,9 +117,24 @@ def plan_loads(
         return tuple(dict.fromkeys(problems))
     clones = copied_helpers(calls, on_path, references)
     redirected = tuple(sorted((c for c in on_path if c.callee in clones), key=lambda c: c.span))
-    planned = (LoadSite(call, form, call in changed, call in block_pointers) for call, form in sites.items())
+    planned = (
+        LoadSite(call, form, call in changed, call in block_pointers, _is_named(call, form, analysis))
+        for call, form in sites.items()
+    )
     way = tuple(sorted(on_path, key=lambda c: c.span))
     return LoadPlan(input, tuple(sorted(planned, key=lambda s: s.call.span)), clones, redirected, way, holds)
+
+
+# x = tl.load(pointer, mask=m)
+def _is_named(call: MemoryCall, form: AccessForm, analysis: Analysis) -> bool:
+    function, mask = analysis.closure.function(call.function), LoadSite(call, form).mask
+    file = analysis.kernel.file if call.function.file == analysis.kernel.file.path else None
+    file = file or analysis.project.file(call.function.file)
+    assert function is not None and file is not None
+    match statement := Definitions(function.node).statement_of(call.node):
+        case ast.Assign(targets=[ast.Name(id=name)], value=value) if value is call.node:
+            return stands_alone(file, statement) and (mask is None or not mentions(mask, name))
+    return False
 
 
 def _changed_lanes(input: str, pointwise: Pointwise, analysis: Analysis) -> dict[MemoryCall, bool]:
@@ -171,10 +196,19 @@ def _not_zero(input: str, pointwise: Pointwise, analysis: Analysis) -> Iterator[
 
 
 def _reads_itself(mask: ast.expr, analysis: Analysis) -> bool:
-    """Whether a mask cannot be written twice: it calls a helper, reads memory or binds a name."""
+    """Whether a mask cannot be written twice: it reads memory, itself or in a helper, or binds a name."""
     called = {id(call.node) for call in analysis.calls.memory_calls}
-    called |= {id(c.node) for f in analysis.closure.functions for c in analysis.calls.helper_calls_of(f.ref)}
+    for function in analysis.closure.functions:
+        helper_calls = analysis.calls.helper_calls_of(function.ref)
+        called |= {id(call.node) for call in helper_calls if _touches_memory(call.callee, analysis, frozenset())}
     return any(id(node) in called or isinstance(node, ast.NamedExpr) for node in ast.walk(mask))
+
+
+def _touches_memory(helper: FunctionRef, analysis: Analysis, seen: frozenset[FunctionRef]) -> bool:
+    if helper in seen or analysis.calls.memory_calls_of(helper):
+        return True
+    inner = analysis.calls.helper_calls_of(helper)
+    return any(_touches_memory(call.callee, analysis, seen | {helper}) for call in inner)
 
 
 def _uneditable(around: Span | None, location: Location, input: str) -> Diagnostic:

@@ -3,35 +3,39 @@
 b = tl.load(b_ptrs)                                    ->  b = sigmoid(tl.load(b_ptrs))
 a = tl.load(a_ptrs, mask=offs_k < K - k, other=0.0)    ->  the same, and behind it
                                                            a = tl.where(offs_k < K - k, sigmoid(a), a)
+acc += tl.load(a_ptrs, mask=m, other=0.0)              ->  acc += sigmoid_where(tl.load(a_ptrs, mask=m, other=0.0), m)
 """
 
 from __future__ import annotations
 
 import ast
 import contextlib
+from typing import Any
 
 from kernel_rewrite.analysis import Analysis
-from kernel_rewrite.diagnostics import Diagnostic, FusionRefused, Label
 from kernel_rewrite.model import Edit, Function, FunctionRef, Span
+from kernel_rewrite.pointwise.composition import parameter_names
 from kernel_rewrite.pointwise.emission import Emission, emit
 from kernel_rewrite.pointwise.function import Pointwise
+from kernel_rewrite.pointwise.graph import X
 from kernel_rewrite.rewrite.additions import AddedStatements, Addition
 from kernel_rewrite.rewrite.copies import copied_text
 from kernel_rewrite.rewrite.edits import nested
 from kernel_rewrite.rewrite.loads import LoadPlan, LoadSite
 from kernel_rewrite.rewrite.operands import OperandWriter
-from kernel_rewrite.rewrite.placement import indent_of, stands_alone
+from kernel_rewrite.rewrite.placement import indent_of
 from kernel_rewrite.rewrite.products import may_add_loaded
 from kernel_rewrite.rewrite.retyping import RetypedOutput
-from kernel_rewrite.rewrite.spelling import Spelling
+from kernel_rewrite.rewrite.spelling import Spelling, free
 from kernel_rewrite.source.accesses import HelperCall
 from kernel_rewrite.source.definitions import Definitions
 from kernel_rewrite.source.expressions import grouped, parsed, printed, substitute
 from kernel_rewrite.source.files import SourceFile, newline_of
-from kernel_rewrite.source.syntax import mentions
 
 # Stands for what is loaded while the expression is built; no identifier of a real program.
 _LOADED = "__loaded__"
+
+_ZERO = "0.0"
 
 
 class LoadRewriter:
@@ -83,7 +87,7 @@ class LoadRewriter:
         """What the edits of a function add to it."""
         function = self._closure.function(ref)
         assert function is not None
-        sites = [site for site in self._plan.sites if site.call.function == ref and site.guarded]
+        sites = [site for site in self._plan.sites if site.call.function == ref and site.stays]
         behind = tuple(AddedStatements(s, behind=(text,), rebinds=True) for s, text in map(self._behind, sites))
         types = self._retyped.additions(function) if self._retyped is not None else []
         return (*behind, *types, *self._operands.edits(function).additions)
@@ -103,14 +107,14 @@ class LoadRewriter:
     def _load(self, site: LoadSite) -> Edit:
         file = self._file_of(site.call.function)
         why = f"{self._pointwise.name} of what is loaded"
-        if site.guarded:
+        if site.stays:
             statement, text = self._behind(site)
             line = (statement.end_lineno or statement.lineno) + 1
             return Edit(
                 Span(file.path, line, 0, line, 0), indent_of(file, statement) + text + newline_of(file.text), why
             )
-        emission = self._emission(_LOADED, site)
-        result = substitute(emission.expression, _LOADED, parsed(file.slice(site.call.span)))
+        expression = self._guarded(site) if site.guarded else self._emission(_LOADED, site).expression
+        result = substitute(expression, _LOADED, parsed(file.slice(site.call.span)))
         alone = self._is_argument_or_value(site)
         return Edit(site.call.span, printed(result if alone else grouped(result)), why)
 
@@ -119,24 +123,34 @@ class LoadRewriter:
         """The statement of a load whose off lanes must stay what they are, and the one that goes behind it."""
         file, mask = self._file_of(site.call.function), site.mask
         statement = self._definitions_of(site.call.function).statement_of(site.call.node)
+        assert mask is not None and isinstance(statement, ast.Assign) and isinstance(statement.targets[0], ast.Name)
+        name = statement.targets[0].id
+        kept = _ZERO if self._plan.holds else name  # what is loaded has another type than P of it
+        changed = self._emission(name, site).expression
+        return statement, f"{name} = {self._spelling.tl}.where({_on_one_line(file, mask)}, {changed}, {kept})"
+
+    # tl.load(a_ptrs, mask=m, other=0.0).to(tl.float32) -> sigmoid_where(tl.load(a_ptrs, mask=m, other=0.0), m).to(tl.float32)
+    def _guarded(self, site: LoadSite) -> str:
+        """The call of a helper, over what is loaded, that puts P where the mask is on."""
+        mask = site.mask
         assert mask is not None
-        match statement:
-            case ast.Assign(targets=[ast.Name(id=name)], value=value) if value is site.call.node:
-                if stands_alone(file, statement) and not mentions(mask, name):
-                    text = _on_one_line(file, mask)
-                    kept = "0.0" if self._plan.holds else name  # what is loaded has another type than P of it
-                    where = f"{self._spelling.tl}.where({text}, {self._emission(name, site).expression}, {kept})"
-                    return statement, f"{name} = {where}"
-        raise FusionRefused(
-            (
-                Diagnostic(
-                    "KR402",
-                    f"{self._pointwise.name} would change the lanes of `{self._plan.input}` that this load leaves off",
-                    (Label(site.call.span, "to put them right, what is loaded here must have a name of its own"),),
-                    help="write the load as a statement of its own, `value = tl.load(...)`, its mask in other names",
-                ),
-            )
+        names = parameter_names(self._pointwise.result)
+        given = self._operands.texts(site)
+        own = {X, *names.values()}
+        mask_name = free("mask", own)
+        inside = emit(self._pointwise, X, {key: names.get(key, key) for key in given}, **self._how)
+        self.helpers |= {helper.name: helper.text for helper in inside.helpers}
+        kept = _ZERO if self._plan.holds else X
+        parameters = [X, mask_name, *(names.get(key, key) for key in given)]
+        name = free(f"{self._pointwise.name}_where", self._taken)
+        self.helpers[name] = (
+            f"@{self._spelling.jit}\n"
+            f"def {name}({', '.join(parameters)}):\n"
+            f'    """{self._pointwise.torch_text()} where the mask is on, {kept} elsewhere."""\n'
+            f"    return {self._spelling.tl}.where({mask_name}, {inside.expression}, {kept})\n"
         )
+        text = _on_one_line(self._file_of(site.call.function), mask)
+        return f"{name}({', '.join([_LOADED, text, *given.values()])})"
 
     def _definitions_of(self, ref: FunctionRef) -> Definitions:
         if ref not in self._definitions:
@@ -157,19 +171,21 @@ class LoadRewriter:
                     return True
         return False
 
+    @property
+    def _how(self) -> dict[str, Any]:
+        """How P is written here."""
+        return {
+            "tl": self._spelling.tl,
+            "libdevice": self._spelling.libdevice or "libdevice",
+            "jit": self._spelling.jit,
+            "taken_names": self._taken,
+            "settled": True,
+            "apart": self._apart,
+        }
+
     def _emission(self, value: str, site: LoadSite) -> Emission:
         """P over `value` and what is loaded beside it; the helpers it calls are kept."""
-        emission = emit(
-            self._pointwise,
-            value,
-            self._operands.texts(site),
-            tl=self._spelling.tl,
-            libdevice=self._spelling.libdevice or "libdevice",
-            jit=self._spelling.jit,
-            taken_names=self._taken,
-            settled=True,
-            apart=self._apart,
-        )
+        emission = emit(self._pointwise, value, self._operands.texts(site), **self._how)
         self.helpers |= {helper.name: helper.text for helper in emission.helpers}
         return emission
 

@@ -132,6 +132,23 @@ FUSED = {
         ("a = relu(tl.load(at(x_ptr, offs), mask=m, other=0.0)) - tl.load(at(y_ptr, offs), mask=m, other=0.0)",),
         "relu",
     ),
+    # guarded where the load has no line of its own
+    "a mask in the name that the load takes": Fused(
+        "a = offs < n\na = tl.load(x_ptr + offs, mask=a, other=0.0)" + SUM,
+        ("a = add_1_where(tl.load(x_ptr + offs, mask=a, other=0.0), a)",),
+    ),
+    "converted where it is loaded": Fused(
+        "a = tl.load(x_ptr + offs, mask=m, other=0.0).to(tl.float32)" + SUM,
+        ("a = add_1_where(tl.load(x_ptr + offs, mask=m, other=0.0), m).to(tl.float32)",),
+    ),
+    "added where it is loaded": Fused(
+        "a = tl.zeros((BLOCK,), tl.float32)\na += tl.load(x_ptr + offs, mask=offs < n, other=0.0)" + SUM,
+        ("a += add_1_where(tl.load(x_ptr + offs, mask=offs < n, other=0.0), offs < n)",),
+    ),
+    "a while whose lanes are off": Fused(
+        "i = 0\nwhile tl.load(x_ptr + i, mask=i < n, other=0.0) > 0:\n    i += 1\ntl.store(out_ptr + offs, i + offs)",
+        ("while add_1_where(tl.load(x_ptr + i, mask=i < n, other=0.0), i < n) > 0:",),
+    ),
     # what becomes of the lanes that are off
     "stored under the same mask": Fused(LOAD + "\ntl.store(out_ptr + offs, a * 2, mask=offs < n)", (INLINE,)),
     "stored under a narrower mask": Fused(
@@ -247,16 +264,6 @@ REFUSED = {
     ),
     "a mask that reads": (
         "a = tl.load(x_ptr + offs, mask=m & (tl.load(x_ptr) > 0), other=0.0)" + SUM,
-        "x + 1",
-        "KR402",
-    ),
-    "a mask in the name that the load takes": (
-        "a = offs < n\na = tl.load(x_ptr + offs, mask=a, other=0.0)" + SUM,
-        "x + 1",
-        "KR402",
-    ),
-    "a while whose lanes are off": (
-        "i = 0\nwhile tl.load(x_ptr + i, mask=i < n, other=0.0) > 0:\n    i += 1\ntl.store(out_ptr + offs, i + offs)",
         "x + 1",
         "KR402",
     ),
