@@ -286,6 +286,15 @@ def test_a_target_that_cannot_be_written(target: str, folder: Path) -> None:
     assert files(folder) == ORIGINALS
 
 
+@pytest.mark.parametrize("force", [(), ("--force",)])
+def test_a_pipe_or_a_device_is_not_replaced(folder: Path, force: tuple[str, ...]) -> None:
+    os.mkfifo(folder / "pipe.py")
+    result = run("fuse", "add.py", "--epilogue", "relu", "-o", "pipe.py", *force)
+    assert result.exit_code == 1
+    assert "error[KR602]: pipe.py cannot be written: it is not a regular file" in result.stderr
+    assert (folder / "pipe.py").is_fifo()
+
+
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
 def test_a_folder_without_permission(folder: Path) -> None:
     folder.chmod(0o500)

@@ -13,6 +13,7 @@ import pytest
 from documents import blocks_of, check
 
 from kernel_rewrite.arguments import ARGUMENTS
+from kernel_rewrite.checks import ASSUMPTIONS
 from kernel_rewrite.diagnostics import CODES
 
 ROOT = Path(__file__).parent.parent
@@ -95,3 +96,11 @@ def test_every_key_is_documented() -> None:
     for argument in ARGUMENTS:
         row = re.search(rf"^\| `{argument.key}` \|.*`{argument.option}` \|$", text, re.MULTILINE)
         assert row is not None, argument.key
+
+
+def test_every_assumption_is_explained() -> None:
+    text = text_of(ROOT / "docs" / "soundness.md")
+    made = (re.findall(r'Assumption\("([a-z-]+)"', text_of(path)) for path in (ROOT / "kernel_rewrite").rglob("*.py"))
+    names = {*ASSUMPTIONS, *(name for names in made for name in names)}
+    assert "operand-layout" in names
+    assert [name for name in sorted(names) if f"**`{name}`**" not in text] == []

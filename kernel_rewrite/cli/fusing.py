@@ -68,7 +68,7 @@ if TYPE_CHECKING:
     "--assume",
     multiple=True,
     metavar="NAME",
-    help="Take a statement from you: no-alias, fully-written, float-elements.",
+    help="Take a statement from you: no-alias, input-apart, fully-written, float-elements, element-type, in-place.",
 )
 @options.stdin_filename
 @options.config

@@ -48,9 +48,13 @@ def test_every_document_follows_the_schema(folder: Path) -> None:
     jsonschema = pytest.importorskip("jsonschema")
     jsonschema.Draft202012Validator.check_schema(SCHEMA)
     assert document("fuse", "demo/double.py", "--epilogue", "gelu")["written"] == "demo/double_gelu.py"
+    prologue = document("fuse", "demo/double.py", "--prologue", "x_ptr=relu")
+    assert prologue["prologues"] == {"x_ptr": "relu"} and not prologue["epilogues"]
+    assert [proof["input"] for proof in prologue["input_proofs"]] == ["x_ptr"] and not prologue["proofs"]
     assert document("fuse", "bad.py", "--epilogue", "relu", code=1)["diagnostics"][0]["code"] == "KR201"
     assert document("fuse", "absent.py", "--epilogue", "relu", code=1)["diagnostics"][0]["labels"] == []
     assert document("inspect", "demo/double.py")["kernels"][0]["outputs"][0]["write_only"] is True
+    assert document("inspect", "demo/double.py")["kernels"][0]["prologue_inputs"][0]["read_only"] is True
     assert document("inspect", "bad.py")["kernels"][0]["outputs"][0]["reasons"]
     assert [e["state"] for e in document("check", code=1)["entries"]] == ["stale", "stale"]
     assert [e["written"] for e in document("fuse")["entries"]] == [True, True]
@@ -62,7 +66,7 @@ def test_every_document_follows_the_schema(folder: Path) -> None:
 def test_the_schema_refuses(folder: Path) -> None:
     jsonschema = pytest.importorskip("jsonschema")
     good = json.loads(run("fuse", "demo/double.py", "--epilogue", "gelu", "--format", "json").stdout)
-    for key in ("version", "edits", "proofs"):
+    for key in ("version", "edits", "proofs", "input_proofs"):
         with pytest.raises(jsonschema.ValidationError):
             jsonschema.Draft202012Validator(SCHEMA).validate({k: v for k, v in good.items() if k != key})
     good["edits"][0]["start"] = -1
