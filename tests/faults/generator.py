@@ -10,11 +10,11 @@ import ast
 import copy
 import random
 from collections.abc import Callable, Collection, Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from kernel_rewrite.diagnostics import FusionRefused
 from kernel_rewrite.pointwise.language import parse_epilogue
-from kernel_rewrite.request import OutputRequest, element_type_of
+from kernel_rewrite.request import element_type_of
 from tests.faults.aligned import LoadedSite, loaded_sites
 from tests.faults.cases import Case, rewritten
 
@@ -135,9 +135,26 @@ def _loads_of_operands(function: ast.FunctionDef, original: ast.FunctionDef) -> 
     return [value for value in new if isinstance(value, ast.Call) and is_memory(value)]
 
 
+def _stores_that_keep(function: ast.FunctionDef, original: ast.FunctionDef) -> list[ast.expr]:
+    """The stores through pointers that the original does not have."""
+    names = {node.id for node in ast.walk(original) if isinstance(node, ast.Name)}
+    names |= {argument.arg for argument in original.args.args}
+    stores = [call for call in _memory_calls(function) if is_store(call)]
+    pointers = [ast.walk(call.func) if _is_method(call) else ast.walk(call.args[0]) for call in stores]
+    new = [any(isinstance(node, ast.Name) and node.id not in names for node in nodes) for nodes in pointers]
+    return [call for call, is_new in zip(stores, new, strict=True) if is_new]
+
+
+def _is_method(call: ast.Call) -> bool:
+    """`desc.store(offsets, value)`, not `tl.store(pointer, value)`."""
+    return isinstance(call.func, ast.Attribute) and ast.unparse(call.func.value) != "tl"
+
+
 def _sites(function: ast.FunctionDef, original: ast.FunctionDef) -> Iterator[Site]:
-    added = _loads_of_operands(function, original)
+    added = [*_loads_of_operands(function, original), *_stores_that_keep(function, original)]
     fused, before = [c for c in _memory_calls(function) if c not in added], _memory_calls(original)
+    fused.sort(key=is_store)  # what a store holds may be loaded in a line before it
+    before.sort(key=is_store)
     assert len(fused) == len(before), function.name
     for call, its in zip(fused, before, strict=True):
         now = [*call.args, *(k.value for k in call.keywords)]
@@ -232,7 +249,7 @@ def wrong_op_everywhere(scene: Scene) -> Iterator[Fault]:
         "leaky_relu(0.01)",
         "clamp(0, 5)",
     ):
-        wrong = tuple(OutputRequest(r.output, op, parse_epilogue(op), r.assumed) for r in case.requests)
+        wrong = tuple(replace(r, text=op, pointwise=parse_epilogue(op)) for r in case.requests)
         if any(w.text == r.text for w, r in zip(wrong, case.requests, strict=True)):
             continue
         try:
