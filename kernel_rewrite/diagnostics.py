@@ -78,6 +78,7 @@ CODES: dict[str, str] = {
     "KR304": "the mask of an index could not be told from the rest",
     "KR305": "the place of an operand could not be confirmed",
     "KR306": "the original value cannot be stored where the output is",
+    "KR307": "what another output gets is not at hand where the output is stored",
     # KR31x: parameters and launchers
     "KR310": "the kernel's signature cannot grow",
     "KR311": "the name of an operand is taken",

@@ -22,6 +22,7 @@ from kernel_rewrite.rewrite.loads import LoadPlan, plan_loads
 from kernel_rewrite.rewrite.stores import StorePlan, plan_stores
 from kernel_rewrite.selection import (
     Requested,
+    beside_are_stored,
     checked_assumptions,
     choose_inputs,
     choose_kernel,
@@ -105,6 +106,7 @@ def fuse_outputs(
     outputs = with_kept(analysis, chosen, options.kept)
     inputs = choose_inputs(analysis, prologues, options.assumed, options.operands)
     operands_have_one_type(analysis, (*outputs, *inputs))
+    beside_are_stored(analysis, outputs, inputs)
     stores = [(plan_output(analysis, request), request.pointwise) for request in outputs]
     kept = {request.output: request.kept for request in outputs if request.kept}
     loads = [(plan_input(analysis, request), request.pointwise) for request in inputs]

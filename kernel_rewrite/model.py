@@ -323,6 +323,7 @@ class OperandKind(enum.Enum):
     COLUMN = "column"
     TILE = "tile"
     INDEXED = "indexed"
+    STORED = "stored"
 
 
 @dataclass(frozen=True, slots=True)
@@ -331,7 +332,8 @@ class Operand:
 
     SCALAR: a Python number at launch or, with a `dtype`, a tensor of one element. ROW: one value for each column of the
     output. COLUMN: one for each row. TILE: one for each element, in the output's own layout. INDEXED: a tensor read at
-    `index`, an expression in the kernel's own names.
+    `index`, an expression in the kernel's own names. STORED: the value that the kernel stores at the same place to another
+    output, whose name it has.
 
     `dtype` is torch's name of the element type ("float32"); "" means that of the output. A row, a column or a tile that is
     `strided` comes with its own strides, which a launch passes along.
@@ -342,6 +344,11 @@ class Operand:
     dtype: str = ""
     index: str = ""
     strided: bool = False
+
+    @property
+    def is_stored(self) -> bool:
+        """Whether it is what the kernel stores to another output, so that nothing is read for it."""
+        return self.kind is OperandKind.STORED
 
     @property
     def is_number(self) -> bool:

@@ -7,6 +7,7 @@ inferred. Lowering with other types tells which: a fused kernel must round as th
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
+from functools import partial
 from typing import cast
 
 from kernel_rewrite.analysis import Analysis, View, view_of
@@ -34,13 +35,15 @@ def certain_element_type(analysis: Analysis, output: str) -> str:
     return element if fact.evidence is Evidence.OVERRIDE or made == {element} else ""
 
 
-def probe_stores(analysis: Analysis, output: str) -> tuple[View, ...]:
-    """Views with other float types, where types were only inferred, that have every store of `output` between them.
+def probe_stores(analysis: Analysis, output: str, alike: tuple[str, ...] = ()) -> tuple[View, ...]:
+    """Views with other float types, where types were only inferred, that have every store of `output` between them; the
+    parameters `alike` have its type.
 
     Combinations that Triton rejects cannot be launched and say nothing."""
-    key = ("probed", output)
+    key = ("probed", output, alike)
     if key not in analysis.memory:
-        analysis.memory[key] = tuple(_lowered(analysis, output, _other_floats))
+        types = partial(_other_floats, alike=alike)
+        analysis.memory[key] = tuple(_lowered(analysis, output, types))
     return cast(tuple[View, ...], analysis.memory[key])
 
 
@@ -95,11 +98,14 @@ def _uncertain(analysis: Analysis, view: View) -> dict[str, str]:
     return {n: k for n, k in kinds.items() if isinstance(k, str) and k.startswith("*") and k[1:] in FLOAT_TYPES}
 
 
-def _other_floats(specialization: Specialization, uncertain: dict[str, str], output: str) -> Iterator[Specialization]:
-    """Another type for the output, then for everything else."""
-    others = {name: _other_float(kind) for name, kind in uncertain.items() if name != output}
-    if output in uncertain:
-        yield specialization.with_types(**{output: _other_float(uncertain[output])})
+def _other_floats(
+    specialization: Specialization, uncertain: dict[str, str], output: str, alike: tuple[str, ...] = ()
+) -> Iterator[Specialization]:
+    """Another type for the output and those of its type, then for everything else."""
+    together = (output, *alike)
+    others = {name: _other_float(kind) for name, kind in uncertain.items() if name not in together}
+    if all(name in uncertain for name in together):
+        yield specialization.with_types(**dict.fromkeys(together, _other_float(uncertain[output])))
     if others:
         yield specialization.with_types(**others)
 

@@ -19,7 +19,7 @@ from kernel_rewrite.pointwise.declarations import used_in
 from kernel_rewrite.pointwise.element_types import torch_name
 from kernel_rewrite.pointwise.language import Epilogue, Pointwise, called_name, parse_call, parse_epilogue
 from kernel_rewrite.request import InputRequest, OutputRequest, Request, element_type_of
-from kernel_rewrite.retyped import short_name
+from kernel_rewrite.retyped import changes, short_name
 from kernel_rewrite.source.closure import KernelDefinition, kernels
 from kernel_rewrite.source.comments import is_skipped, wrong_controls
 from kernel_rewrite.source.files import Project, SourceFile, source_from_text
@@ -206,6 +206,45 @@ def with_kept(
         message = f"`{output}` is to be kept, and no epilogue changes what is stored there"
         raise _kept_wrongly(message, analysis.kernel.definition_line)
     return tuple(replace(request, kept=names.get(request.output, "")) for request in requests)
+
+
+def beside_are_stored(analysis: Analysis, requests: Sequence[OutputRequest], inputs: Sequence[InputRequest]) -> None:
+    """Raise FusionRefused (KR307) where an op takes what is stored to another output, and that is not what is left there, or
+    has another element type."""
+    for request in requests:
+        for operand in (o for o in request.pointwise.operands if o.is_stored):
+            why = _why_not_beside(analysis, request, operand, requests)
+            if why:
+                raise _not_beside(request, operand, why, analysis.kernel.definition_line)
+    for each in inputs:
+        for operand in (o for o in each.pointwise.operands if o.is_stored):
+            raise _not_beside(each, operand, "a prologue is computed before anything is stored", None)
+
+
+def _why_not_beside(
+    analysis: Analysis, request: OutputRequest, operand: Operand, requests: Sequence[OutputRequest]
+) -> str:
+    if operand.name not in analysis.kernel_parameters or operand.name == request.output:
+        return f"`{operand.name}` is no other output of the kernel"
+    if any(other.output == operand.name for other in requests):
+        return "it is changed by an epilogue of its own"
+    _, problems = judged(analysis, OutputRequest.without_op(operand.name))
+    if problems:
+        return f"[{problems[0].code}] {problems[0].message}"
+    if changes(analysis, request):
+        return f"the epilogue gives `{request.output}` another element type"
+    for view in analysis.views:
+        own, element = (element_type_of(view.specialization, name) for name in (operand.name, request.output))
+        if element and own != element:
+            return f"it holds {own or 'nothing'} where `{request.output}` holds {element}"
+    return ""
+
+
+def _not_beside(request: Request, operand: Operand, why: str, place: Span | None) -> FusionRefused:
+    message = f"what is stored to `{operand.name}` cannot take part in the op for `{request.buffer}`: {why}"
+    help_text = "take the value of an output that the kernel only writes, just before, at the same place"
+    labels = (Label(place),) if place is not None else ()
+    return FusionRefused((Diagnostic("KR307", message, labels, help=help_text),))
 
 
 def _kept_wrongly(message: str, place: Span | None = None) -> FusionRefused:

@@ -28,6 +28,7 @@ from kernel_rewrite.verify.runner import (
     kept_in,
     pointwise_of,
     prepare,
+    stored_in,
 )
 
 
@@ -114,7 +115,9 @@ def _row(session: Session, text: str, original: Any, fused: Any, seconds: float)
     request = session.request
     kernel, epilogues = request["kernel"], request["epilogues"]
     ops = {output: pointwise_of(session, op) for output, op in epilogues}
-    operands = declared_in(session) | kept_in(session)
+    operands = {name for name, operand in declared_in(session).items() if not operand.is_stored} | kept_in(
+        session
+    ).keys()
     seen: list[dict[str, Any]] = []
     with _after_each_launch(kernel, request["fused"], seen.append):
         drawn(text, fused, session.device, 0)()
@@ -132,7 +135,7 @@ def _row(session: Session, text: str, original: Any, fused: Any, seconds: float)
         def apply(bound: dict[str, Any]) -> None:
             found = ((op, tensor_of(bound, output)) for output, op in ops.items())
             results.extend(
-                op.evaluate(tensor, **shaped(op.operands, values[number], tensor))
+                op.evaluate(tensor, **shaped(op.operands, values[number] | stored_in(op.operands, bound), tensor))
                 for op, tensor in found
                 if tensor is not None
             )
@@ -175,6 +178,10 @@ def _compiled(
     launcher, (op,) = plain[0].function, ops.values()
     if isinstance(op, CalledOp):
         notes.append(f"compile: `{op.call.function}` is a Triton function, and no torch op")
+        return {}
+
+    if any(operand.is_stored for operand in op.operands):
+        notes.append("compile: the op takes what the kernel stores to another output")
         return {}
 
     given = [shaped(op.operands, value, outputs[0]) for value in values]

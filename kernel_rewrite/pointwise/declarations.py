@@ -15,7 +15,13 @@ from kernel_rewrite.pointwise.graph import X
 from kernel_rewrite.pointwise.ops import ALIASES, OPS
 
 _KINDS = tuple(kind.value for kind in OperandKind)
-_FORM = "write NAME=KIND or NAME=KIND:TYPE, with a KIND of scalar, row, column, tile or indexed"
+_FORM = "write NAME=KIND or NAME=KIND:TYPE, with a KIND of scalar, row, column, tile, indexed or stored"
+
+_WITHOUT_STRIDES = {
+    OperandKind.SCALAR.value: "is one value",
+    OperandKind.INDEXED.value: "is read at an index",
+    OperandKind.STORED.value: "is what the kernel stores",
+}
 
 STRIDED = "strided"
 """Stands before the type of a row, a column or a tile that comes with its own strides: `gate=tile:strided:fp32`."""
@@ -67,9 +73,10 @@ def _operand(name: str, text: str) -> Operand:
     dtype = torch_name(type_text.strip()) if type_text.strip() else ""
     if dtype is None:
         raise _refusal(f"`{type_text.strip()}` is no element type", "write fp16, bf16, fp32, fp64, int8, int32, ...")
-    if strided and kind.strip() in (OperandKind.SCALAR.value, OperandKind.INDEXED.value):
-        what = "is one value" if kind.strip() == OperandKind.SCALAR.value else "is read at an index"
-        raise _refusal(f"`{name}` {what} and has no strides", _FORM)
+    if dtype and kind.strip() == OperandKind.STORED.value:
+        raise _refusal(f"`{name}` is what the kernel stores and has the type of that output", "leave the type out")
+    if strided and kind.strip() in _WITHOUT_STRIDES:
+        raise _refusal(f"`{name}` {_WITHOUT_STRIDES[kind.strip()]} and has no strides", _FORM)
     return Operand(name, OperandKind(kind.strip()), dtype, strided=strided)
 
 

@@ -113,11 +113,16 @@ def views_to_confirm(
     analysis: Analysis, requests: Sequence[OutputRequest], inputs: Sequence[InputRequest] = ()
 ) -> tuple[View, ...]:
     """The analysed views, and those with other float types where types were only inferred and rounding matters."""
-    rounding = (request.output for request in requests if not request.pointwise.commutes_with_rounding)
-    probed = [view for output in rounding for view in probe_stores(analysis, output)]
+    rounding = (request for request in requests if not request.pointwise.commutes_with_rounding)
+    probed = [view for request in rounding for view in probe_stores(analysis, request.output, _stored(request))]
     probed += [view for request in inputs for view in probe_loads(analysis, request.input)]
     every: tuple[Request, ...] = (*requests, *inputs)
     return (*analysis.views, *(view for view in probed if _have_meaning(analysis, view, every)))
+
+
+def _stored(request: OutputRequest) -> tuple[str, ...]:
+    """The other outputs that take part in an epilogue."""
+    return tuple(operand.name for operand in request.pointwise.operands if operand.is_stored)
 
 
 def _have_meaning(analysis: Analysis, view: View, requests: Sequence[Request]) -> bool:
@@ -125,6 +130,9 @@ def _have_meaning(analysis: Analysis, view: View, requests: Sequence[Request]) -
     elements = [(request.pointwise, element_type_of(view.specialization, request.buffer)) for request in requests]
     beside = {(o.name, element) for p, element in elements for o in p.operands if not o.dtype and not o.is_number}
     if len(beside) != len({name for name, _ in beside}):
+        return False
+    stored = ((o.name, element) for p, element in elements for o in p.operands if o.is_stored)
+    if any(element_type_of(view.specialization, name) != element for name, element in stored):
         return False
     return all(_has_meaning(analysis, view, request) for request in requests)
 
@@ -185,7 +193,7 @@ def _rewritten(
         if isinstance(request, OutputRequest) and request.kept:
             own = element_type_of(specialization, request.output)
             types[request.kept] = f"*{own or 'fp32'}"  # a launch may pass None for the output
-        for operand in request.pointwise.operands:
+        for operand in (o for o in request.pointwise.operands if not o.is_stored):
             kind = TRITON_TYPES[operand.dtype] if operand.dtype else element
             parameter = rewrite.parameters[operand.name]
             types.setdefault(parameter.name, "fp32" if operand.is_number else f"*{kind}")
@@ -218,13 +226,22 @@ def check_compiled(
         loaded = {key: rule for request in inputs for key, rule in references.load_rules(view, request)}
         changed = _Rules(rules), references.added, _LoadRules(loaded), retyped
         kept = [request.kept for request in requests if request.kept]
-        _, differences = validate(view.module, parse(result.text), *changed, kept)
+        _, differences = validate(view.module, parse(result.text), *changed, kept, _beside(view, requests))
+        if differences and differences[0].beside:
+            raise FusionRefused((_not_beside(differences[0], references.analysis),))
         if differences and differences[0].about_operand:
             raise FusionRefused((_unconfirmed(differences[0], references.analysis),))
         if differences:
             raise CompiledDifference(
                 _report(differences[0], view.specialization), original, ("fused.ttir", result.text)
             )
+
+
+def _beside(view: View, requests: Iterable[OutputRequest]) -> _Besides:
+    """Which stores of a view are to the outputs whose values the epilogues take."""
+    names = {name for request in requests for name in _stored(request)}
+    stores = (a for a in view.accesses if a.effect is MemoryEffect.WRITE)
+    return _Besides({(a.location, a.call_path): name for a in stores for name in names & a.roots})
 
 
 _SHORT_ROWS = "must have at least 16 bytes in the last dimension"
@@ -238,6 +255,18 @@ def _short_rows(failure: LoweringFailure, analysis: Analysis) -> Diagnostic:
         f"a descriptor cannot have the element type that the epilogue gives the output: its block {_SHORT_ROWS}",
         (Label(span or analysis.kernel.definition_line, failure.message),),
         help="compile the kernel with wider blocks, or store through a pointer",
+    )
+
+
+def _not_beside(difference: Difference, analysis: Analysis) -> Diagnostic:
+    """The stores to another output do not pair with those to the output."""
+    span = analysis.span_of(difference.location, "tt.store") if difference.location is not None else None
+    return Diagnostic(
+        "KR307",
+        f"what is stored to `{difference.beside}` cannot take part in the epilogue",
+        (Label(span or analysis.kernel.definition_line, difference.what),),
+        help=f"let each store to `{difference.beside}` stand before one to the output, in the same block, with the same "
+        "offsets and the same mask",
     )
 
 
@@ -293,6 +322,17 @@ class _LoadRules:
 
     def __call__(self, operation: Operation, path: tuple[Location, ...]) -> LoadedValue | None:
         return self.by_place.get((operation.location, path))
+
+
+@dataclass(frozen=True, slots=True)
+class _Besides:
+    """The output that is stored to, where an epilogue takes what is stored, by the place of the store and the calls that lead
+    to it."""
+
+    by_place: Mapping[Key, str]
+
+    def __call__(self, operation: Operation, path: tuple[Location, ...]) -> str:
+        return self.by_place.get((operation.location, path), "")
 
 
 def _report(difference: Difference, specialization: Specialization) -> str:
@@ -353,7 +393,7 @@ class References:
             current, passable = store.value, self._passable_casts(access)
             while True:
                 if not _is_bool_in_memory(current, element):
-                    for operands in self._operand_terms(store.found, request):
+                    for operands in self._operand_terms(store, request):
                         result = self._apply(terms, current, element, request, operands)
                         for link in reversed(passed):
                             result = terms.term(link.operation, link.attributes, link.type, (result,))
@@ -365,14 +405,15 @@ class References:
                 passed.append(current)
                 current = current.operands[0]
 
+        beside = _stored(request)
         if not self.added:
-            return StoredValue(candidates, kept=request.kept)
+            return StoredValue(candidates, kept=request.kept, beside=beside)
         expected = self._expected(request, in_helper=bool(access.call_path))
 
         def what_is_read(terms: Terms, store: Store) -> str:
             return objection(terms, store, expected, _names(terms, view))
 
-        return StoredValue(candidates, what_is_read, request.kept)
+        return StoredValue(candidates, what_is_read, request.kept, beside)
 
     def _retyped_candidates(
         self, terms: Terms, store: Store, request: OutputRequest, access: MemoryAccess, changed: str, element: str
@@ -383,7 +424,7 @@ class References:
         spread: list[Expression] = []
         current, passable = store.value, self._passable_casts(access)
         while True:
-            for operands in self._operand_terms(store.found, request):
+            for operands in self._operand_terms(store, request):
                 result = self._apply(terms, current, element, request, operands, changed)
                 for link in reversed(spread):
                     type_ = with_shape_of(link.type, split_tensor(result.type)[1])
@@ -465,7 +506,7 @@ class References:
         assert self.rewrite is not None
         strides = self.rewrite.writers[request.buffer].strides
         found = {}
-        for operand in request.pointwise.operands:
+        for operand in (o for o in request.pointwise.operands if not o.is_stored):
             parameter = self.rewrite.parameters[operand.name]
             name, own = parameter.name, [stride for stride, _ in parameter.strides]
             follows = Follows.AXES if operand.kind is OperandKind.TILE and operand.strided else _FOLLOWS[operand.kind]
@@ -477,16 +518,22 @@ class References:
             found[name] = ExpectedOperand(name, follows, directions, indices)
         return found
 
-    def _operand_terms(self, found: Expression, request: OutputRequest) -> Iterator[tuple[Expression, ...]]:
+    def _operand_terms(self, store: Store, request: OutputRequest) -> Iterator[tuple[Expression, ...]]:
         """The operands of E as the rewritten kernel has them, in every way that what it stores allows."""
         if not request.pointwise.operands or self.rewrite is None:
             yield ()
             return
-        parameters = [self.rewrite.parameters[operand.name].name for operand in request.pointwise.operands]
-        terms = list(operand_terms(found))
-        choices = [[term for term in terms if operand_of(term) == name] for name in parameters]
+        terms = list(operand_terms(store.found))
+        parameters = self.rewrite.parameters
+        choices = [
+            [store.beside[operand.name]]
+            if operand.is_stored
+            else [term for term in terms if operand_of(term) == parameters[operand.name].name]
+            for operand in request.pointwise.operands
+        ]
         for choice in itertools.islice(itertools.product(*choices), _MOST_CHOICES):
-            if len({id(term) for term in choice}) == len(choice):
+            read = [term for term, o in zip(choice, request.pointwise.operands, strict=True) if not o.is_stored]
+            if len({id(term) for term in read}) == len(read):
                 yield choice
 
     def _passable_casts(self, access: MemoryAccess) -> tuple[str, ...]:

@@ -14,11 +14,13 @@ from kernel_rewrite.model import Assumption, Dtype, Edit, Function, FunctionRef,
 from kernel_rewrite.pointwise.calls import TritonCall
 from kernel_rewrite.pointwise.emission import Emission, Epilogue, emit
 from kernel_rewrite.pointwise.function import Pointwise
+from kernel_rewrite.pointwise.graph import Input
 from kernel_rewrite.probes import certain_element_type
 from kernel_rewrite.retyped import new_element_type
 from kernel_rewrite.rewrite.additions import AddedStatements, Replaced
 from kernel_rewrite.rewrite.additions import Addition as TreeAddition
 from kernel_rewrite.rewrite.allocations import ChangedBuffer, Fills
+from kernel_rewrite.rewrite.beside import store_beside
 from kernel_rewrite.rewrite.copies import copied_text, imports_for_copy
 from kernel_rewrite.rewrite.edits import apply_edits, nested
 from kernel_rewrite.rewrite.kept import kept_assumptions, kept_contract, kept_parameters, overwritten
@@ -40,10 +42,10 @@ from kernel_rewrite.rewrite.products import may_store_product
 from kernel_rewrite.rewrite.prologue import LoadRewriter
 from kernel_rewrite.rewrite.retyping import RetypedOutput
 from kernel_rewrite.rewrite.spelling import Spelling, Surroundings, free, names_in
-from kernel_rewrite.rewrite.stores import StorePlan, StoreSite
+from kernel_rewrite.rewrite.stores import StorePlan, StoreSite, plan_stores
 from kernel_rewrite.rewrite.unchanged import Clone, Plan
 from kernel_rewrite.source.accesses import HelperCall
-from kernel_rewrite.source.expressions import grouped, printed, replace_argument, replace_pointer, substitute
+from kernel_rewrite.source.expressions import grouped, parsed, printed, replace_argument, replace_pointer, substitute
 from kernel_rewrite.source.files import SourceFile, newline_of
 from kernel_rewrite.source.names import locals_of
 from kernel_rewrite.source.pointer_flow import bound_arguments
@@ -183,8 +185,21 @@ def fusion_edits(
         if isinstance(epilogue, TritonCall):
             _can_be_called(epilogue, store, analysis, numerics)
         names = _copy_names(store, epilogue, taken)
+        beside = {
+            (id(site.call.node), operand.name): _beside(store, site, operand, analysis, spelling, frozenset(taken))
+            for operand in epilogue.operands
+            if operand.is_stored
+            for site in store.sites
+        }
         writer = OperandWriter(
-            analysis, store, epilogue.operands, grown.parameters, spelling.tl, taken, grown.kept.get(store.output)
+            analysis,
+            store,
+            epilogue.operands,
+            grown.parameters,
+            spelling.tl,
+            taken,
+            grown.kept.get(store.output),
+            beside,
         )
         writers[store.output] = writer
         rewriter = _Rewriter(
@@ -233,6 +248,22 @@ def fusion_edits(
         (*grown.contract, *(f"`{load.input}` takes a tensor of torch.{load.holds}" for load, _ in loads if load.holds)),
         grown.kept,
     )
+
+
+def _beside(
+    store: StorePlan, site: StoreSite, operand: Operand, analysis: Analysis, spelling: Spelling, taken: frozenset[str]
+) -> str:
+    """The text of what is stored to another output, in that one's element type. Raises FusionRefused (KR307)."""
+    other = plan_stores(operand.name, analysis.accesses, analysis.calls, references(analysis))
+    if not isinstance(other, StorePlan):
+        raise FusionRefused(other)
+    its_site, value = store_beside(store, other, site, analysis.closure)
+    nothing = Pointwise(Input())
+    writer = OperandWriter(analysis, other, (), {}, spelling.tl, taken)
+    rewriter = _Rewriter(other, nothing, writer, analysis, spelling, "eager", {}, taken, {}, frozenset())
+    function = analysis.closure.function(its_site.call.function)
+    assert function is not None
+    return rewriter.rounded(its_site, value, function)
 
 
 def _copy_names(plan: Plan, pointwise: Epilogue, taken: set[str]) -> dict[FunctionRef, str]:
@@ -293,7 +324,8 @@ def _grown_signature(
 ) -> _Grown:
     """The parameters that the operands and what is kept need, and the allocations of the outputs that change. Raises
     FusionRefused (KR310 to KR317, KR319)."""
-    operands: dict[str, Operand] = {o.name: o for pointwise in pointwises for o in pointwise.operands}
+    every: dict[str, Operand] = {o.name: o for pointwise in pointwises for o in pointwise.operands}
+    operands = {name: operand for name, operand in every.items() if not operand.is_stored}
     if not operands and not buffers and not kept:
         return _Grown()
     keeping = kept_parameters(analysis.kernel, kept, operands)
@@ -527,6 +559,16 @@ class _Rewriter:
         if literal:  # a Python number has no .to and no dtype, and Python would compute with it
             return f"{self._tl}.cast({_VALUE}, {element_type})"
         return f"{_VALUE}.to({element_type})"
+
+    def rounded(self, site: StoreSite, value: ast.expr, function: Function) -> str:
+        """The text of a stored value in the buffer's element type, as the store leaves it there."""
+        text = self._file_of(function.ref).slice(Span.of(function.ref.file, value))
+        literal = self._is_compile_time(value, function)
+        if not literal and self._has_buffer_type(value, site, function):
+            return text
+        element_type = site.form.element_type.format(self._pointer_name(site, function))
+        cast = f"{self._tl}.cast({_VALUE}, {element_type})" if literal else f"{_VALUE}.to({element_type})"
+        return printed(substitute(cast, _VALUE, parsed(text)))
 
     def _has_buffer_type(self, value: ast.expr, site: StoreSite, function: Function, depth: int = 3) -> bool:
         """Whether the source itself gives the value the buffer's element type: `acc.to(out_ptr.dtype.element_ty)`, a name

@@ -49,7 +49,11 @@ def kept_contract(kept: Mapping[str, NewParameter], retyped: Container[str]) -> 
     type."""
     return tuple(
         f"`{parameter.operand}` is a tensor like the one for `{output}`"
-        + (", but of the element type from before" if output in retyped else ": `torch.empty_like` of that makes it")
+        + (
+            ", with the element type that it has without the epilogue"
+            if output in retyped
+            else ": `torch.empty_like` of that makes it"
+        )
         for output, parameter in kept.items()
     )
 

@@ -84,8 +84,9 @@ class _Place:
 
 
 class OperandWriter:
-    """Writes the operands of one buffer, and the pointers by which its stores keep their original value (`kept`). Raises
-    FusionRefused (KR301 to KR304, KR306) for what cannot be derived."""
+    """Writes the operands of one buffer, and the pointers by which its stores keep their original value (`kept`). `beside`
+    has the texts of the operands that are stored to other outputs, by store and name. Raises FusionRefused (KR301 to KR304,
+    KR306) for what cannot be derived."""
 
     def __init__(
         self,
@@ -96,10 +97,13 @@ class OperandWriter:
         tl: str,
         taken: Iterable[str],
         kept: NewParameter | None = None,
+        beside: Mapping[tuple[int, str], str] = {},
     ) -> None:
         self._analysis = analysis
         self._plan = plan
-        self._operands = tuple(operands)
+        self._operands = tuple(operand for operand in operands if not operand.is_stored)
+        self._stored = tuple(operand for operand in operands if operand.is_stored)
+        self._beside = beside
         self._kept = Operand(kept.operand, OperandKind.TILE) if kept is not None else None
         self._every = (*self._operands, self._kept) if self._kept is not None else self._operands
         self._parameters = {**parameters, kept.operand: kept} if kept is not None else parameters
@@ -132,7 +136,7 @@ class OperandWriter:
     def edits(self, function: Function) -> OperandEdits:
         """The new statements, helper parameters and helper arguments of `function`."""
         place = self._places.get(function.ref)
-        if place is None or not self._every:
+        if place is None or not (self._every or self._stored):
             return OperandEdits()
         parts = [self._statement_edits(place), self._call_edits(place)]
         if function.ref != self._analysis.closure.kernel.ref:
@@ -175,6 +179,9 @@ class OperandWriter:
                 f"`{'`, `'.join(tiles)}` lies in memory as `{self._plan.buffer}` does, with its shape and strides"
             )
             yield Assumption("operand-strides", statement)
+        for operand in self._stored:
+            same = f"`{operand.name}` has the element type of `{self._plan.buffer}` and lies in memory as it does"
+            yield Assumption("stored-alike", f"{same}, with its shape and strides")
         if strided:
             yield Assumption("operand-shape", f"`{'`, `'.join(strided)}` has the shape of `{self._plan.buffer}`")
         if others:
@@ -297,6 +304,8 @@ class OperandWriter:
         the load itself where the store shares its line."""
         place = self._places[site.call.function]
         statement = place.definitions.statement_of(site.call.node)
+        for operand in self._stored:
+            yield key_of(operand), self._value_beside(operand, site, place, statement)
         for operand in self._operands:
             parameter = place.parameters[operand.name]
             if operand.is_number:
@@ -311,6 +320,17 @@ class OperandWriter:
             place.before.setdefault(id(statement), []).append(f"{name} = {load}")
             place.anchors[id(statement)] = statement
             yield key_of(operand), name
+
+    def _value_beside(self, operand: Operand, site: Site, place: _Place, statement: ast.stmt) -> str:
+        """A value that is stored to another output, by its name or by one that it is given."""
+        text = self._beside[id(site.call.node), operand.name]
+        if text.isidentifier() or not stands_alone(place.file, statement):
+            return text
+        name = free(operand.name.removesuffix("_ptr") or operand.name, self._taken)
+        self._taken.add(name)
+        place.before.setdefault(id(statement), []).append(f"{name} = {text}")
+        place.anchors[id(statement)] = statement
+        return name
 
     def _load(self, operand: Operand, parameter: str, site: Site, place: _Place, statement: ast.stmt) -> str:
         if operand.kind is OperandKind.SCALAR:

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from kernel_rewrite.model import InternalError, Location
 from kernel_rewrite.ttir import retyped as retyping
@@ -204,13 +204,15 @@ def parting(expected: Expression, found: Expression) -> tuple[Expression, Expres
 @dataclass(frozen=True, slots=True)
 class Difference:
     """Where the two kernels part. `expected` and `found` are terms of the source, as text. `about_operand`: the place where
-    an operand is read could not be confirmed, all else is as planned up to there."""
+    an operand is read could not be confirmed, all else is as planned up to there. `beside`: the other parameter whose stored
+    values are not those at the place of the store, which the original alone decides."""
 
     what: str
     expected: str
     found: str
     location: Location | None = None
     about_operand: bool = False
+    beside: str = ""
 
 
 class _Mismatch(Exception):
@@ -229,7 +231,8 @@ KEPT = "kept"
 @dataclass(frozen=True, slots=True)
 class Store:
     """A store to the output as terms: where the original writes, under which mask (None: everywhere), and what each side
-    stores. `others` are the remaining operands, `attributes` what else the store says."""
+    stores. `others` are the remaining operands, `attributes` what else the store says. `beside` are the
+    values that the original stores there to other parameters, by their names."""
 
     pointer: Expression
     mask: Expression | None
@@ -237,17 +240,20 @@ class Store:
     found: Expression
     others: tuple[Expression, ...] = ()
     attributes: str = ""
+    beside: Mapping[str, Expression] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
 class StoredValue:
     """What may stand in the fused kernel where the original stores a value: one of `candidates`, if no `objection` (in
     words, "" for none) is made to what it reads. `kept` is the parameter of the fused kernel that the original's own
-    value must be stored to just before, at the same place ("": none)."""
+    value must be stored to just before, at the same place ("": none). `beside` are the parameters of the original
+    whose values, stored just before at the same place, take part."""
 
     candidates: Callable[[Terms, Store], Iterator[Expression]]
     objection: Callable[[Terms, Store], str] = lambda terms, store: ""
     kept: str = ""
+    beside: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -295,6 +301,7 @@ def validate(
     is_input: Callable[[Operation, tuple[Location, ...]], LoadedValue | None] = lambda operation, path: None,
     retyped: Mapping[str, str] = {},
     kept: Collection[str] = (),
+    is_beside: Callable[[Operation, tuple[Location, ...]], str] = lambda operation, path: "",
 ) -> tuple[tuple[ChangedStore, ...], tuple[Difference, ...]]:
     """The changed stores, and the first difference that is not one (empty when the translation is right).
 
@@ -303,12 +310,14 @@ def validate(
     one loads. `operands` are the parameters that the fused kernel has more: it may read there, and nothing but stores to the
     output and loads of inputs may depend on it. `retyped` gives the parameters that must point to elements of another type
     in the fused kernel, and that type. `kept` are further parameters that the fused kernel has more: what a `StoredValue`
-    says is stored there is all that it does with them.
+    says is stored there is all that it does with them. `is_beside` says, for a store of the original, which parameter it is
+    to, where the values stored there take part in those of outputs: then each of them must, once, in its block.
     """
-    walk = _Walk(original, fused, is_output, is_input, frozenset(operands), retyped, frozenset(kept))
+    walk = _Walk(original, fused, is_output, is_input, frozenset(operands), retyped, frozenset(kept), is_beside)
     try:
         walk.kernels()
         walk.unused_reads()
+        walk.all_taken()
     except _Mismatch as mismatch:
         return tuple(walk.changed), (mismatch.difference,)
     return tuple(walk.changed), ()
@@ -349,11 +358,18 @@ def is_added(term: Expression) -> bool:
 def over(base: Expression, pointer: Expression, kept: str, terms: Terms) -> Expression | None:
     """The term of `pointer`, which starts from the parameter `kept` of the fused kernel alone, started from `base`, of the
     very type, instead; None for a pointer that does not start there."""
-    if pointer.operation == KEPT:
-        return base if pointer.attributes == kept and pointer.type == base.type else None
+    start = start_of(pointer)
+    return rebased(pointer, start, base, terms) if (start.operation, start.attributes) == (KEPT, kept) else None
+
+
+def rebased(pointer: Expression, start: Expression, base: Expression, terms: Terms) -> Expression | None:
+    """The term of a pointer with `base` for the parameter `start`, of the very type, that it starts from; None for a pointer
+    that does not start there."""
+    if pointer is start:
+        return base if pointer.type == base.type else None
     if pointer.operation not in _CARRYING or not pointer.operands:
         return None
-    first = over(base, pointer.operands[0], kept, terms)
+    first = rebased(pointer.operands[0], start, base, terms)
     rest = pointer.operands[1:]
     return first and terms.term(pointer.operation, pointer.attributes, pointer.type, (first, *rest))
 
@@ -549,8 +565,12 @@ class _Walk:
         operands: frozenset[str],
         retyped: Mapping[str, str],
         kept: frozenset[str],
+        is_beside: Callable[[Operation, tuple[Location, ...]], str],
     ) -> None:
         self.terms = Terms()
+        self._is_beside = is_beside
+        self._parameters: dict[str, Expression] = {}  # of the original, by name
+        self._beside: dict[str, tuple[tuple[int, ...], Operation, tuple[Expression, ...]]] = {}  # not taken yet
         self._operand_names = operands
         self._kept_names = kept
         self._retyped = retyped
@@ -577,6 +597,7 @@ class _Walk:
         arguments = [self.terms.term("parameter", str(i), p.type) for i, p in enumerate(one.parameters)]
         for parameter, argument in zip(one.parameters, arguments, strict=True):
             self.terms.name(argument, parameter.name)
+            self._parameters[parameter.name] = argument
         mine = iter(arguments)
         theirs = [
             self.terms.term(operation, p.name, p.type) if operation else next(mine)
@@ -758,13 +779,15 @@ class _Walk:
         rule = self._is_output(one, path) if one.name in STORED_OPERAND else None
         if rule is None:
             self._operands(one, other, frames, f"of {one.name}")
+            self._note_beside(one, frames[0], path)
         else:
             stored = STORED_OPERAND[one.name] % len(one.operands)
             expected = self._operands(one, other, frames, f"of {one.name}", stored)
             others = tuple(term for index, term in enumerate(expected) if index not in (0, stored))
             mask = others[0] if one.name == "tt.store" and others else None
             found = values_of(other, frames[1])[stored]
-            self._stored(Store(expected[0], mask, expected[stored], found, others, one.attributes), rule, one)
+            beside = {name: self._taken(name, one, expected, stored) for name in rule.beside}
+            self._stored(Store(expected[0], mask, expected[stored], found, others, one.attributes, beside), rule, one)
         self._same("number of regions", str(len(one.regions)), str(len(other.regions)), one.location)
         for region, twin in zip(one.regions, other.regions, strict=True):
             self._regions(region, twin, (dict(frames[0]), dict(frames[1])), path)
@@ -827,6 +850,39 @@ class _Walk:
         if not allowed:
             raise _Mismatch(Difference(what, "nothing known", self.terms.shown(store.found), operation.location))
         raise self._mismatch(what, allowed[0], store.found, operation.location)
+
+    def _note_beside(self, one: Operation, frame: Mapping[Value, Expression], path: tuple[Location, ...]) -> None:
+        """Remember a store whose value one to an output is to take."""
+        name = self._is_beside(one, path) if one.name in STORED_OPERAND else ""
+        if not name:
+            return
+        self.all_taken(name)
+        self._beside[name] = self._block, one, values_of(one, frame)
+
+    def _taken(self, name: str, one: Operation, expected: tuple[Expression, ...], stored: int) -> Expression:
+        """The value that was stored to the parameter `name` at the place where `one` stores, in the same block."""
+        block, operation, operands = self._beside.pop(name, ((), one, ()))
+        if not operands or block != self._block:
+            what = f"no store to `{name}` stands just before this one, in the same block"
+            raise _Mismatch(Difference(what, "one", "none", one.location, beside=name))
+        at = rebased(operands[0], self._parameters[name], start_of(expected[0]), self.terms)
+        ways = [(o.name, o.attributes, len(o.operands)) for o in (one, operation)]
+        others = [
+            [term for index, term in enumerate(terms) if index not in (0, stored)] for terms in (expected, operands)
+        ]
+        if at is not expected[0] or ways[0] != ways[1] or any(a is not b for a, b in zip(*others, strict=True)):
+            shown = self.terms.shown(expected[0]), self.terms.shown(operands[0])
+            what = f"the store to `{name}` before it is to another place, under another mask, or of another kind"
+            raise _Mismatch(Difference(what, *shown, one.location, beside=name))
+        return operands[stored]
+
+    def all_taken(self, name: str = "") -> None:
+        """Every value (stored to `name`, if given) that is to be taken by a store to an output has been."""
+        for stored_to, (_, operation, operands) in self._beside.items():
+            if name in ("", stored_to):
+                what = f"no store to the output takes what this one stores to `{stored_to}`"
+                shown = self.terms.shown(operands[0])
+                raise _Mismatch(Difference(what, "none", shown, operation.location, beside=stored_to))
 
     def _calls(
         self,

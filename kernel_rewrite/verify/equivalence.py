@@ -16,6 +16,7 @@ from typing import IO, Any
 
 from kernel_rewrite.diagnostics import Diagnostic, FusionRefused, Label
 from kernel_rewrite.model import InternalError, Span
+from kernel_rewrite.pointwise.declarations import declared_operands
 from kernel_rewrite.rewrite.header import Header, digest, read_header
 from kernel_rewrite.verify.calls import TRIALS
 from kernel_rewrite.verify.results import UNCHANGED, Trial, Verification, trial_from_json
@@ -128,9 +129,11 @@ def _original(fused: Path, header: Header, given: str | os.PathLike[str] | None)
 
 
 def _outputs(original: Path, header: Header) -> list[tuple[str, bool]]:
-    """(output, whether the kernel only writes it) of all that is to be compared: what has an epilogue, and with a prologue
-    whatever the kernel writes."""
+    """(output, whether the kernel only writes it) of all that is to be compared: what has an epilogue or takes part in one,
+    and with a prologue whatever the kernel writes."""
     found = {output: IN_PLACE not in header.assumptions for output, _ in header.epilogues}
+    declared = declared_operands(header.texts("--operand")).values()
+    found |= {operand.name: True for operand in declared if operand.is_stored}
     if header.prologues:
         from kernel_rewrite.inspection import inspect
 

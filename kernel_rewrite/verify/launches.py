@@ -53,14 +53,14 @@ class Capture:
 @dataclass(frozen=True)
 class TorchOp:
     """The torch op in the place of an epilogue: of any elements of the output or, when it reads `operands` (by key, for an
-    output as its launcher has it), of the output in its shape."""
+    output as its launcher has it, and the arguments of the launch), of the output in its shape."""
 
     apply: Callable[..., Any]
-    operands: Callable[[Any], Mapping[str, Any]] | None = None
+    operands: Callable[[Any, Mapping[str, Any]], Mapping[str, Any]] | None = None
 
-    def given(self, tensor: Any) -> Mapping[str, Any]:
-        """What it reads beside the output `tensor`."""
-        return self.operands(tensor) if self.operands is not None else {}
+    def given(self, tensor: Any, bound: Mapping[str, Any]) -> Mapping[str, Any]:
+        """What it reads beside the output `tensor`, in a launch with the arguments `bound`."""
+        return self.operands(tensor, bound) if self.operands is not None else {}
 
 
 @dataclass(frozen=True)
@@ -104,7 +104,7 @@ def followed(kernel: str, path: str, recorder: Recorder) -> Iterator[None]:
             if options.get("warmup") or not is_kernel(self.fn, kernel, path):
                 return launch(self, *arguments, **options)
             recorder.constants |= _constants(self, arguments, options)
-            arguments, options = _with_twins(self.arg_names, arguments, options, recorder.twins)
+            arguments, options = _with_twins(self.arg_names, arguments, options, recorder)
             with guarded_launch(arguments, options) as (guards, guarded, named):
                 guarded, named = _with_inputs(self.arg_names, guarded, named, guards, recorder.inputs)
                 again = lambda: launch(self, *guarded, **named)  # noqa: E731
@@ -154,7 +154,7 @@ def _with_inputs(
         if tensor is None:
             continue
         region = _Region(tensor, [], guards.window(tensor))
-        changed = _with_op(op, op.given(tensor), tensor, region)
+        changed = _with_op(op, op.given(tensor, bound), tensor, region)
         parameter, _, index = name.partition("[")
         value = _in_its_layout(changed, region)
         bound[parameter] = _replaced(bound[parameter], value, int(index.rstrip("]")) if index else None)
@@ -163,13 +163,14 @@ def _with_inputs(
 
 
 def _with_twins(
-    names: Sequence[str], arguments: tuple[Any, ...], options: dict[str, Any], twins: Sequence[Twin]
+    names: Sequence[str], arguments: tuple[Any, ...], options: dict[str, Any], recorder: Recorder
 ) -> tuple[tuple[Any, ...], dict[str, Any]]:
-    """The arguments of a launch of the fused kernel, with each twin laid out as its output is: the kernel takes it to be."""
+    """The arguments of a launch of the fused kernel, with each twin laid out as its output is: the kernel takes it to be. A
+    twin of an output that is not poisoned holds what that does."""
     import torch
 
     bound = {**dict(zip(names, arguments, strict=False)), **options}
-    for twin in twins:
+    for twin in recorder.twins:
         tensor = tensor_of(bound, twin.output) if twin.followed else None
         if tensor is None:
             continue
@@ -178,9 +179,10 @@ def _with_twins(
             raise CannotFollow(f"`{twin.parameter}` is not passed a tensor like the one for `{twin.output}`")
         dtype = twin.dtype or given.dtype
         if (given.shape, given.stride(), given.dtype) != (tensor.shape, tensor.stride(), dtype):
-            bound[twin.parameter] = torch.empty_strided(
-                tensor.shape, tensor.stride(), dtype=dtype, device=tensor.device
-            )
+            given = torch.empty_strided(tensor.shape, tensor.stride(), dtype=dtype, device=tensor.device)
+        if twin.output in recorder.kept and dtype == tensor.dtype:
+            given = given.copy_(tensor)
+        bound[twin.parameter] = given
     positional = tuple(bound.pop(name) for name in list(names)[: len(arguments)])
     return positional, bound
 
@@ -255,7 +257,7 @@ def _follow(
         given: Mapping[str, Any] = {}
         after = None
         if name in recorder.ops:
-            given = recorder.ops[name].given(outputs[name])
+            given = recorder.ops[name].given(outputs[name], bound)
             after = _with_op(recorder.ops[name], given, outputs[name], region)
             if after.dtype == before.dtype:  # else the buffer cannot hold it
                 region.write(written[name], after)
@@ -388,7 +390,7 @@ def _same_values(regions: dict[str, _Region], others: dict[str, Any], left: dict
     return all(bool((same_elements(region.data, others[name]) | left[name]).all()) for name, region in regions.items())
 
 
-def tensor_of(bound: dict[str, Any], output: str) -> Any:
+def tensor_of(bound: Mapping[str, Any], output: str) -> Any:
     """The tensor behind `out`, `outs[1]`, a descriptor or a reinterpreted tensor; None when the launch passes None."""
     parameter, _, index = output.partition("[")
     value = bound.get(parameter)

@@ -70,7 +70,7 @@ def shaped(operands: Iterable[Operand], values: Mapping[str, Any], tensor: Any) 
         if operand.name not in values:
             raise ValueError(f"the call does not pass `{operand.name}`")
         value = values[operand.name]
-        if operand.kind is OperandKind.TILE and value.shape != tensor.shape:
+        if operand.kind in (OperandKind.TILE, OperandKind.STORED) and value.shape != tensor.shape:
             value = value.reshape(tensor.shape)
         if operand.kind is OperandKind.COLUMN:
             rows = tensor.shape[:-1]

@@ -10,7 +10,7 @@ import sys
 import tempfile
 import time
 import traceback
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TextIO
 
@@ -253,7 +253,8 @@ def _evaluate(
     with_op = original is None
     ops = {output: _op(session, text) for output, text in session.request["epilogues"]} if with_op else {}
     inputs_ops = {name: _op(session, text) for name, text in session.request["prologues"]} if with_op else {}
-    given = Operands(declared_in(session) | kept_in(session), dense=bool(inputs.layout))
+    declared = {name: operand for name, operand in declared_in(session).items() if not operand.is_stored}
+    given = Operands(declared | kept_in(session), dense=bool(inputs.layout))
     outputs = [output for output, _ in session.request["outputs"]]
     kept = frozenset(output for output, only_written in session.request["outputs"] if not only_written)
     recorder = Recorder(outputs, ops, session.judge == "cuda", inputs_ops, kept, _twins(session, original))
@@ -301,11 +302,11 @@ def _op(session: Session, text: str) -> TorchOp:
     pointwise = pointwise_of(session, text)
     if pointwise.operands or isinstance(pointwise, CalledOp):
 
-        def given(tensor: Any) -> dict[str, Any]:
+        def given(tensor: Any, bound: Mapping[str, Any]) -> dict[str, Any]:
             reason = pointwise.undefined_reason(str(tensor.dtype).removeprefix("torch."))
             if reason:  # a type that the fused file is not for
                 raise ValueError(reason)
-            return shaped(pointwise.operands, session.operands, tensor)
+            return shaped(pointwise.operands, session.operands | stored_in(pointwise.operands, bound), tensor)
 
         return TorchOp(pointwise.evaluate, given)
 
@@ -339,6 +340,13 @@ def declared_in(session: Session) -> dict[str, Operand]:
     from kernel_rewrite.pointwise.declarations import declared_operands
 
     return declared_operands(session.request.get("operands", ()))
+
+
+def stored_in(operands: Iterable[Operand], bound: Mapping[str, Any]) -> dict[str, Any]:
+    """What a launch of the original has left in the outputs that an op takes too."""
+    from kernel_rewrite.verify.launches import tensor_of
+
+    return {o.name: tensor_of(bound, o.name).clone() for o in operands if o.is_stored}
 
 
 def kept_in(session: Session) -> dict[str, Operand]:

@@ -34,7 +34,9 @@ from kernel_rewrite.selection import (
     choose_inputs,
     choose_kernel,
     choose_outputs,
+    kept_names,
     requested_ops,
+    with_kept,
 )
 from kernel_rewrite.source.files import Project, source_from_text
 from kernel_rewrite.source.signatures import parse_overrides
@@ -56,6 +58,7 @@ class Request:
     operands: tuple[str, ...] = ()
     launcher: str = "rewrite"
     prologues: tuple[str, ...] = ()
+    kept: tuple[str, ...] = ()
 
     @classmethod
     def read(cls, text: str) -> Request:
@@ -65,11 +68,11 @@ class Request:
         parser.add_argument("--numerics", default="eager")
         parser.add_argument("--kernel")
         parser.add_argument("--no-launcher", dest="launcher", action="store_const", const="leave", default="rewrite")
-        for name in ("--set", "--dtype", "--assume", "--operand"):
+        for name in ("--set", "--dtype", "--assume", "--operand", "--keep-original"):
             parser.add_argument(name, action="append", default=[])
         o = parser.parse_args(shlex.split(text))
         fixed = tuple(o.set), tuple(o.dtype), tuple(o.assume)
-        ends = tuple(o.operand), o.launcher, tuple(o.prologue)
+        ends = tuple(o.operand), o.launcher, tuple(o.prologue), tuple(o.keep_original)
         return cls(tuple(o.epilogue), o.numerics, o.kernel, *fixed, *ends)
 
     @property
@@ -179,7 +182,7 @@ def fused_case(
 ) -> Case:
     """The right fusion of `epilogues` and `prologues` into `analysis`. Raises FusionRefused."""
     operands, assumed = request.declared.values(), checked_assumptions(request.assumed)
-    requests = choose_outputs(analysis, epilogues, assumed, operands)
+    requests = with_kept(analysis, choose_outputs(analysis, epilogues, assumed, operands), kept_names(request.kept))
     inputs = choose_inputs(analysis, prologues or (), assumed, operands)
     rewrite, text = rewritten(analysis, requests, request.numerics, request.launcher, inputs)
     references = References(analysis, request.numerics, rewrite)
@@ -195,7 +198,8 @@ def rewritten(
 ) -> tuple[Rewrite, str]:
     stores = [(plan_output(analysis, request), request.pointwise) for request in requests]
     loads = [(plan_input(analysis, request), request.pointwise) for request in inputs]
-    rewrite = fusion_edits(stores, analysis, numerics, loads=loads, launcher=launcher == "rewrite")
+    kept = {request.output: request.kept for request in requests if request.kept}
+    rewrite = fusion_edits(stores, analysis, numerics, loads=loads, launcher=launcher == "rewrite", kept=kept)
     return rewrite, apply_edits(analysis.kernel.file, rewrite.edits)
 
 

@@ -10,11 +10,11 @@ import ast
 import copy
 import random
 from collections.abc import Callable, Collection, Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from kernel_rewrite.diagnostics import FusionRefused
 from kernel_rewrite.pointwise.language import parse_epilogue
-from kernel_rewrite.request import OutputRequest, element_type_of
+from kernel_rewrite.request import element_type_of
 from tests.faults.aligned import LoadedSite, loaded_sites
 from tests.faults.cases import Case, rewritten
 
@@ -63,6 +63,8 @@ class Scene:
     copies: dict[str, str]
     """Copy of a helper -> the helper."""
     loaded: list[LoadedSite] = field(default_factory=list)
+    kept: list[ast.expr] = field(default_factory=list)
+    """The expressions that are computed once, for a store that keeps the original value and one of E."""
     parents: dict[ast.AST, ast.AST] = field(default_factory=dict)
 
     @classmethod
@@ -77,13 +79,14 @@ class Scene:
         functions = [defined[f.name] for f in here] + [defined[name] for name in copies]
         helpers = [f for name, f in defined.items() if name not in names and name not in copies]
         made_for = {clone.name: clone.plan for clone in case.rewrite.clones}
-        sites, loads, loaded = [], [], []
+        sites, loads, loaded, kept = [], [], [], []
         for function in functions:
             original = originals[copies.get(function.name, function.name)]
             loads += _loads_of_operands(function, original)
             sites += _sites(function, original)
+            kept += _kept_values(function, original)
             loaded += loaded_sites(case.rewrite, function, original, made_for.get(function.name))
-        scene = cls(case, tree, functions, helpers, sites, loads, copies, loaded)
+        scene = cls(case, tree, functions, helpers, sites, loads, copies, loaded, kept)
         for node in ast.walk(tree):
             for child in ast.iter_child_nodes(node):
                 scene.parents[child] = node
@@ -135,9 +138,36 @@ def _loads_of_operands(function: ast.FunctionDef, original: ast.FunctionDef) -> 
     return [value for value in new if isinstance(value, ast.Call) and is_memory(value)]
 
 
+def _stores_that_keep(function: ast.FunctionDef, original: ast.FunctionDef) -> list[ast.expr]:
+    """The stores through pointers that the original does not have."""
+    names = {node.id for node in ast.walk(original) if isinstance(node, ast.Name)}
+    names |= {argument.arg for argument in original.args.args}
+    stores = [call for call in _memory_calls(function) if is_store(call)]
+    pointers = [ast.walk(call.func) if _is_method(call) else ast.walk(call.args[0]) for call in stores]
+    new = [any(isinstance(node, ast.Name) and node.id not in names for node in nodes) for nodes in pointers]
+    return [call for call, is_new in zip(stores, new, strict=True) if is_new]
+
+
+def _kept_values(function: ast.FunctionDef, original: ast.FunctionDef) -> Iterator[ast.expr]:
+    """What is assigned to a new name that a store of `_stores_that_keep` stores."""
+    names = {node.id for node in ast.walk(original) if isinstance(node, ast.Name)}
+    stores = _stores_that_keep(function, original)
+    stored = {n.id for call in stores for n in ast.walk(call) if isinstance(n, ast.Name)} - names
+    for node in ast.walk(function):
+        if isinstance(node, ast.Assign) and isinstance(t := node.targets[0], ast.Name) and t.id in stored:
+            yield node.value
+
+
+def _is_method(call: ast.Call) -> bool:
+    """`desc.store(offsets, value)`, not `tl.store(pointer, value)`."""
+    return isinstance(call.func, ast.Attribute) and ast.unparse(call.func.value) != "tl"
+
+
 def _sites(function: ast.FunctionDef, original: ast.FunctionDef) -> Iterator[Site]:
-    added = _loads_of_operands(function, original)
+    added = [*_loads_of_operands(function, original), *_stores_that_keep(function, original)]
     fused, before = [c for c in _memory_calls(function) if c not in added], _memory_calls(original)
+    fused.sort(key=is_store)  # what a store holds may be loaded in a line before it
+    before.sort(key=is_store)
     assert len(fused) == len(before), function.name
     for call, its in zip(fused, before, strict=True):
         now = [*call.args, *(k.value for k in call.keywords)]
@@ -232,7 +262,7 @@ def wrong_op_everywhere(scene: Scene) -> Iterator[Fault]:
         "leaky_relu(0.01)",
         "clamp(0, 5)",
     ):
-        wrong = tuple(OutputRequest(r.output, op, parse_epilogue(op), r.assumed) for r in case.requests)
+        wrong = tuple(replace(r, text=op, pointwise=parse_epilogue(op)) for r in case.requests)
         if any(w.text == r.text for w, r in zip(wrong, case.requests, strict=True)):
             continue
         try:
@@ -425,14 +455,15 @@ _DTYPES = ("float32", "float16", "bfloat16", "int32", "int64", "int8", "float64"
 
 
 def wrong_dtype(scene: Scene) -> Iterator[Fault]:
+    commutes = all(request.pointwise.commutes_with_rounding for request in scene.case.requests)
+    kept = {node for value in scene.kept if commutes for node in ast.walk(value)}
     for node in scene.nodes(ast.Attribute):
         assert isinstance(node, ast.Attribute)
-        if node.attr in _DTYPES:
+        if node.attr in _DTYPES and node not in kept:
             for name in _DTYPES[:5]:
                 if name != node.attr:
                     yield Fault("dtype", f"{node.attr} -> {name} at {_line(node)}", ((node, "attr", name),))
-    commutes = all(request.pointwise.commutes_with_rounding for request in scene.case.requests)
-    stored = {node for site in scene.sites if commutes for node in ast.walk(site.fused)}
+    stored = kept | {node for site in scene.sites if commutes for node in ast.walk(site.fused)}
     for node in scene.nodes(ast.Call):
         assert isinstance(node, ast.Call)
         if node in stored:

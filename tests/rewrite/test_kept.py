@@ -225,9 +225,8 @@ def planned(case: Case) -> tuple[Analysis, tuple[OutputRequest, ...], Rewrite, s
     return analysis, requests, rewrite, apply_edits(analysis.kernel.file, rewrite.edits)
 
 
-def judged(name: str, spoil: Callable[[str], str]) -> None:
+def judged(case: Case, spoil: Callable[[str], str]) -> None:
     """What TTIR alone says of the spoiled rewrite of a case."""
-    case = CASES[name]
     analysis, requests, rewrite, text = planned(case)
     views = views_to_confirm(analysis, requests)
     lowered = lower_rewritten(source_from_text(spoil(text), "before.py"), analysis, views, rewrite, requests)
@@ -236,7 +235,7 @@ def judged(name: str, spoil: Callable[[str], str]) -> None:
 
 @pytest.mark.parametrize("name", CASES)
 def test_what_is_written_is_accepted(name: str) -> None:
-    judged(name, lambda text: text)
+    judged(CASES[name], lambda text: text)
 
 
 @pytest.mark.parametrize(("name", "right", "wrong"), SPOILED)
@@ -246,7 +245,7 @@ def test_another_kernel_is_rejected(name: str, right: str, wrong: str) -> None:
         return text.replace(right, wrong, 1)
 
     with pytest.raises((FusionRefused, InternalError)) as raised:
-        judged(name, spoil)
+        judged(CASES[name], spoil)
     assert "Triton rejects" not in str(raised.value), raised.value
 
 

@@ -121,3 +121,37 @@ def test_what_is_kept_lies_as_the_output_does(check: Check) -> None:
     found = check(source, "relu", call, options=options, trials=15)
     assert found.ok, render(found)
     assert "rows apart" in {trial.inputs for trial in found.trials if not trial.skipped}, render(found)
+
+
+PAIR = """
+@triton.jit
+def pair_kernel(x_ptr, gate_ptr, c_ptr, n, BLOCK: tl.constexpr):
+    offsets = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
+    mask = offsets < n
+    x = tl.load(x_ptr + offsets, mask=mask).to(tl.float32)
+    gate = x * 0.5
+    tl.store(gate_ptr + offsets, gate, mask=mask)
+    tl.store(c_ptr + offsets, x + 1.0, mask=mask)
+
+
+def pair(x):
+    gate, c = torch.empty_like(x), torch.empty_like(x)
+    pair_kernel[(triton.cdiv(x.numel(), 64),)](x, gate, c, x.numel(), BLOCK=64)
+    return gate, c
+"""
+
+
+@pytest.mark.parametrize(
+    ("call", "mutate"),
+    [
+        ("pair(randn(100, dtype=float16))", None),
+        ("pair(randn(100))", ("silu(gate_2)", "silu(gate_2 * 1.01)")),
+        ("pair(randn(100))", ("gate_ptr + offsets, gate,", "gate_ptr + offsets, gate * 1.0000002,")),
+        ("pair(randn(100))", ("gate_2 = gate", "gate_2 = x")),
+    ],
+)
+def test_what_is_stored_to_another_output_takes_part(check: Check, call: str, mutate: tuple[str, str] | None) -> None:
+    options = {"operands": {"gate_ptr": "stored"}}
+    found = check(HEAD + PAIR, ["c_ptr=silu(gate_ptr) * x"], call, options=options, mutate=mutate, trials=3)
+    assert found.ok is (mutate is None), render(found)
+    assert {"gate_ptr", "c_ptr"} <= {output.output for trial in found.trials for output in trial.outputs}
