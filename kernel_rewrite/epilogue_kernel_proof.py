@@ -139,7 +139,8 @@ def _differences(
 
 
 _ELEMENT_BY_ELEMENT = (
-    "load each operand where the result is stored, under the same mask, and compute element by element"
+    "load each operand where the result is stored, under the same mask; what is read along rows or columns is an operand of "
+    "a Triton function, called with `--epilogue`"
 )
 
 
