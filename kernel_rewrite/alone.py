@@ -24,9 +24,12 @@ def closed_alone(
     stored: str = "",
 ) -> tuple[Closure, Project]:
     """A kernel that calls last the function of x and of `operands` that `epilogue` is, with all that it needs; what these
-    are is said in `reference_source`. A Triton function of the user's stays where it is in the user's file."""
+    are is said in `reference_source`. A Triton function of the user's stays where it is in the user's file; what a kernel
+    was turned into stands below that kernel."""
     if isinstance(epilogue, TritonCall):
         file = analysis.kernel.file
+        if epilogue.inlined is not None:
+            file = analysis.project.file(epilogue.inlined.path) or file
         reference = call_reference(
             epilogue, file.text, shape, dtype, operands, value_may_be_product=value_may_be_product
         )

@@ -42,6 +42,7 @@ class Argument:
 ARGUMENTS: tuple[Argument, ...] = (
     Argument("kernel", "--kernel", "kernel", Shape.TEXT),
     Argument("epilogues", "--epilogue", "epilogues", Shape.NAMED),
+    Argument("epilogue-kernels", "--epilogue-kernel", "epilogue_kernels", Shape.NAMED),
     Argument("prologues", "--prologue", "prologues", Shape.NAMED),
     Argument("operands", "--operand", "operands", Shape.NAMED),
     Argument("keep-original", "--keep-original", "keep_original", Shape.NAMED),
@@ -58,13 +59,16 @@ Given = tuple[tuple[str, str], ...]
 
 _NAME_AND_TEXT = re.compile(r"\s*([A-Za-z_]\w*(?:\[\d+\])?(?::\w+)?)\s*=(?!=)(.*)", re.DOTALL)
 _PATH_AND_NAME = re.compile(r"(.+\.py):([A-Za-z_]\w*)", re.DOTALL)
+_PATH_AND_KERNEL = re.compile(r"(.+?\.py):([A-Za-z_]\w*(?:\(.*\))?)", re.DOTALL)
 _PROGRAM = "kernel-rewrite fuse"
 
 _WORDS = re.compile(r'''[^\s"'\\$`!]+|"[^"'\\$`!]*"''')
 _EASY = re.compile(rf"(?: (?:{_WORDS.pattern}))+")  # which `shlex` would read alike, a hundred times slower
 
 
-OPS = ("--epilogue", "--prologue")
+EPILOGUE_KERNEL = "--epilogue-kernel"
+
+OPS = ("--epilogue", EPILOGUE_KERNEL, "--prologue")
 """The options whose texts are ops."""
 
 
@@ -80,18 +84,36 @@ def path_and_name(epilogue: str) -> tuple[str, str] | None:
     return (found[1], found[2]) if found else None
 
 
+def path_and_kernel(text: str) -> tuple[str, str] | None:
+    """`other.py:gelu_kernel(x_ptr)` as ("other.py", "gelu_kernel(x_ptr)"), with or without what is in parentheses; None
+    for any other text."""
+    found = _PATH_AND_KERNEL.fullmatch(text.strip())
+    return (found[1], found[2]) if found else None
+
+
+def names_a_kernel(text: str) -> bool:
+    """Whether the text of an op is that of a kernel in a file, with its parameter."""
+    return text.rstrip().endswith(")") and path_and_kernel(text) is not None
+
+
 def with_paths(text: str, change: Callable[[str], str]) -> str:
-    """`ops.py:epilogue` or `c_ptr=ops.py:epilogue` with another path; an expression stays as it is."""
+    """`ops.py:epilogue`, `c_ptr=ops.py:epilogue` or `other.py:kernel(x_ptr)` with another path; an expression stays as it
+    is."""
     output, epilogue = name_and_text(text)
-    place = path_and_name(epilogue)
+    place = path_and_kernel(epilogue)
     if place is None:
         return text
     return f"{output}={change(place[0])}:{place[1]}" if output else f"{change(place[0])}:{place[1]}"
 
 
+def with_op_paths(given: Given, change: Callable[[str], str]) -> Given:
+    """What is given, the files that ops name under other paths."""
+    return tuple((option, with_paths(text, change) if option in OPS else text) for option, text in given)
+
+
 def names_a_function(given: Given) -> bool:
-    """Whether an op is a function of a file."""
-    return any(o in OPS and path_and_name(name_and_text(text)[1]) is not None for o, text in given)
+    """Whether an op is a function or a kernel of a file."""
+    return any(o in OPS and path_and_kernel(name_and_text(text)[1]) is not None for o, text in given)
 
 
 def given(values: Mapping[str, str | Iterable[str] | None]) -> Given:

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator
 from kernel_rewrite.alone import closed_alone, lower_alone
 from kernel_rewrite.analysis import Analysis
 from kernel_rewrite.diagnostics import Diagnostic, Label
+from kernel_rewrite.epilogue_kernels import reading_of
 from kernel_rewrite.model import Function, Location, OperandKind, Span
 from kernel_rewrite.pointwise.element_types import torch_name, triton_name
 from kernel_rewrite.pointwise.language import TritonCall, key_of
@@ -107,6 +108,8 @@ def _place_in(analysis: Analysis, call: TritonCall, places: Iterable[Location]) 
 
 
 def _definition(analysis: Analysis, call: TritonCall) -> Span:
+    if call.inlined is not None:
+        return reading_of(call.inlined, analysis.project).kernel.definition_line
     function = module_scope(analysis.kernel.file, analysis.project).lookup(call.function)
     if not isinstance(function, JitDefinition):
         return analysis.kernel.definition_line

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable, Iterator
 from kernel_rewrite.analysis import Analysis, View
 from kernel_rewrite.called import objections
 from kernel_rewrite.diagnostics import Diagnostic, Label
+from kernel_rewrite.epilogue_kernel_proof import inlining_objections, whole_buffer
 from kernel_rewrite.model import (
     ANYWHERE,
     Assumption,
@@ -20,7 +21,7 @@ from kernel_rewrite.model import (
     MemoryEffect,
     Span,
 )
-from kernel_rewrite.pointwise.language import Epilogue
+from kernel_rewrite.pointwise.language import Epilogue, TritonCall
 from kernel_rewrite.probes import is_certain, may_store_integers
 from kernel_rewrite.request import OutputRequest, Request
 from kernel_rewrite.retyped import changes, element_types_of
@@ -243,8 +244,11 @@ def _fixed_type(analysis: Analysis, request: OutputRequest) -> Label | None:
 
 
 def called_function(analysis: Analysis, request: OutputRequest) -> Iterator[Diagnostic]:
-    """KR120: the user's function that is called at the store is none of single elements, or Triton rejects it."""
-    yield from objections(analysis, request, element_types_of(analysis, request.output))
+    """KR120: the user's function that is called at the store is none of single elements, or Triton rejects it. KR123, KR124:
+    the kernel that is inlined there is not pointwise."""
+    elements = element_types_of(analysis, request.output)
+    inlined = tuple(inlining_objections(analysis, request, elements))
+    yield from inlined or objections(analysis, request, elements)
 
 
 def ambiguous_helpers(analysis: Analysis, request: Request) -> Iterator[Diagnostic]:
@@ -326,7 +330,13 @@ def assumptions(analysis: Analysis, request: OutputRequest) -> tuple[Assumption,
         names.append(ELEMENT_TYPE)
     if IN_PLACE in request.assumed and request.output in analysis.parameters_with(MemoryEffect.READ):
         names.append(IN_PLACE)
-    return assumed(analysis, request, names)
+    return (*assumed(analysis, request, names), *_of_inlined(request))
+
+
+def _of_inlined(request: OutputRequest) -> Iterator[Assumption]:
+    call = request.pointwise
+    if isinstance(call, TritonCall) and call.inlined is not None:
+        yield Assumption("epilogue-kernel", whole_buffer(call.inlined, call, request.output))
 
 
 def assumed(analysis: Analysis, request: Request, names: Iterable[str]) -> tuple[Assumption, ...]:

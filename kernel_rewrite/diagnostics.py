@@ -44,6 +44,8 @@ CODES: dict[str, str] = {
     "KR120": "a function cannot be read as an epilogue",
     "KR121": "an operand is declared wrongly",
     "KR122": "what is to be kept is named wrongly",
+    "KR123": "a kernel cannot be inlined as an epilogue",
+    "KR124": "a kernel to inline stores another element type than it loads",
     # KR2xx: the write-only proof
     "KR201": "the output is read by the kernel",
     "KR202": "the output is updated atomically",

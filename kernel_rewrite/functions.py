@@ -8,8 +8,17 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
-from kernel_rewrite.arguments import OPS, Given, keywords, name_and_text, path_and_name
+from kernel_rewrite.arguments import (
+    EPILOGUE_KERNEL,
+    OPS,
+    Given,
+    keywords,
+    name_and_text,
+    names_a_kernel,
+    path_and_name,
+)
 from kernel_rewrite.diagnostics import Diagnostic, FusionRefused
+from kernel_rewrite.epilogue_kernels import canonical_text, read_epilogue_kernel
 from kernel_rewrite.model import Operand
 from kernel_rewrite.pointwise.declarations import declaration, declared_operands
 from kernel_rewrite.pointwise.language import Pointwise, parse_epilogue
@@ -29,18 +38,33 @@ Texts = Mapping[str, str] | tuple[str, ...]
 """Ops in words."""
 
 
+Kernels = Mapping[str, str] | Iterable[str]
+"""Kernels of the user's as epilogues: one text, {output: text}, or texts that may start with `OUTPUT=`."""
+
+
 def in_words(
-    epilogues: Ops, prologues: Ops, operands: Mapping[str, Operand], project: Project
+    epilogues: Ops, prologues: Ops, operands: Mapping[str, Operand], project: Project, kernels: Kernels = ()
 ) -> tuple[Texts, Texts, dict[str, Operand]]:
-    """`epilogues` and `prologues` with a text for every function, and `operands` with those that the functions declare.
+    """`epilogues`, those that `kernels` name behind them, and `prologues` with a text for every function, and `operands`
+    with those that the functions and kernels declare.
 
     A function is a callable, which is called with stand-ins for tensors, or "FILE.py:NAME", which is read and not run.
     Raises FusionRefused: KR120 and the codes of `parse_epilogue`, KR113 or KR101 for a file that cannot be read, KR121
-    where two functions declare an operand differently.
+    where two functions declare an operand differently, KR123 for a kernel.
     """
     sides = _listed(epilogues), _listed(prologues)
-    words = _Words(operands, project, alone=len(sides[0]) + len(sides[1]) == 1)
-    return words.of_all(sides[0]), words.of_all(sides[1]), words.declared
+    listed = _listed(kernels)
+    words = _Words(operands, project, alone=len(sides[0]) + len(sides[1]) + len(listed) == 1)
+    stored, loaded = words.of_all(sides[0]), words.of_all(sides[1])
+    if listed:
+        pairs = listed.items() if isinstance(listed, Mapping) else map(name_and_text, map(str, listed))
+        inlined = [words.of_kernel(output, str(text)) for output, text in pairs]
+        stored = (*(_named(stored) if isinstance(stored, Mapping) else stored), *inlined)
+    return stored, loaded, words.declared
+
+
+def _named(texts: Mapping[str, str]) -> tuple[str, ...]:
+    return tuple(f"{buffer}={text}" for buffer, text in texts.items())
 
 
 def _listed(ops: Ops) -> Mapping[str, AnyOp] | tuple[AnyOp, ...]:
@@ -53,10 +77,13 @@ def given_in_words(given: Given, project: Project) -> Given:
     """The arguments of a fusion, in words. Raises FusionRefused as `in_words` does."""
     asked = keywords(given)
     operands = declared_operands(asked.get("operands", ()))
-    epilogues, prologues, declared = in_words(asked.get("epilogues", ()), asked.get("prologues", ()), operands, project)
+    epilogues, prologues, declared = in_words(
+        asked.get("epilogues", ()), asked.get("prologues", ()), operands, project, asked.get("epilogue_kernels", ())
+    )
+    stored = [(EPILOGUE_KERNEL if names_a_kernel(name_and_text(text)[1]) else "--epilogue", text) for text in epilogues]
     return (
         *((option, text) for option, text in given if option not in (*OPS, "--operand")),
-        *(("--epilogue", text) for text in epilogues),
+        *stored,
         *(("--prologue", text) for text in prologues),
         *(("--operand", declaration(operand)) for operand in declared.values()),
     )
@@ -87,11 +114,20 @@ class _Words:
         """The text of one epilogue."""
         if not isinstance(epilogue, str):
             return self._printed(traced(epilogue, self._operands_of(epilogue)))
+        if names_a_kernel(epilogue):
+            raise _refusal("KR123", f"`{epilogue}` names a kernel", f"give it as `{EPILOGUE_KERNEL} {epilogue}`")
         place = path_and_name(epilogue)
         if place is None:
             return epilogue
         file = self._project.read(place[0])
         return self._printed(parsed_function(file.text, place[1], self._operands, file=file.path))
+
+    def of_kernel(self, output: str | None, text: str) -> str:
+        """The text that names a kernel and its parameter; the operands that it declares join `declared`."""
+        call = read_epilogue_kernel(text, self.declared, self._project)
+        self.declared |= {operand.name: operand for operand in call.operands}
+        words = canonical_text(text, call)
+        return f"{output}={words}" if output else words
 
     def _operands_of(self, function: Callable[..., Any]) -> Mapping[str, Operand]:
         """What is declared and concerns the function: of several, torch's own name no operands."""

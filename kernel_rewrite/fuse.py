@@ -8,7 +8,7 @@ from typing import Any
 from kernel_rewrite.analysis import Analysis, analyse
 from kernel_rewrite.checks import new_fills
 from kernel_rewrite.diagnostics import FusionRefused
-from kernel_rewrite.functions import Ops, in_words
+from kernel_rewrite.functions import Kernels, Ops, in_words
 from kernel_rewrite.fused import EAGER, Options, fused_file
 from kernel_rewrite.model import Operand
 from kernel_rewrite.pointwise.declarations import declared_operands
@@ -44,6 +44,7 @@ def fuse(
     source: Any,
     epilogues: Ops = (),
     *,
+    epilogue_kernels: Kernels = (),
     prologues: Ops = (),
     operands: Mapping[str, str | Operand] | Iterable[str] = (),
     keep_original: Mapping[str, str] | Iterable[str] = (),
@@ -64,6 +65,8 @@ def fuse(
     likewise, of inputs. In the place of an expression, a function of x and operands may stand: a callable made of torch's
     functions of single elements, which is called with stand-ins for tensors, or "FILE.py:NAME", which is read and not
     run; its parameters are operands by their annotations (`Row`, `Column`, `Tile`, `Scalar`).
+    `epilogue_kernels` are kernels of the user's that run behind this one, "FILE.py:KERNEL" or "FILE.py:KERNEL(x_ptr)" with
+    the parameter that takes the output: each is read, and what it computes of a single element is inlined.
     `operands` declares what it reads beside x: "NAME=KIND[:TYPE]" texts or {name: "KIND[:TYPE]"}, with a KIND of scalar (a
     number; with a TYPE a tensor of one element), row (one value a column), column (one value a row) or tile (one value an
     element, in the output's layout); "row:strided", "column:strided" and "tile:strided" come with strides of their own.
@@ -77,8 +80,8 @@ def fuse(
     """
     compiler().start()  # its imports overlap with the reading
     project = Project() if project is None else project
-    stored, loaded, declared = in_words(epilogues, prologues, declared_operands(operands), project)
-    requested, before = requested_ops(stored, loaded, declared)
+    stored, loaded, declared = in_words(epilogues, prologues, declared_operands(operands), project, epilogue_kernels)
+    requested, before = requested_ops(stored, loaded, declared, project)
     options = Options(
         numerics,
         tuple(constexprs),

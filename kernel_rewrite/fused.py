@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from kernel_rewrite import __version__
 from kernel_rewrite.analysis import Analysis
-from kernel_rewrite.arguments import given
+from kernel_rewrite.arguments import given, names_a_kernel, with_paths
 from kernel_rewrite.checks import ASSUMPTIONS, IN_PLACE, assumptions
 from kernel_rewrite.diagnostics import Diagnostic
 from kernel_rewrite.input_checks import input_assumptions
@@ -22,7 +22,7 @@ from kernel_rewrite.model import (
     Specialization,
     WriteOnlyProof,
 )
-from kernel_rewrite.pointwise.calls import called_functions
+from kernel_rewrite.pointwise.calls import Inlined, TritonCall, called_functions
 from kernel_rewrite.pointwise.declarations import declaration
 from kernel_rewrite.request import InputRequest, OutputRequest, Request, element_type_of
 from kernel_rewrite.results import Fused, TextEdit
@@ -106,11 +106,17 @@ def header_of(
     file, project, kernel = analysis.kernel.file, analysis.project, analysis.kernel.name
     known = {other.location: other for other in project.files() if other.location}
     called = called_functions(request.text for request in outputs)
-    closure = fingerprint(file, kernel, project, known, called)
+    inlined = [found for request in outputs if (found := _inlined(request)) is not None]
+    beside = [(other, each.kernel) for each in inlined if (other := project.file(each.path)) is not None]
+    closure = fingerprint(file, kernel, project, known, called, beside)
     folder = os.path.dirname(file.location)
+    texts = [(f"{request.output}={request.text}", names_a_kernel(request.text)) for request in outputs]
     arguments = {
         "kernel": kernel,
-        "epilogues": [f"{request.output}={request.text}" for request in outputs],
+        "epilogues": [text for text, is_kernel in texts if not is_kernel],
+        "epilogue_kernels": [
+            with_paths(text, lambda path: _from(folder, path)) for text, is_kernel in texts if is_kernel
+        ],
         "prologues": [f"{request.named}={request.text}" for request in inputs],
         "operands": [declaration(operand) for operand in options.operands],
         "keep_original": [f"{request.output}={request.kept}" for request in outputs if request.kept],
@@ -131,6 +137,15 @@ def header_of(
         reads=tuple((os.path.relpath(other, folder), digest(known[other].text)) for other in closure.files),
         closure=closure.digest,
     )
+
+
+def _inlined(request: OutputRequest) -> Inlined | None:
+    return request.pointwise.inlined if isinstance(request.pointwise, TritonCall) else None
+
+
+def _from(folder: str, path: str) -> str:
+    """A path of the working directory as it is in `folder`, in a header."""
+    return os.path.relpath(path, folder or ".").replace(os.sep, "/")
 
 
 Proof = WriteOnlyProof | ReadOnlyProof

@@ -11,9 +11,10 @@ from pathlib import Path
 from typing import Any
 
 from kernel_rewrite.analysis import Analysis
-from kernel_rewrite.arguments import name_and_text
+from kernel_rewrite.arguments import name_and_text, names_a_kernel
 from kernel_rewrite.checks import ASSUMPTIONS
 from kernel_rewrite.diagnostics import Diagnostic, FusionRefused, Label
+from kernel_rewrite.epilogue_kernels import read_epilogue_kernel
 from kernel_rewrite.model import MemoryEffect, Operand, Span
 from kernel_rewrite.pointwise.declarations import used_in
 from kernel_rewrite.pointwise.element_types import torch_name
@@ -35,13 +36,20 @@ Requested = tuple[tuple[str | None, str], ...]
 
 
 def requested_ops(
-    epilogues: Texts, prologues: Texts, operands: Mapping[str, Operand] | None = None
+    epilogues: Texts,
+    prologues: Texts,
+    operands: Mapping[str, Operand] | None = None,
+    project: Project | None = None,
 ) -> tuple[Requested, Requested]:
-    """The epilogues and the prologues that are asked for. Raises FusionRefused (KR107, KR108, KR118, KR119)."""
+    """The epilogues and the prologues that are asked for; `project` reads the kernels among them. Raises FusionRefused
+    (KR107, KR108, KR118, KR119, KR123)."""
     pairs = _pairs(epilogues), _pairs(prologues)
     operands = operands or {}
     used: set[str] = set()
     for _, text in (*pairs[0], *pairs[1]):
+        if project is not None and names_a_kernel(text):
+            used |= {operand.name for operand in read_epilogue_kernel(text, operands, project).operands}
+            continue
         named = used_in(text, operands)
         used |= named.keys()
         if called_name(text) is None:  # else it depends on the file
@@ -67,9 +75,11 @@ def epilogue_of(
     project: Project,
     kernel: KernelDefinition | None = None,
 ) -> Epilogue:
-    """The epilogue `text` for the kernels of `file`, over those of `operands` that it names: an expression, or the call of a
-    Triton function that the file knows by that name. Raises FusionRefused (KR107, KR108, KR118, KR119; KR120 where
-    `kernel` knows something else by that name)."""
+    """The epilogue `text` for the kernels of `file`, over those of `operands` that it names: an expression, the call of a
+    Triton function that the file knows by that name, or what a kernel that it names computes. Raises FusionRefused (KR107,
+    KR108, KR118, KR119, KR123; KR120 where `kernel` knows something else by that name)."""
+    if names_a_kernel(text):
+        return read_epilogue_kernel(text, operands, project)
     named = used_in(text, operands)
     name = called_name(text)
     function = module_scope(file, project).lookup(name) if name is not None else None

@@ -25,19 +25,25 @@ MAY_IMPORT: dict[str, set[str]] = {
     "pointwise": NOUNS,
     "request": NOUNS | {"pointwise"},
     "results": NOUNS,
-    "functions": NOUNS | {"arguments", "source", "pointwise"},
+    "functions": NOUNS | {"arguments", "source", "pointwise", "epilogue_kernels"},
+    "epilogue_kernels": NOUNS | {"arguments", "source", "pointwise"},
+    "epilogue_kernel_proof": NOUNS
+    | {"source", "ttir", "pointwise", "request", "analysis", "alone", "epilogue_kernels"},
     "analysis": NOUNS | {"source", "ttir"},
     "alone": NOUNS | {"source", "ttir", "pointwise", "analysis"},
-    "called": NOUNS | {"source", "ttir", "pointwise", "request", "analysis", "alone"},
+    "called": NOUNS | {"source", "ttir", "pointwise", "request", "analysis", "alone", "epilogue_kernels"},
     "probes": NOUNS | {"source", "ttir", "analysis"},
     "retyped": NOUNS | {"source", "pointwise", "request", "analysis", "probes"},
-    "checks": NOUNS | {"source", "ttir", "pointwise", "request", "analysis", "called", "probes", "retyped"},
+    "checks": NOUNS
+    | {"source", "ttir", "pointwise", "request", "analysis", "called", "probes", "retyped", "epilogue_kernel_proof"},
     "input_checks": NOUNS | {"source", "pointwise", "request", "analysis", "retyped", "checks"},
     "repeated": NOUNS | {"source", "ttir", "pointwise", "request", "analysis"},
     "rewrite": NOUNS
-    | {"", "arguments", "source", "ttir", "pointwise", "request", "analysis", "alone", "called", "probes", "retyped"},
+    | {"", "arguments", "source", "ttir", "pointwise", "request", "analysis", "alone", "called", "probes", "retyped"}
+    | {"epilogue_kernels"},
     "vouched": NOUNS | {"source", "request", "analysis", "checks", "input_checks"},
-    "selection": NOUNS | {"arguments", "source", "pointwise", "request", "analysis", "retyped", "checks", "vouched"},
+    "selection": NOUNS
+    | {"arguments", "source", "pointwise", "request", "analysis", "retyped", "checks", "vouched", "epilogue_kernels"},
     "fused": NOUNS
     | {"", "arguments", "source", "pointwise", "request", "results", "analysis", "retyped", "checks", "rewrite"}
     | {"input_checks"},
@@ -46,10 +52,11 @@ MAY_IMPORT: dict[str, set[str]] = {
     | {"vouched", "fused", "functions", "repeated"},
     "inspection": NOUNS
     | {"source", "ttir", "request", "results", "analysis", "retyped", "checks", "input_checks", "vouched", "selection"},
-    "verify": NOUNS | {"", "pointwise", "request", "rewrite", "inspection"},
+    "verify": NOUNS | {"", "arguments", "source", "pointwise", "request", "rewrite", "inspection", "epilogue_kernels"},
     "bench": NOUNS
     | {
         "",
+        "arguments",
         "source",
         "ttir",
         "analysis",

@@ -7,12 +7,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from kernel_rewrite.analysis import Analysis
+from kernel_rewrite.arguments import names_a_kernel
 from kernel_rewrite.bench.measured import SpeedReport, measured
 from kernel_rewrite.bench.plot import MissingPlotting, save_bars
 from kernel_rewrite.bench.static import StaticReport, analysed, compare, warnings
 from kernel_rewrite.diagnostics import Diagnostic, FusionRefused
 from kernel_rewrite.pointwise.declarations import declared_operands, used_in
-from kernel_rewrite.pointwise.language import parse_epilogue
+from kernel_rewrite.pointwise.language import called_name, parse_epilogue
 from kernel_rewrite.retyped import new_element_type, short_name
 from kernel_rewrite.rewrite.header import Header, read_header
 
@@ -43,6 +44,8 @@ def _new_types(original: Analysis, header: Header) -> Iterator[str]:
     """`--dtype` of each output that its epilogue gives another element type."""
     declared = declared_operands(header.texts("--operand"))
     for output, text in header.epilogues:
+        if names_a_kernel(text) or called_name(text) is not None:
+            continue  # what it gives is converted to the type that the output has
         dtype = new_element_type(original, output, parse_epilogue(text, used_in(text, declared)))
         if dtype:
             yield f"{output}={short_name(dtype)}"

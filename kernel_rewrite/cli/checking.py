@@ -207,6 +207,7 @@ def _with_progress(tasks: Sequence[Task], jobs: int, reporter: Reporter) -> Iter
 @click.argument("source", metavar="SRC.py", type=click.Path())
 @click.option("--kernel", metavar="NAME", help="The kernel, when the file has several.")
 @options.epilogues
+@options.epilogue_kernels
 @options.prologues
 @options.operands
 @click.option("-o", "--output", metavar="FILE", type=click.Path(), help="The file to make. Default: as `fuse` has it.")
@@ -219,8 +220,8 @@ def init(reporter: Reporter, source: str, output: str | None, config: str, **arg
     Example:
       kernel-rewrite init kernels/matmul.py --epilogue c_ptr=relu
     """
-    if not arguments["epilogues"] and not arguments["prologues"]:
-        raise click.UsageError("Missing option '--epilogue' or '--prologue'.")
+    if not any(arguments[ops] for ops in ("epilogues", "epilogue_kernels", "prologues")):
+        raise click.UsageError("Missing option '--epilogue', '--epilogue-kernel' or '--prologue'.")
     with reporter.errors("init", source):
         from kernel_rewrite.project.files import default_output
         from kernel_rewrite.project.writing import add_entry
@@ -231,7 +232,12 @@ def init(reporter: Reporter, source: str, output: str | None, config: str, **arg
 
 
 def _name_of(
-    source: str, epilogues: tuple[str, ...], prologues: tuple[str, ...], operands: tuple[str, ...], **_: Any
+    source: str,
+    epilogues: tuple[str, ...],
+    epilogue_kernels: tuple[str, ...],
+    prologues: tuple[str, ...],
+    operands: tuple[str, ...],
+    **_: Any,
 ) -> str:
     from kernel_rewrite.arguments import name_and_text
     from kernel_rewrite.functions import in_words
@@ -240,7 +246,7 @@ def _name_of(
     from kernel_rewrite.source.files import Project
 
     project = Project()
-    stored, loaded, declared = in_words(epilogues, prologues, declared_operands(operands), project)
+    stored, loaded, declared = in_words(epilogues, prologues, declared_operands(operands), project, epilogue_kernels)
     texts = [name_and_text(text)[1] for text in (*loaded, *stored)]
     file = project.read(source)
     return "_".join(epilogue_of(text, declared, file, project).name for text in texts)

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     help="The kernel to work on; needed when the file has several.",
 )
 @options.epilogues
+@options.epilogue_kernels
 @options.prologues
 @options.operands
 @options.keep_original
@@ -103,6 +104,7 @@ def fuse(
       kernel-rewrite fuse matmul.py --epilogue 'clamp(0, 6)' -o -
       kernel-rewrite fuse matmul.py --epilogue 'gelu(x + bias)' --operand bias=row
       kernel-rewrite fuse matmul.py --epilogue ops.py:epilogue    a function of x and operands
+      kernel-rewrite fuse matmul.py --epilogue-kernel gelu.py:gelu_kernel   another kernel, inlined
       kernel-rewrite fuse matmul.py --prologue b_ptr=sigmoid      works on what is loaded
       kernel-rewrite fuse - --stdin-filename matmul.py --epilogue relu < matmul.py
       kernel-rewrite fuse --jobs 8                                every entry of pyproject.toml
@@ -110,6 +112,7 @@ def fuse(
     if source is None:
         alone = {
             "--epilogue": arguments["epilogues"],
+            "--epilogue-kernel": arguments["epilogue_kernels"],
             "--prologue": arguments["prologues"],
             "--kernel": arguments["kernel"],
             "-o": output,
@@ -120,8 +123,8 @@ def fuse(
         with reporter.errors("fuse"):
             build_entries(reporter, configuration(config), jobs=jobs, use_cache=not no_cache, force=force)
         return
-    if not arguments["epilogues"] and not arguments["prologues"]:
-        raise click.UsageError("Missing option '--epilogue' or '--prologue'.")
+    if not any(arguments[ops] for ops in ("epilogues", "epilogue_kernels", "prologues")):
+        raise click.UsageError("Missing option '--epilogue', '--epilogue-kernel' or '--prologue'.")
     if no_launcher:
         arguments["launcher"] = "leave"
     if allow_in_place:

@@ -37,6 +37,14 @@ epilogues = click.option(
     help="The op to apply to what is stored, e.g. relu, 'leaky_relu(0.2)', c_ptr=gelu, or a function FILE.py:NAME, which "
     "is read and not run. Once for each output.",
 )
+epilogue_kernels = click.option(
+    "--epilogue-kernel",
+    "epilogue_kernels",
+    multiple=True,
+    metavar="FILE.py:KERNEL|OUT=FILE.py:KERNEL",
+    help="A pointwise kernel of yours that runs behind this one, to be inlined: FILE.py:KERNEL(x_ptr) names the parameter "
+    "that takes the output, where it loads several. Once for each output.",
+)
 prologues = click.option(
     "--prologue",
     "prologues",

@@ -31,8 +31,21 @@ class Argument:
 
 
 @dataclass(frozen=True, slots=True)
+class Inlined:
+    """A function that is no function of the user's yet: what the kernel `kernel` of the file `path` computes of what it
+    loads of its parameter `x`. `definition` is its text behind its name, `names` are the names in it."""
+
+    path: str
+    kernel: str
+    x: str
+    definition: str
+    names: frozenset[str]
+
+
+@dataclass(frozen=True, slots=True)
 class TritonCall:
-    """A call of the Triton function `function` with x and `operands`, in the order of their first use.
+    """A call of the Triton function `function` with x and `operands`, in the order of their first use. With `inlined` it is
+    to be defined above the kernel, under this name or a free one.
 
     Its meaning is what the unfused pair computes: the function called on what the buffer holds, its result converted to the
     buffer's type as a store does it.
@@ -41,6 +54,7 @@ class TritonCall:
     function: str
     arguments: tuple[Argument, ...]
     operands: tuple[Operand, ...] = ()
+    inlined: Inlined | None = None
 
     @property
     def name(self) -> str:

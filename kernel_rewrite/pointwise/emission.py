@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import ast
+import itertools
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from kernel_rewrite.pointwise.calls import TritonCall, inputs_of
 from kernel_rewrite.pointwise.casts import CASTS
@@ -78,6 +79,8 @@ def emit(
     texts = operands or {}
     if isinstance(pointwise, TritonCall):
         x = writer.rounded(value) if value_may_be_product else value
+        if pointwise.inlined is not None:
+            pointwise = replace(pointwise, function=writer.defined(pointwise))
         return writer.emission(pointwise.text(inputs_of(pointwise, x, texts)), False)
     inline = compose(pointwise.result, pointwise.operands, value_may_be_product, False, apart)
     given = {name: _text_of(key, texts) for key, name in inline.parameters.items()}
@@ -138,6 +141,15 @@ class _Writer:
         check = _type_check(f"`{pointwise.name}`", self._tl) if whole.floats_alone and whole.types else []
         body = [f'"""{pointwise.torch_text()}."""', *check, *lines]
         self._helpers[None] = HelperSource(name, self._text(name, parameters, body))
+        return name
+
+    def defined(self, call: TritonCall) -> str:
+        """Write the function that a kernel of the user's was turned into; its name."""
+        assert call.inlined is not None
+        taken = self._taken | call.inlined.names | {helper.name for helper in self._helpers.values()}
+        choices = itertools.chain([call.function], (f"{call.function}_of_x{'_' * n}" for n in itertools.count()))
+        name = next(choice for choice in choices if choice not in taken)
+        self._helpers[None] = HelperSource(name, f"@{self._jit}\ndef {name}{call.inlined.definition}")
         return name
 
     def rounded(self, value: str) -> str:

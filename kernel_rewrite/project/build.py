@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from kernel_rewrite.arguments import names_a_kernel, path_and_kernel
 from kernel_rewrite.cache import cached
 from kernel_rewrite.diagnostics import Diagnostic, FusionRefused
 from kernel_rewrite.pointwise.calls import called_functions
@@ -102,7 +103,11 @@ def _is_untouched(entry: Entry, found: Look) -> bool:
     reads = {os.path.normpath(os.path.join(folder, path)) for path, _ in found.header.reads}
     project = Project()
     called = called_functions(text for _, text in found.header.epilogues)
-    now = fingerprint(project.read(entry.source), found.header.kernel, project, reads, called)
+    beside = []
+    for _, text in found.header.epilogues:
+        if names_a_kernel(text) and (place := path_and_kernel(text)) is not None:
+            beside.append((project.read(os.path.normpath(os.path.join(folder, place[0]))), place[1].partition("(")[0]))
+    now = fingerprint(project.read(entry.source), found.header.kernel, project, reads, called, beside)
     return now.digest == found.header.closure
 
 

@@ -106,13 +106,13 @@ def _entry(place: _Place, fusion: dict[str, Any], root: str) -> Entry:
     for key in ("source", "output"):
         if key not in fusion:
             raise _wrong(place, f"this fusion has no `{key}`")
-    if "epilogues" not in fusion and "prologues" not in fusion:
+    if not {"epilogues", "epilogue-kernels", "prologues"} & fusion.keys():
         raise _wrong(place, "this fusion has no `epilogues` and no `prologues`")
     values: dict[str, str | list[str] | None] = {}
     for argument in ARGUMENTS:
         if argument.key in fusion:
             values[argument.parameter] = _value(place.at_key(argument.key), argument, fusion[argument.key])
-    for key in ("epilogues", "prologues"):
+    for key in ("epilogues", "epilogue_kernels", "prologues"):
         texts = values.get(key) or []
         assert isinstance(texts, list)
         values[key] = [with_paths(text, lambda path: _shown(os.path.join(root, path))) for text in texts]

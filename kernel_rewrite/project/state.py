@@ -7,7 +7,7 @@ import os
 from dataclasses import dataclass
 
 from kernel_rewrite import __version__
-from kernel_rewrite.arguments import names_a_function, says_the_same
+from kernel_rewrite.arguments import Given, names_a_function, says_the_same, with_op_paths
 from kernel_rewrite.project.entries import Entry
 from kernel_rewrite.rewrite.header import Header, decoded, digest, is_generated, read_header, text_digest
 
@@ -95,7 +95,14 @@ def _other_request(entry: Entry, header: Header) -> Finding | None:
         asked = given_in_words(entry.given, Project())
     except FusionRefused:
         return Finding.OTHER_FUNCTION  # which fusing again will say
-    return None if says_the_same(asked, header.given) else Finding.OTHER_FUNCTION
+    made = _from_here(header, entry.output)
+    return None if says_the_same(with_op_paths(asked, os.path.normpath), made) else Finding.OTHER_FUNCTION
+
+
+def _from_here(header: Header, output: str) -> Given:
+    """What the header of the file at `output` says was given, the files that it names as the working directory has them."""
+    folder = os.path.dirname(output)
+    return with_op_paths(header.given, lambda path: os.path.normpath(os.path.join(folder, path)))
 
 
 def entry_of_file(output: str) -> Entry | None:
@@ -107,4 +114,6 @@ def entry_of_file(output: str) -> Entry | None:
         return None
     if header is None:
         return None
-    return Entry(os.path.normpath(os.path.join(os.path.dirname(output), header.source)), output, header.given)
+    return Entry(
+        os.path.normpath(os.path.join(os.path.dirname(output), header.source)), output, _from_here(header, output)
+    )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import ast
 import os
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 
 from kernel_rewrite.diagnostics import Diagnostic, FusionRefused, Label
 from kernel_rewrite.model import Binding, Closure, Edit, Function, FunctionRef, Span, TritonObject
@@ -37,25 +37,36 @@ def imports_for_copy(
     assert function is not None and there is not None
     if len(function.node.decorator_list) > 1:
         raise FusionRefused((_cannot_copy(function, there, "its decorators", access),))
+    bindings = closure.bindings.get(ref.file, {}).items()
+    used = {name: meaning for name, meaning in bindings if _uses_name(function, name)}
+    lines, missing = imports_of(used, there, here, project)
+    if missing:
+        raise FusionRefused((_cannot_copy(function, there, f"`{missing}`", access),))
+    return lines
+
+
+def imports_of(
+    used: Mapping[str, Binding], there: SourceFile, here: SourceFile, project: Project
+) -> tuple[list[str], str]:
+    """Import lines that give the names `used` the meanings in `here` that they have in `there`; and the first name for which
+    there is none, because it means something else in `here` or cannot be imported, "" for none."""
     scope = module_scope(here, project)
     lines: list[str] = []
     by_module: dict[str, list[str]] = {}
-    for name, meaning in closure.bindings.get(ref.file, {}).items():
-        if not _uses_name(function, name):
-            continue
+    for name, meaning in used.items():
         found = scope.resolve(name)
         if found is not None and binding_of(found.meaning, name) == meaning:
             continue
         if found is not None:
-            raise FusionRefused((_cannot_copy(function, there, f"`{name}`", access),))
+            return [], name
         if isinstance(meaning, TritonObject):
             lines.append(_triton_import(name, meaning))
             continue
         module = _module_of(meaning, there, here, project)
         if not module:
-            raise FusionRefused((_cannot_copy(function, there, f"`{name}`", access),))
+            return [], name
         by_module.setdefault(module, []).append(name)
-    return lines + [f"from {module} import {', '.join(sorted(names))}" for module, names in by_module.items()]
+    return [*lines, *(f"from {m} import {', '.join(sorted(names))}" for m, names in by_module.items())], ""
 
 
 def _triton_import(name: str, meaning: TritonObject) -> str:

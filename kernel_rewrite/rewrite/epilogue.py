@@ -10,6 +10,7 @@ import libcst as cst
 
 from kernel_rewrite.analysis import Analysis
 from kernel_rewrite.diagnostics import Diagnostic, FusionRefused, Label, Severity
+from kernel_rewrite.epilogue_kernels import reading_of
 from kernel_rewrite.model import Assumption, Dtype, Edit, Function, FunctionRef, Operand, OperandKind, Span
 from kernel_rewrite.pointwise.calls import TritonCall
 from kernel_rewrite.pointwise.emission import Emission, Epilogue, emit
@@ -21,7 +22,7 @@ from kernel_rewrite.rewrite.additions import AddedStatements, Replaced
 from kernel_rewrite.rewrite.additions import Addition as TreeAddition
 from kernel_rewrite.rewrite.allocations import ChangedBuffer, Fills
 from kernel_rewrite.rewrite.beside import store_beside
-from kernel_rewrite.rewrite.copies import copied_text, imports_for_copy
+from kernel_rewrite.rewrite.copies import copied_text, imports_for_copy, imports_of
 from kernel_rewrite.rewrite.edits import apply_edits, nested
 from kernel_rewrite.rewrite.kept import kept_assumptions, kept_contract, kept_parameters, overwritten
 from kernel_rewrite.rewrite.launcher import kernel_contract, launcher_edits
@@ -49,6 +50,7 @@ from kernel_rewrite.source.expressions import grouped, parsed, printed, replace_
 from kernel_rewrite.source.files import SourceFile, newline_of
 from kernel_rewrite.source.names import locals_of
 from kernel_rewrite.source.pointer_flow import bound_arguments
+from kernel_rewrite.source.pointwise_kernels import refusal
 from kernel_rewrite.source.syntax import nodes_in
 from kernel_rewrite.source.values import (
     argument_position,
@@ -184,6 +186,7 @@ def fusion_edits(
     for store, epilogue in stores:
         if isinstance(epilogue, TritonCall):
             _can_be_called(epilogue, store, analysis, numerics)
+            imports += _imports_of_inlined(epilogue, analysis)
         names = _copy_names(store, epilogue, taken)
         beside = {
             (id(site.call.node), operand.name): _beside(store, site, operand, analysis, spelling, frozenset(taken))
@@ -289,10 +292,28 @@ def _can_be_called(call: TritonCall, plan: StorePlan, analysis: Analysis, numeri
     for site in plan.sites:
         function = analysis.closure.function(site.call.function)
         assert function is not None
-        if call.function in locals_of(function.node):
+        if call.inlined is None and call.function in locals_of(function.node):
             message = f"`{call.function}` is something else inside of `{function.name}`, where it would be called"
             label = Label(site.call.span, "for this store")
             raise FusionRefused((Diagnostic("KR120", message, (label,), help="give the function another name"),))
+
+
+def _imports_of_inlined(call: TritonCall, analysis: Analysis) -> list[str]:
+    """Imports of what the function that a kernel was turned into mentions. Raises FusionRefused (KR123)."""
+    if call.inlined is None:
+        return []
+    read, here = reading_of(call.inlined, analysis.project), analysis.kernel.file
+    there = read.kernel.file
+    if there is here:
+        return []
+    bindings = read.closure.bindings.get(there.path, {})
+    used = {name: meaning for name, meaning in bindings.items() if name in call.inlined.names}
+    lines, missing = imports_of(used, there, here, analysis.project)
+    if missing:
+        message = f"uses `{missing}`, which means something else, or nothing, in {here.path}"
+        help_text = "give it a name of its own, in a file that can be imported from there"
+        raise refusal(read.kernel, message, read.kernel.definition_line, help_text)
+    return lines
 
 
 _STRIDES: Mapping[OperandKind, tuple[tuple[str, int], ...]] = {

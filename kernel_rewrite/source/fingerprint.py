@@ -74,16 +74,21 @@ def fingerprint(
     project: Project,
     allowed: Collection[str] | None = None,
     called: Iterable[str] = (),
+    beside: Iterable[tuple[SourceFile, str]] = (),
 ) -> Fingerprint:
-    """What `kernel` of `file`, and the functions `called` of the same file, depend on. `allowed` are the locations of the
-    other files to follow imports into: those that the fusion has read; None for every file of the project. Raises
-    FusionRefused when one of them cannot be read."""
+    """What `kernel` of `file`, the functions `called` of the same file and the kernels `beside` it depend on. `allowed` are
+    the locations of the other files to follow imports into: those that the fusion has read; None for every file of the
+    project. Raises FusionRefused when one of them cannot be read."""
     walk = _Walk(project, allowed)
     home = walk.module(file)
     for statement in _upwards(home.statements, kernel):
         walk.take(home, statement)
     for name in called:
         walk.want(home, name)
+    for other, name in beside:
+        module = walk.module(other)
+        for statement in _upwards(module.statements, name):
+            walk.take(module, statement)
     walk.finish()
     others = sorted(key for key, taken in walk.taken.items() if taken and key != _key(file))
     return Fingerprint(_digest(walk, file), tuple(others))

@@ -49,7 +49,7 @@ def foreign_operation(module: Module, function: Function, path: tuple[Location, 
             found = foreign_operation(module, callee, places)
             if found is not None:
                 return found
-        elif not _is_elementwise(operation):
+        elif not is_elementwise(operation):
             return Foreign(operation.name, places)
     return None
 
@@ -58,7 +58,8 @@ _DEEPEST = 32
 """How many calls within calls are followed."""
 
 
-def _is_elementwise(operation: Operation) -> bool:
+def is_elementwise(operation: Operation) -> bool:
+    """Whether an operation that is no call treats all elements alike."""
     if operation.regions or any("!tt." in kind for kind in (*operation.operand_types, *operation.result_types)):
         return False
     if operation.name in CODE:

@@ -88,6 +88,18 @@ class CalledOp:
         return module.apply_kernel
 
 
+def module_of_inlined(call: TritonCall, beside: ModuleType, folder: str) -> ModuleType:
+    """A module with the function that a kernel was turned into, which knows what the kernel's own module `beside` knows."""
+    assert call.inlined is not None
+    head = "from __future__ import annotations\n\nimport triton\n\n\n@triton.jit\n"  # no annotation is evaluated
+    text = f"{head}def {call.function}{call.inlined.definition}"
+    module = _made(text, folder)
+    for name, value in vars(beside).items():
+        if name != call.function and not name.startswith("__"):
+            setattr(module, name, value)
+    return module
+
+
 @functools.cache
 def _made(text: str, folder: str) -> ModuleType:
     """The module with this text: Triton reads the source of a kernel in its file."""

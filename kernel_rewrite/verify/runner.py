@@ -56,6 +56,7 @@ class Session:
     tried: int = 0  # sets of inputs
     operands: dict[str, Any] = field(default_factory=dict)  # what the call gave for them
     folder: str = ""  # of kernels that are made here
+    beside: dict[str, Any] = field(default_factory=dict)  # the modules of kernels that are inlined, by path
 
     def say(self, event: str, **fields: Any) -> None:
         self.out.write(json.dumps({"event": event, **fields}) + "\n")
@@ -324,15 +325,34 @@ def _op(session: Session, text: str) -> TorchOp:
 
 def pointwise_of(session: Session, text: str) -> Pointwise | CalledOp:
     """The op `text`, with the operands that the fused file declares."""
+    from kernel_rewrite.arguments import names_a_kernel
     from kernel_rewrite.pointwise.declarations import used_in
     from kernel_rewrite.pointwise.language import Input, Pointwise, called_name, parse_call, parse_epilogue
 
     if text == UNCHANGED:
         return Pointwise(Input())
+    if names_a_kernel(text):
+        return _inlined_kernel(session, text)
     operands = used_in(text, declared_in(session))
     if called_name(text) is not None:
         return CalledOp(parse_call(text, operands), session.original, session.folder)
     return parse_epilogue(text, operands)
+
+
+def _inlined_kernel(session: Session, text: str) -> CalledOp:
+    """What the kernel that `text` names computes of single elements, as a function beside that kernel."""
+    from kernel_rewrite.arguments import with_paths
+    from kernel_rewrite.epilogue_kernels import read_epilogue_kernel
+    from kernel_rewrite.source.files import Project
+    from kernel_rewrite.verify.called import module_of_inlined
+
+    folder = os.path.dirname(session.request["fused"])
+    here = with_paths(text, lambda path: os.path.normpath(os.path.join(folder, path)))
+    call = read_epilogue_kernel(here, declared_in(session), Project())
+    assert call.inlined is not None
+    if call.inlined.path not in session.beside:
+        session.beside[call.inlined.path] = _load(session, call.inlined.path)
+    return CalledOp(call, module_of_inlined(call, session.beside[call.inlined.path], session.folder), session.folder)
 
 
 def declared_in(session: Session) -> dict[str, Operand]:

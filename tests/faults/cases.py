@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from kernel_rewrite.analysis import Analysis, View, analyse
+from kernel_rewrite.arguments import names_a_kernel
 from kernel_rewrite.diagnostics import FusionRefused
 from kernel_rewrite.functions import in_words
 from kernel_rewrite.fuse import plan_input, plan_output
@@ -59,25 +60,28 @@ class Request:
     launcher: str = "rewrite"
     prologues: tuple[str, ...] = ()
     kept: tuple[str, ...] = ()
+    kernels: tuple[str, ...] = ()
 
     @classmethod
     def read(cls, text: str) -> Request:
         parser = argparse.ArgumentParser()
         parser.add_argument("--epilogue", action="append", default=[])
+        parser.add_argument("--epilogue-kernel", action="append", default=[])
         parser.add_argument("--prologue", action="append", default=[])
         parser.add_argument("--numerics", default="eager")
         parser.add_argument("--kernel")
         parser.add_argument("--no-launcher", dest="launcher", action="store_const", const="leave", default="rewrite")
+        parser.add_argument("--allow-in-place", dest="assume", action="append_const", const="in-place")
         for name in ("--set", "--dtype", "--assume", "--operand", "--keep-original"):
             parser.add_argument(name, action="append", default=[])
         o = parser.parse_args(shlex.split(text))
         fixed = tuple(o.set), tuple(o.dtype), tuple(o.assume)
-        ends = tuple(o.operand), o.launcher, tuple(o.prologue), tuple(o.keep_original)
+        ends = tuple(o.operand), o.launcher, tuple(o.prologue), tuple(o.keep_original), tuple(o.epilogue_kernel)
         return cls(tuple(o.epilogue), o.numerics, o.kernel, *fixed, *ends)
 
     @property
     def declared(self) -> dict[str, Operand]:
-        return in_words(self.epilogues, (), declared_operands(self.operands), Project())[2]
+        return in_words(self.epilogues, (), declared_operands(self.operands), Project(), self.kernels)[2]
 
     def requested(self) -> list[tuple[str | None, str]]:
         return list(self._asked()[0])
@@ -87,14 +91,17 @@ class Request:
         return list(self._asked()[1])
 
     def _asked(self) -> tuple[Requested, Requested]:
-        words, before, declared = in_words(self.epilogues, self.prologues, declared_operands(self.operands), Project())
-        return requested_ops(words, before, declared)
+        operands, project = declared_operands(self.operands), Project()
+        words, before, declared = in_words(self.epilogues, self.prologues, operands, project, self.kernels)
+        return requested_ops(words, before, declared, project)
 
     @property
     def is_more_than_an_op(self) -> bool:
         """Whether an op reads operands, or is a function of the user's."""
         return any(
-            called_name(text) is not None or parse_epilogue(text, used_in(text, self.declared)).operands
+            names_a_kernel(text)
+            or called_name(text) is not None
+            or parse_epilogue(text, used_in(text, self.declared)).operands
             for _, text in (*self.requested(), *self.before())
         )
 

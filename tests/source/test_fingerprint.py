@@ -243,9 +243,10 @@ def test_every_file_that_a_fusion_read_is_named(case: Path, monkeypatch: pytest.
     request = shlex.split((case / "request.txt").read_text())
     options = dict(zip(request[::2], request[1::2], strict=True))
     project = Project()
-    epilogue, operands = options["--epilogue"], [options[name] for name in options if name == "--operand"]
-    fused = fuse(case / "before.py", epilogue, kernel=options.get("--kernel"), operands=operands, project=project)
+    epilogue, kernels = options.get("--epilogue", ()), options.get("--epilogue-kernel", ())
+    asked = {"operands": [options[name] for name in options if name == "--operand"], "epilogue_kernels": kernels}
+    fused = fuse(case / "before.py", epilogue, kernel=options.get("--kernel"), project=project, **asked)
     named = set(re.findall(r"^# reads: (\S+) ", fused.source, re.MULTILINE))
     read = {str(Path(file.location).relative_to(case)) for file in project.files()} - {"before.py"}
-    read -= {epilogue.partition(":")[0]}
+    read -= {str(epilogue).partition(":")[0]}
     assert SEVERAL_FILES and named == read
