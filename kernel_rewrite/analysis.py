@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
@@ -122,7 +123,7 @@ class Analysis:
         """What the source may do to `buffer` (a parameter) that no view shows; `effect` is the one it is to have alone."""
         key = ("uncovered", buffer, effect)
         if key not in self.memory:
-            buffers = frozenset(fact.name for fact in self.facts if fact.kind != "scalar") | {buffer}
+            buffers = frozenset(fact.name for fact in self.facts if not _is_number(fact)) | {buffer}
             self.memory[key] = uncovered(buffer, effect, self.accesses, self.calls, self.flow, buffers)
         return cast(Uncovered, self.memory[key])
 
@@ -131,13 +132,27 @@ class Analysis:
         if self.complete:
             return ()
         known = {root.split("[")[0] for access in self.accesses for root in access.roots}
-        others = (fact.name for fact in self.facts if fact.kind != "scalar" and fact.name not in known)
+        others = (fact.name for fact in self.facts if not _is_number(fact) and fact.name not in known)
         return tuple(name for name in others if self.uncovered(name).findings)
 
     def span_of(self, location: Location, operation: str) -> Span | None:
         """The source call that `location` belongs to; else the call of a helper, or the statement, around it."""
         call = self.calls.memory_call(location, operation) if operation else None
         return call.span if call is not None else self.calls.surroundings(location)
+
+
+def _is_number(fact: ParameterFact) -> bool:
+    """Whether a parameter is a number, or a tuple of nothing but numbers."""
+    return fact.kind == "scalar" or (fact.kind == "tuple" and _are_numbers(fact.type))
+
+
+def _are_numbers(type_: object) -> bool:
+    if isinstance(type_, (tuple, list)):
+        return bool(type_) and all(map(_are_numbers, type_))
+    return isinstance(type_, str) and _NUMBER.fullmatch(type_) is not None
+
+
+_NUMBER = re.compile(r"[iu]\d+|(?:fp|bf)\d+\w*")
 
 
 def analyse(

@@ -318,6 +318,30 @@ def test_an_input_keeps_its_type(name: str) -> None:
     assert {diagnostic.code for diagnostic in caught.value.diagnostics} == {code}
 
 
+STRIDES = """\
+import triton
+import triton.language as tl
+
+
+@triton.jit
+def k(x_ptr, out_ptr, strides, n, BLOCK: tl.constexpr, FLAG: tl.constexpr):
+    x_ptr = x_ptr + tl.program_id(0) * strides[0]
+    if FLAG:
+        x_ptr = x_ptr + tl.arange(0, BLOCK) * strides[1]
+        tl.store(out_ptr + tl.arange(0, BLOCK), tl.load(x_ptr))
+    else:
+        tl.store(out_ptr + tl.arange(0, BLOCK), tl.load(x_ptr + tl.arange(0, BLOCK)))
+
+
+def launch(x, out):
+    k[(1,)](x, out, (x.stride(0), x.stride(1)), x.shape[1], BLOCK=16, FLAG=True)
+"""
+
+
+def test_a_tuple_of_strides_is_no_buffer() -> None:
+    assert fuse(STRIDES, prologues=["x_ptr=relu"], dtypes=["x_ptr=fp32"]).source.count("relu(tl.load") == 2
+
+
 def test_what_the_tuner_zeroes_is_zero() -> None:
     tuner = "@triton.autotune([triton.Config({'BLOCK': 16})], key=['n'], reset_to_zero=['x_ptr'])\n@triton.jit\ndef k("
     body = LOAD + "\ntl.store(out_ptr + offs, a, mask=m)\n"
