@@ -1175,8 +1175,10 @@ def test_a_fill_that_the_op_keeps_is_no_obstacle() -> None:
     case = next(c for c in CASES if c.name.startswith("U10"))
     fused = fuse(case.text.replace("ones_like", "zeros_like"), "relu")
     assert "fully-written" not in [a.name for a in fused.assumptions]
+    refilled = fuse(case.text.replace("ones_like", "zeros_like"), "sigmoid")  # sigmoid(0) is 0.5 in every type
+    assert "full_like" in refilled.diff and "0.5" in refilled.diff
     with pytest.raises(FusionRefused) as refused:
-        fuse(case.text.replace("ones_like", "zeros_like"), "sigmoid")
+        fuse(case.text.replace("ones_like", "zeros_like"), "sigmoid", launcher="leave")
     assert [d.code for d in refused.value.diagnostics] == ["KR209"]
 
 

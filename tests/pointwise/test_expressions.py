@@ -475,7 +475,7 @@ def test_the_types_of_results_are_those_of_torch() -> None:
         ("x + 0.1 - 0.1", [], [0.0]),
         ("x + bias", [], [0.0]),
         ("x * scale", [], [0.0]),
-        ("x.to(int8)", [], [0.0]),
+        ("x.to(int8)", [0.0, 1.0], [0.5]),
         ("relu(x) * 2 - 0", [0.0], [1.0]),
         ("where(x > 0, x, 0)", [], [0.0]),
     ],
