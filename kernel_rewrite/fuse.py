@@ -69,7 +69,8 @@ def fuse(
     the parameter that takes the output: each is read, and what it computes of a single element is inlined.
     `operands` declares what it reads beside x: "NAME=KIND[:TYPE]" texts or {name: "KIND[:TYPE]"}, with a KIND of scalar (a
     number; with a TYPE a tensor of one element), row (one value a column), column (one value a row) or tile (one value an
-    element, in the output's layout); "row:strided", "column:strided" and "tile:strided" come with strides of their own.
+    element, in the output's layout); "row:strided", "column:strided" and "tile:strided" come with strides of their own;
+    and stored (what the kernel stores to the output NAME at the same place).
     `keep_original` ("OUT=NAME" texts or {output: name}) names the new parameter of the kernel that takes what is stored to
     an output without its epilogue, at the same places.
     `launcher`: "rewrite" makes the functions of the file that launch the kernel take the

@@ -1126,6 +1126,13 @@ def test_what_the_caller_must_know_is_in_the_header() -> None:
     assert "# assumed (no-alias)" in header and "# assumed (fully-written)" in header
 
 
+# U12, H31, H40: the value has other users than the op, so that both are stored.
+def test_a_value_with_other_users_is_kept() -> None:
+    fused = fuse(HEADER + ADD_KERNEL.lstrip(), "relu", keep_original={"out": "raw"})
+    stores = [line.strip() for line in fused.source.splitlines() if "tl.store(" in line]
+    assert len(stores) == 2 and stores[0].startswith("tl.store(raw +") and "maximum" in stores[1]
+
+
 # U10, H41: a precondition the caller takes on is recorded as such.
 def test_a_filled_buffer_is_accepted_when_the_caller_answers_for_it() -> None:
     case = next(c for c in CASES if c.name.startswith("U10"))

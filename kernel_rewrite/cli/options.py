@@ -59,7 +59,7 @@ operands = click.option(
     multiple=True,
     metavar="NAME=KIND[:TYPE]",
     help="Declare what an epilogue reads beside x: scalar, row (one value a column), column (one value a row) or tile; "
-    "row:strided, column:strided and tile:strided have strides of their own.",
+    "row:strided, column:strided and tile:strided have strides of their own; stored is what another output, NAME, gets.",
 )
 keep_original = click.option(
     "--keep-original",

@@ -38,7 +38,7 @@ from kernel_rewrite.source.files import SourceFile, newline_of
 from kernel_rewrite.source.layouts import shared_layout
 from kernel_rewrite.source.pointer_flow import bound_arguments
 from kernel_rewrite.source.syntax import expansions
-from kernel_rewrite.source.values import argument_position
+from kernel_rewrite.source.values import argument_position, is_assigned
 
 Site = StoreSite | LoadSite
 """A call that an op is put into."""
@@ -231,6 +231,9 @@ class OperandWriter:
 
     def _is_base(self, node: ast.Name, function: Function) -> bool:
         """Whether a name points into the output, and nowhere else, wherever the stores and the calls on the way use it."""
+        own = function.ref != self._analysis.closure.kernel.ref and node.id in function.parameters
+        if own and not is_assigned(node.id, function):  # other calls of a helper are not those of its copy
+            return self._points_into_buffer(node.id, function)
         calls = [s.call.node for s in self._plan.sites if s.call.function == function.ref]
         calls += [c.node for c in self._plan.path if c.function == function.ref]
         roots = [self._buffers_of(node, call, function) for call in calls]

@@ -113,6 +113,7 @@ class Case:
         return HEAD + self.kernel
 
 
+SHARED = HELPER.replace("    put(out_ptr", "    put(b_ptr + offsets, acc, mask)\n    put(out_ptr")
 BOTH = {"out_ptr": "relu", "b_ptr": "abs"}
 CASES = {
     "plain": Case(PLAIN),
@@ -121,6 +122,7 @@ CASES = {
     "pointers": Case(POINTERS),
     "sites": Case(SITES, {"out_ptr": "sigmoid"}),
     "helper": Case(HELPER, {"out_ptr": "x * 2 + 1"}),
+    "shared helper": Case(SHARED, {"out_ptr": "x * 2 + 1"}),
     "blocks": Case(BLOCKS),
     "descriptor": Case(DESCRIPTOR, {"out_ptr": "abs"}),
     "operand": Case(PLAIN, {"out_ptr": "x + residual"}, operands={"residual": "tile"}),
@@ -145,6 +147,9 @@ SPOILED: list[tuple[str, str, str]] = [
     ("sites", "        tl.store(pre_ptr + offsets, pre_2, mask=offsets < n)\n", ""),
     ("sites", "        tl.store(pre_ptr + (i + 1) * BLOCK + offsets, pre_3)\n", ""),
     ("both", "    tl.store(sum_ptr + offsets, acc, mask=mask)\n", ""),
+    ("shared helper", "    tl.store(pre_ptr, pre, mask=mask)\n", ""),
+    ("shared helper", "pre_ptr=pre_ptr + offsets", "pre_ptr=pre_ptr + 2 * offsets"),
+    ("shared helper", "tl.store(pre_ptr, pre", "tl.store(pre_ptr, pre + 1"),
     # behind the store, or under a condition of its own
     ("plain", KEPT, "    if n > 5:\n    " + KEPT),
     ("plain", KEPT, "    for i in range(n):\n    " + KEPT),
