@@ -71,7 +71,7 @@ class Request:
         parser.add_argument("--numerics", default="eager")
         parser.add_argument("--kernel")
         parser.add_argument("--no-launcher", dest="launcher", action="store_const", const="leave", default="rewrite")
-        parser.add_argument("--allow-in-place", dest="assume", action="append_const", const="in-place")
+        parser.add_argument("--allow-in-place", dest="assume", action="append_const", const="in-place", default=[])
         for name in ("--set", "--dtype", "--assume", "--operand", "--keep-original"):
             parser.add_argument(name, action="append", default=[])
         o = parser.parse_args(shlex.split(text))
