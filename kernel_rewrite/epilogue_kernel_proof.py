@@ -127,6 +127,12 @@ def _differences(
             message = f"cannot be taken apart: Triton rejects what computes its result, {alone.message}"
             yield from refusal(read.kernel, message, read.store).diagnostics
             return
+        unread = [parameter for parameter in read.operands if parameter not in stored.loaded]
+        if unread:
+            message = f"loads nothing from `{unread[0]}` with these compile-time values, and its text does"
+            help = f"leave the branch that loads `{unread[0]}` out, in a kernel of its own"
+            yield from refusal(read.kernel, message, read.loads[unread[0]], help).diagnostics
+            return
         loaded = [stored.loaded.get(parameter) for parameter in (read.x, *read.operands)]
         terms = [*loaded, *(stored.parameters.get(number) for number in read.numbers)]
         arguments = [term for term in terms if term is not None]

@@ -272,6 +272,36 @@ def test_a_kernel_is_no_expression(folder: Path) -> None:
         kernel_rewrite.fuse("scale.py", "act.py:act_kernel(in_ptr)")
 
 
+TILES = (
+    HEAD
+    + """
+@triton.jit
+def act_kernel(in_ptr, b_ptr, out_ptr, stride, m, n, ADD: tl.constexpr, BM: tl.constexpr, BN: tl.constexpr):
+    rows = tl.program_id(0) * BM + tl.arange(0, BM)
+    cols = tl.max_contiguous(tl.multiple_of(tl.program_id(1) * BN + tl.arange(0, BN), BN), BN)
+    tl.assume(stride > 0)
+    where = rows[:, None] * stride + cols[None, :]
+    mask = (rows < m)[:, None] & (cols < n)[None, :]
+    pointers = in_ptr + where
+    y = tl.load(pointers, mask=mask, other=0.0)
+    if ADD:
+        y += tl.load(b_ptr + where, mask=mask)
+    y = tl.where(y > 0, y, 0.01 * y); z = y
+    tl.store(out_ptr + where, z + 1, mask=mask)
+"""
+)
+
+
+def test_tiles_and_a_load_in_a_branch(folder: Path) -> None:
+    result = fused(folder, TILES, "act.py:act_kernel(in_ptr, ADD=True)")
+    assert (
+        "    if ADD:\n        y += b\n    y = tl.where(y > 0, y, 0.01 * y)\n    z = y\n    return z + 1\n"
+        in result.source
+    )
+    with pytest.raises(FusionRefused, match="KR123: `act_kernel` loads nothing from `b_ptr` with these"):
+        fused(folder, TILES, "act.py:act_kernel(in_ptr, ADD=False)")
+
+
 SPOILED = [
     ("1.702", "1.703"),
     ("y += alpha * b", "y += alpha"),
