@@ -32,7 +32,7 @@ from kernel_rewrite.ttir.lower import Lowered, compiler
 from kernel_rewrite.ttir.parse import parse
 from kernel_rewrite.ttir.validate import COMMUTATIVE, Expression, Store, StoredValue, Terms, validate
 
-KERNELS = Path(__file__).parent / "cases" / "kernels"
+KERNELS = Path(__file__).parent / "fusion_cases" / "kernels"
 
 ADDED = "launch(torch.randn(40, 56), torch.randn(40, 56)"
 FLOATS = ("a_ptr=fp32", "b_ptr=fp32", "out_ptr=fp32")

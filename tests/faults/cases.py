@@ -189,7 +189,8 @@ def fused_case(
 ) -> Case:
     """The right fusion of `epilogues` and `prologues` into `analysis`. Raises FusionRefused."""
     operands, assumed = request.declared.values(), checked_assumptions(request.assumed)
-    requests = with_kept(analysis, choose_outputs(analysis, epilogues, assumed, operands), kept_names(request.kept))
+    chosen = choose_outputs(analysis, epilogues, assumed, operands, request.launcher == "rewrite")
+    requests = with_kept(analysis, chosen, kept_names(request.kept))
     inputs = choose_inputs(analysis, prologues or (), assumed, operands)
     rewrite, text = rewritten(analysis, requests, request.numerics, request.launcher, inputs)
     references = References(analysis, request.numerics, rewrite)

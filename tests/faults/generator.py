@@ -143,7 +143,7 @@ def _stores_that_keep(function: ast.FunctionDef, original: ast.FunctionDef) -> l
     names = {node.id for node in ast.walk(original) if isinstance(node, ast.Name)}
     names |= {argument.arg for argument in original.args.args}
     stores = [call for call in _memory_calls(function) if is_store(call)]
-    pointers = [ast.walk(call.func) if _is_method(call) else ast.walk(call.args[0]) for call in stores]
+    pointers = [ast.walk(_pointer_of(call)) for call in stores]
     new = [any(isinstance(node, ast.Name) and node.id not in names for node in nodes) for nodes in pointers]
     return [call for call, is_new in zip(stores, new, strict=True) if is_new]
 
@@ -156,6 +156,11 @@ def _kept_values(function: ast.FunctionDef, original: ast.FunctionDef) -> Iterat
     for node in ast.walk(function):
         if isinstance(node, ast.Assign) and isinstance(t := node.targets[0], ast.Name) and t.id in stored:
             yield node.value
+
+
+def _pointer_of(call: ast.Call) -> ast.expr:
+    named = [keyword.value for keyword in call.keywords if keyword.arg == "pointer"]
+    return call.func if _is_method(call) else (named or call.args)[0]
 
 
 def _is_method(call: ast.Call) -> bool:

@@ -151,7 +151,9 @@ def _ended(command: str, path: str, seed: Path, traces: list[str]) -> str:
     from kernel_rewrite.project.build import fuse_entry
     from kernel_rewrite.project.entries import Entry
 
-    request = (seed / "request.txt").read_text().replace("--no-launcher", "--launcher leave")  # which it is short for
+    request = (seed / "request.txt").read_text()
+    for short, long in (("--no-launcher", "--launcher leave"), ("--allow-in-place", "--assume in-place")):
+        request = request.replace(short, long)  # which it is short for
     words = shlex.split(request)
     usual = signal.signal(signal.SIGALRM, _alarm)
     signal.alarm(TIME_LIMIT)

@@ -38,7 +38,7 @@ def request(name: str) -> tuple[str, str, dict[str, object]]:
 def test_every_fixture_has_a_call() -> None:
     after = {path.parent.name: path.read_text() for path in FIXTURES.glob("*/after.py")}
     changed = {name for name, text in after.items() if " -> " in text.partition("# end of header")[0]}
-    assert changed | {"fill_follows_the_epilogue"} == set(CALLS)
+    assert changed | {"fill_follows_the_epilogue"} == set(CALLS) | {"kept_beside_a_cast"}
 
 
 @pytest.mark.parametrize("name", CALLS)
