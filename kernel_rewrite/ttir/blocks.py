@@ -10,7 +10,7 @@ from kernel_rewrite.ttir.parse import split_tensor
 from kernel_rewrite.ttir.polynomials import Key, Polynomial, around, key, polynomial, summed, terms_within
 from kernel_rewrite.ttir.validate import Expression, Store
 
-_LENGTHS = re.compile(r"tensor<((?:\d+x)+)")
+_LENGTHS = re.compile(r"tensor(?:desc)?<((?:\d+x)+)")
 _BOUNDS = re.compile(r"boundaryCheck = array<i32: ([\d, ]*)>")
 _AXIS = re.compile(r"\{axis = (\d+) : i32\}")
 _BELOW = re.compile(r"\s*slt\b")
@@ -102,7 +102,7 @@ def is_block(pointer: Expression) -> bool:
 
 
 def _block_lengths(type_: str) -> tuple[int, ...]:
-    """(64, 32) of `!tt.ptr<tensor<64x32xf16>>` and of `!tt.tensordesc<tensor<64x32xf16>>`."""
+    """(64, 32) of `!tt.ptr<tensor<64x32xf16>>` and of `!tt.tensordesc<tensor<64x32xf16>>` (3.9: `!tt.tensordesc<64x32xf16>`)."""
     found = _LENGTHS.search(type_)
     return tuple(int(length) for length in found[1].split("x") if length) if found else ()
 
