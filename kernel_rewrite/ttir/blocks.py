@@ -102,7 +102,8 @@ def is_block(pointer: Expression) -> bool:
 
 
 def _block_lengths(type_: str) -> tuple[int, ...]:
-    """(64, 32) of `!tt.ptr<tensor<64x32xf16>>` and of `!tt.tensordesc<tensor<64x32xf16>>` (3.9: `!tt.tensordesc<64x32xf16>`)."""
+    """(64, 32) of `!tt.ptr<tensor<64x32xf16>>` and of `!tt.tensordesc<tensor<64x32xf16>>`; 3.9 prints
+    `!tt.tensordesc<64x32xf16>`."""
     found = _LENGTHS.search(type_)
     return tuple(int(length) for length in found[1].split("x") if length) if found else ()
 

@@ -29,7 +29,7 @@ def test_what_is_fused_by_hand_compiles(case: Case) -> None:
         analysis.compiler.close()
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_a_tiny_run(tmp_path: Path) -> None:
     command = [sys.executable, str(BENCHMARKS / "gpu.py"), "--smoke", "--seconds", "0", "--out", str(tmp_path)]
     again = [*command, "--only", "add + relu", "18 stores + silu"]

@@ -294,7 +294,7 @@ TESTED = {"agree": 0, "undefined": 0}
     st.booleans(),
     st.integers(0, 1000),
 )
-@settings(max_examples=250, deadline=None, derandomize=True, database=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=100, deadline=None, derandomize=True, database=None, suppress_health_check=list(HealthCheck))
 def random_expressions_agree(text: str, x: str, bias: str, residual: str, product: bool, seed: int) -> None:
     verdict = compared(text, {"bias": bias, "residual": residual}, x, seed, product=product)
     TESTED["undefined" if verdict else "agree"] += 1
