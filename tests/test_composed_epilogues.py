@@ -16,7 +16,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import pytest
 from hypothesis import HealthCheck, Phase, given, settings
+import pytest
 from hypothesis import strategies as st
 
 from kernel_rewrite.analysis import Analysis, analyse
@@ -191,6 +193,7 @@ print(json.dumps(different))
 """
 
 
+@pytest.mark.long
 def test_two_fusions_are_the_fusion_of_both(tmp_path: Path) -> None:
     runs: list[dict[str, Any]] = []
 

@@ -65,7 +65,8 @@ def test_another_spelling_of_a_fixture_is_the_same_kernel_and_fuses(
                 assert_fused(fused_case(name, again, request.requested(), request))
 
 
-@settings(max_examples=12, deadline=None, suppress_health_check=list(HealthCheck), derandomize=True)
+@pytest.mark.long
+@settings(max_examples=25, deadline=None, suppress_health_check=list(HealthCheck), derandomize=True)
 @given(kernels(), st.sampled_from(["relu", "gelu", "square"]), st.sampled_from(sorted(VARIANTS)), st.integers(0, 99))
 def test_random_kernels(text: str, op: str, variant: str, seed: int) -> None:
     """A random kernel fuses, so does another spelling of it, and faults in either are rejected."""

@@ -337,7 +337,7 @@ def test_kernels_write_the_bits_of_torch() -> None:
     assert "\n".join(results["rows"]) == ""
     assert results["random"] == ""
     assert results["rounded"] == 0
-    assert results["agree"] >= 150
+    assert results["agree"] >= 60
 
 
 # ---------------------------------------------------------------------------------------------------- parsing and types
