@@ -18,7 +18,6 @@ from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, Phase, given, settings
-import pytest
 from hypothesis import strategies as st
 
 from kernel_rewrite.analysis import Analysis, analyse
