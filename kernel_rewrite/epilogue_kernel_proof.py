@@ -16,7 +16,7 @@ from kernel_rewrite.request import OutputRequest, element_type_of
 from kernel_rewrite.source.pointwise_kernels import PointwiseKernel, refusal
 from kernel_rewrite.source.signatures import DTYPE_NAMES, TRITON_TYPES, parse_overrides
 from kernel_rewrite.ttir.lower import LoweringFailure
-from kernel_rewrite.ttir.parse import parse, split_tensor
+from kernel_rewrite.ttir.parse import lengths_of, parse
 from kernel_rewrite.ttir.pointwise_kernel import Objection, stored_elements
 from kernel_rewrite.ttir.validate import function_terms
 
@@ -117,7 +117,7 @@ def _differences(
             place = _place(second, stored.places) or read.store
             yield from refusal(read.kernel, stored.words, place, _ELEMENT_BY_ELEMENT).diagnostics
             return
-        sizes = tuple(int(size) for size in split_tensor(stored.loaded[read.x].type)[0].split("x") if size)
+        sizes = lengths_of(stored.loaded[read.x].type)
         given = []
         for operand in call.operands:
             kind = "float32" if operand.is_number else triton_name(operand.dtype or torch_name(element) or "")

@@ -6,11 +6,10 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from kernel_rewrite.ttir.parse import split_tensor
+from kernel_rewrite.ttir.parse import lengths_of, pointee_type, split_tensor
 from kernel_rewrite.ttir.polynomials import Key, Polynomial, around, key, polynomial, summed, terms_within
 from kernel_rewrite.ttir.validate import Expression, Store
 
-_LENGTHS = re.compile(r"tensor(?:desc)?<((?:\d+x)+)")
 _BOUNDS = re.compile(r"boundaryCheck = array<i32: ([\d, ]*)>")
 _AXIS = re.compile(r"\{axis = (\d+) : i32\}")
 _BELOW = re.compile(r"\s*slt\b")
@@ -36,14 +35,14 @@ class Block:
 
     def varies(self, type_: str) -> frozenset[int]:
         """The dimensions along which a value of a type may differ from element to element, aligned at the last one."""
-        lengths = _lengths(type_)
+        lengths = lengths_of(type_)
         rank = len(self.lengths)
         return frozenset(rank - len(lengths) + i for i, length in enumerate(lengths) if length != 1)
 
     def is_index(self, index: Polynomial, inside: Expression, dimension: int) -> bool:
         """Whether `index`, a part of the term `inside`, counts a dimension's elements: its start plus 0, 1, 2, ..., along
         that dimension when a value in the shape of `inside` is aligned at the last one."""
-        rank = len(_lengths(inside.type))
+        rank = len(lengths_of(inside.type))
         along = dimension - len(self.lengths) + rank
         ranges = _ranges(inside, self.lengths[dimension])
         return any(
@@ -102,14 +101,8 @@ def is_block(pointer: Expression) -> bool:
 
 
 def _block_lengths(type_: str) -> tuple[int, ...]:
-    """(64, 32) of `!tt.ptr<tensor<64x32xf16>>` and of `!tt.tensordesc<tensor<64x32xf16>>`; 3.9 prints
-    `!tt.tensordesc<64x32xf16>`."""
-    found = _LENGTHS.search(type_)
-    return tuple(int(length) for length in found[1].split("x") if length) if found else ()
-
-
-def _lengths(type_: str) -> tuple[int, ...]:
-    return tuple(int(length) for length in split_tensor(type_)[0].split("x") if length)
+    """(64, 32) of `!tt.ptr<tensor<64x32xf16>>` and of `!tt.tensordesc<tensor<64x32xf16>>`."""
+    return lengths_of(pointee_type(type_))
 
 
 def _lies_along(axes: tuple[str, ...], rank: int) -> int | None:

@@ -214,6 +214,11 @@ def element_type(type_: str) -> str:
     return split_tensor(type_)[1]
 
 
+def lengths_of(type_: str) -> tuple[int, ...]:
+    """`tensor<64x32xf16>` -> (64, 32); () for a scalar."""
+    return tuple(int(length) for length in split_tensor(type_)[0].split("x") if length)
+
+
 def is_pointer(type_: str) -> bool:
     """Whether a value of this type is, or holds, an address: pointers, tensors of pointers, block pointers,
     descriptors, and types that are not known."""

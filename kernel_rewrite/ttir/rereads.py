@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 
 from kernel_rewrite.model import Location, MemoryEffect
 from kernel_rewrite.ttir.effects import EFFECTS
-from kernel_rewrite.ttir.parse import Function, Module, Operation, Region, Value, element_type, split_tensor
+from kernel_rewrite.ttir.parse import Function, Module, Operation, Region, Value, element_type, lengths_of
 
 Place = tuple[str, Location | None, tuple[Location, ...]]
 """An access: its operation, its location, and the calls that lead to it, outermost first."""
@@ -381,7 +381,7 @@ class _Body:
     def _note_load(self, place: Place, operation: Operation, depends: frozenset[Coordinate], looped: bool) -> None:
         known = self.walk.loads.get(place)
         type_ = operation.results[0].type
-        shape = tuple(int(length) for length in split_tensor(type_)[0].split("x") if length)
+        shape = lengths_of(type_)
         depends = depends | known.depends if known is not None else depends
         self.walk.loads[place] = _Loaded(depends, shape, element_type(type_), looped)
 
