@@ -82,7 +82,13 @@ def cases(folder: str) -> tuple[Case, ...]:
             (*python, "-c", floor),
             2.0,
         ),
-        Case("the same again, answered from the cache", "the same", (*tool, *fused), (*python, "-c", floor), None),
+        Case(
+            "the same again, answered from the cache",
+            "import click, libcst",
+            (*tool, *fused),
+            (*python, "-c", "import click, libcst"),
+            1.2,
+        ),
         Case("`--help`", "import click", (*tool, "--help"), (*python, "-c", "import click"), 1.5),
         Case("`explain KR201`", "import click", (*tool, "explain", "KR201"), (*python, "-c", "import click"), 1.5),
     )

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import cast
@@ -27,9 +26,10 @@ from kernel_rewrite.source.closure import KernelDefinition, close, unresolved
 from kernel_rewrite.source.files import Project
 from kernel_rewrite.source.launches import Launch, launches
 from kernel_rewrite.source.pointer_flow import PointerFlow
-from kernel_rewrite.source.repair import Alternatives, repaired_plan
+from kernel_rewrite.source.repair import Alternatives, Effort, repaired_plan, statements
 from kernel_rewrite.source.signatures import NO_OVERRIDES, TRITON_TYPES, Overrides
-from kernel_rewrite.source.specializations import SpecializationPlan, impossible, specializations
+from kernel_rewrite.source.specializations import LIMIT, SpecializationPlan, impossible, specializations
+from kernel_rewrite.source.specializations import plan as planned
 from kernel_rewrite.source.symbolic import ProjectNames
 from kernel_rewrite.source.unlowered import Uncovered, uncovered
 from kernel_rewrite.ttir.accesses import memory_accesses
@@ -38,11 +38,17 @@ from kernel_rewrite.ttir.parse import Module, parse
 from kernel_rewrite.ttir.read_only import ReadOnlyVerdict, read_only
 from kernel_rewrite.ttir.write_only import WriteOnlyVerdict, write_only
 
-ALTERNATIVES_SECONDS = 2.0
-"""How long corrections are tried for the specializations beside the first."""
+OPERATIONS = 14_000
+"""How many TTIR operations the specializations of one kernel hold together, about: what the base has decides how many there
+are, at least `FEWEST`. Not seconds: the answer is the same on a slow machine."""
 
-REPAIR_SECONDS = 4.0
-"""How long corrected signatures are tried before a kernel is given up."""
+FEWEST = 6
+
+REPAIR_STATEMENTS = 6_000
+"""How many statements are compiled again, over all corrected signatures, before a kernel is given up."""
+
+ALTERNATIVES_OPERATIONS = 6_000
+"""How many operations are made again, over all corrections of the specializations beside the base."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -181,6 +187,8 @@ def analyse(
     if failures and (repaired := _repaired(closure, project, compiler, plan, failures[0], target)):
         plan = repaired
         views, failures = _lower(closure, project, compiler, [plan.base], target)
+    if views and (limit := _affordable(views[0])) < len(plan.specializations):
+        plan = planned(closure, plan.signature, limit)
     others = _lower(closure, project, compiler, plan.specializations[1:], target)
     views, failures = views + others[0], failures + others[1]
     launched = _lower(closure, project, compiler, _as_launched(plan), target)
@@ -190,7 +198,7 @@ def analyse(
         views += _lower(closure, project, compiler, plan.spare, target)[0]
     if not views:
         raise FusionRefused((_cannot_lower(kernel, closure, calls, plan, failures[0], compiler),))
-    found, failures = _alternatives(closure, project, compiler, plan, possible, target)
+    found, failures = _alternatives(closure, project, compiler, plan, possible, target, _operations(views[0]))
     views += found
     guessed = plan.undecided or plan.unknown or any(not name.harmless for name in closure.assumed_names)
     complete = plan.complete and not failures and not guessed
@@ -214,6 +222,15 @@ def _lower(
         else:
             failures.append(result)
     return tuple(views), tuple(failures)
+
+
+def _affordable(base: View) -> int:
+    """How many specializations of the size of `base` are lowered."""
+    return min(LIMIT, max(FEWEST, OPERATIONS // _operations(base)))
+
+
+def _operations(view: View) -> int:
+    return sum(1 for line in view.text.splitlines() if not line.startswith("#loc"))
 
 
 def _as_launched(plan: SpecializationPlan) -> Iterator[Specialization]:
@@ -242,14 +259,18 @@ def _repaired(
     """The plan with what was inferred put right by what Triton says about it; None when no near one lowers."""
     if failure.kind != "rejected" or failure.block_pointers_removed:
         return None
-    deadline = time.monotonic() + REPAIR_SECONDS
+    effort = Effort(statements(closure), REPAIR_STATEMENTS)
 
     def lower(specialization: Specialization) -> LoweringFailure | None:
-        if time.monotonic() > deadline:
+        if not effort.spend():
             return failure
-        left = max(1.0, deadline - time.monotonic())
-        result = next(compiler.lower(closure, project.sources(), [specialization], target, left))
-        return result if isinstance(result, LoweringFailure) else None
+        result = next(compiler.lower(closure, project.sources(), [specialization], target))
+        if isinstance(result, LoweringFailure):
+            effort.left = (
+                effort.left if result.kind == "rejected" else 0
+            )  # one that hangs or crashes is not tried twice
+            return result
+        return None
 
     return repaired_plan(closure, plan, failure, lower)
 
@@ -261,25 +282,28 @@ def _alternatives(
     plan: SpecializationPlan,
     failures: tuple[LoweringFailure, ...],
     target: Target,
+    operations: int,
 ) -> tuple[tuple[View, ...], tuple[LoweringFailure, ...]]:
-    """The views of those `failures` that other types or values put right, and what is left of them."""
+    """The views of those `failures` that other types or values put right, and what is left of them. A specialization has
+    about so many `operations`."""
     repairer = Alternatives(closure, plan.signature)
-    deadline = time.monotonic() + ALTERNATIVES_SECONDS
+    effort = Effort(operations, ALTERNATIVES_OPERATIONS)
     views: list[View] = []
     left: list[LoweringFailure] = []
     accepted: list[Lowered] = []
     for failure in failures:
 
         def lower(specialization: Specialization, failure: LoweringFailure = failure) -> LoweringFailure | None:
-            if time.monotonic() > deadline:
+            if not effort.spend():
                 return failure
             result = next(compiler.lower(closure, project.sources(), [specialization], target))
             if isinstance(result, LoweringFailure):
+                effort.left = effort.left if result.kind == "rejected" else 0
                 return result
             accepted.append(result)
             return None
 
-        hopeful = failure.kind == "rejected" and not failure.block_pointers_removed and time.monotonic() < deadline
+        hopeful = failure.kind == "rejected" and not failure.block_pointers_removed and effort.left > 0
         if hopeful and repairer.repaired(failure, failure.specialization, lower) is not None:
             views.append(view_of(accepted[-1]))
         else:

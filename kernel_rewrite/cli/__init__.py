@@ -7,6 +7,8 @@ needs it.
 
 from __future__ import annotations
 
+import gc
+
 import click
 
 from kernel_rewrite import __version__
@@ -42,4 +44,5 @@ for _command in (fuse, check, init, inspect, verify, bench, explain, ops, comple
 
 def main() -> None:
     """Run the command; errors of kernel-rewrite itself end with exit code 2 and a report of what to send."""
+    gc.set_threshold(50_000, 20, 100)  # trees and modules are large and stay: going through them finds nothing
     cli(prog_name="kernel-rewrite")

@@ -94,6 +94,26 @@ def search(
     return None
 
 
+class Effort:
+    """How much more may be tried, counted in what a try makes the compiler do: not in seconds, so that the answer does not
+    depend on the machine. The first try is free."""
+
+    def __init__(self, each: int, total: int) -> None:
+        self.each = each
+        self.left = total
+
+    def spend(self) -> bool:
+        """Whether one more specialization may be lowered; it counts."""
+        allowed = self.left > 0
+        self.left -= self.each
+        return allowed
+
+
+def statements(closure: Closure) -> int:
+    """How long a kernel is, with its helpers."""
+    return sum(isinstance(node, ast.stmt) for function in closure.functions for node in ast.walk(function.node))
+
+
 def adopt(signature: Signature, base: Specialization, repaired: Specialization) -> Signature:
     """`signature` with the types and first values that `repaired` changed."""
     types, values = dict(repaired.signature), dict(repaired.constexprs)
