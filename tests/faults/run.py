@@ -13,6 +13,8 @@ import sys
 import time
 from collections import Counter, defaultdict
 from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass, field
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent.parent
@@ -29,17 +31,72 @@ from tests.faults.loads import PROLOGUE_FAULTS  # noqa: E402
 OPS = ("relu", "gelu", "sigmoid", "clamp(-1, 1)")
 
 
-def cases(options: argparse.Namespace) -> Iterator[Case]:
+@dataclass
+class Tally:
+    """What was found in one share of the fusions."""
+
+    table: dict[str, Counter[str]] = field(default_factory=lambda: defaultdict(Counter))
+    wrong: list[str] = field(default_factory=list)
+    fusions: int = 0
+    published: int = 0
+
+    def add(self, other: Tally) -> None:
+        for kind, row in other.table.items():
+            self.table[kind].update(row)
+        self.wrong += other.wrong
+        self.fusions += other.fusions
+        self.published += other.published
+
+
+def cases(options: argparse.Namespace, part: int) -> Iterator[tuple[int, Case]]:
+    """The fusions of one of `options.jobs` shares, numbered as in the whole."""
     requests = (p for p in FIXTURES.glob("*/request.txt") if options.only in p.parent.name)
     folders = sorted(p.parent for p in requests if not options.prologues or "--prologue" in p.read_text())
     for index, folder in enumerate(folders if not options.skip_fixtures else ()):
+        if index % options.jobs != part:
+            continue
         ops = OPS if options.all_ops else (OPS[index % 4],)
         with standing_in(folder), contextlib.suppress(FusionRefused):
-            yield from fixture_cases(folder, ops)
+            yield from ((index, case) for case in fixture_cases(folder, ops))
     if options.corpus:
         from tests.faults.corpus import corpus_cases
 
-        yield from corpus_cases(options.corpus, options.kernels, options.skip)
+        share = [index for index in range(options.kernels) if index % options.jobs == part]
+        first = sum(1 for index in range(options.kernels) if index % options.jobs < part)
+        yield from enumerate(corpus_cases(options.corpus, len(share), options.skip + first), len(folders) + first)
+
+
+def tally(options: argparse.Namespace, part: int) -> Tally:
+    """Spoils each fusion of a share and asks the judges."""
+    started = time.monotonic()
+    found = Tally()
+    for number, case in cases(options, part):
+        if time.monotonic() - started > options.seconds:
+            break
+        found.fusions += 1
+        found.published += "::" in case.name
+        try:
+            case.accept()
+        except InternalError as error:
+            found.wrong.append(f"{case.name}: the right rewrite is rejected: {error}")
+            print(found.wrong[-1], flush=True)
+            continue
+        scene = Scene.of(case)
+        for fault in faults(scene, options.per_kind, options.seed + number, (*FAULTS, *PROLOGUE_FAULTS)):
+            text = scene.spoiled(fault)
+            verdict = judged(text, case)
+            count(found.table[fault.kind], verdict)
+            if verdict.is_hole:
+                found.wrong.append(f"{case.name}: {fault.kind}: {fault.what}: {verdict}")
+                print("WRONGLY ACCEPTED", found.wrong[-1], flush=True)
+                if options.keep:
+                    options.keep.mkdir(parents=True, exist_ok=True)
+                    name = f"{part}_{len(found.wrong)}"
+                    (options.keep / f"{name}_right.py").write_text(ast.unparse(scene.tree))
+                    (options.keep / f"{name}_wrong.py").write_text(text)
+        done = sum(c["mutants"] for c in found.table.values())
+        print(f"{number} {case.name} {time.monotonic() - started:.0f} s {done}", file=sys.stderr, flush=True)
+    return found
 
 
 def main() -> int:
@@ -53,48 +110,24 @@ def main() -> int:
     parser.add_argument("--all-ops", action="store_true", help="every op on every fixture, not one each")
     parser.add_argument("--per-kind", type=int, default=4, help="at most this many faults of a kind a fusion")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--seconds", type=float, default=1e9, help="stop after this long")
+    parser.add_argument("--jobs", type=int, default=1)
+    parser.add_argument("--seconds", type=float, default=1e9, help="begin no fusion after this long")
     parser.add_argument("--markdown", type=Path, help="where to write the table")
     parser.add_argument("--keep", type=Path, help="where to write what was wrongly accepted")
     options = parser.parse_args()
     started = time.monotonic()
-    table: dict[str, Counter[str]] = defaultdict(Counter)
-    wrong: list[str] = []
-    fusions = published = 0
-    for case in cases(options):
-        if time.monotonic() - started > options.seconds:
-            break
-        fusions += 1
-        published += "::" in case.name
-        try:
-            case.accept()
-        except InternalError as error:
-            wrong.append(f"{case.name}: the right rewrite is rejected: {error}")
-            print(wrong[-1], flush=True)
-            continue
-        scene = Scene.of(case)
-        for fault in faults(scene, options.per_kind, options.seed + fusions, (*FAULTS, *PROLOGUE_FAULTS)):
-            text = scene.spoiled(fault)
-            verdict = judged(text, case)
-            count(table[fault.kind], verdict)
-            if verdict.is_hole:
-                wrong.append(f"{case.name}: {fault.kind}: {fault.what}: {verdict}")
-                print("WRONGLY ACCEPTED", wrong[-1], flush=True)
-                if options.keep:
-                    options.keep.mkdir(parents=True, exist_ok=True)
-                    (options.keep / f"{len(wrong)}_right.py").write_text(ast.unparse(scene.tree))
-                    (options.keep / f"{len(wrong)}_wrong.py").write_text(text)
-        print(
-            f"{fusions} {case.name} {time.monotonic() - started:.0f} s {sum(c['mutants'] for c in table.values())}",
-            file=sys.stderr,
-            flush=True,
-        )
-    summary = f"{fusions} fusions ({published} of them of public kernels), {len(wrong)} wrongly judged"
-    print(shown(table))
+    found = Tally()
+    with ProcessPoolExecutor(options.jobs) as pool:
+        for share in pool.map(tally, [options] * options.jobs, range(options.jobs)):
+            found.add(share)
+    summary = (
+        f"{found.fusions} fusions ({found.published} of them of public kernels), {len(found.wrong)} wrongly judged"
+    )
+    print(shown(found.table))
     print(f"{summary}, {time.monotonic() - started:.0f} s")
     if options.markdown:
-        options.markdown.write_text(page(table, summary, wrong), encoding="utf-8")
-    return 1 if wrong else 0
+        options.markdown.write_text(page(found.table, summary, found.wrong), encoding="utf-8")
+    return 1 if found.wrong else 0
 
 
 def count(row: Counter[str], verdict: Verdict) -> None:
