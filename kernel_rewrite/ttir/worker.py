@@ -14,6 +14,7 @@ import ast
 import functools
 import gc
 import importlib
+import inspect
 import json
 import linecache
 import os
@@ -33,6 +34,7 @@ def main() -> None:
     import triton
 
     _know_functions_by_identity()
+    _keep_signatures()
     gc.freeze()  # what the imports made stays
     gc.set_threshold(50_000, 20, 100)  # operations and their values are many, and cycles among them few
     print(json.dumps({"triton": triton.__version__}), file=answers, flush=True)
@@ -64,6 +66,18 @@ def _know_functions_by_identity() -> None:
             kind.__hash__ = object.__hash__
         if "parse" in vars(kind):
             kind.parse = functools.lru_cache(maxsize=256)(kind.parse)
+
+
+def _keep_signatures() -> None:
+    """Triton asks for the signature of each builtin at each call of it, a tenth of the time it takes; they do not change."""
+    fresh = inspect.signature
+    kept = functools.lru_cache(maxsize=1024)(fresh)
+
+    def signature(function: Any, **options: Any) -> inspect.Signature:
+        plain = isinstance(function, types.FunctionType) and not options
+        return kept(function) if plain else fresh(function, **options)
+
+    inspect.signature = signature  # type: ignore[assignment]
 
 
 class _Loaded:
