@@ -195,7 +195,10 @@ def analyse(
     views, failures = views + launched[0], failures + launched[1]
     possible = tuple(f for f in failures if not impossible(f, plan, closure))
     if possible:  # a branch that does not compile hides those beside it
-        views += _lower(closure, project, compiler, plan.spare, target)[0]
+        for spare in plan.spare:
+            if _all_seen(calls, views):
+                break
+            views += _lower(closure, project, compiler, [spare], target)[0]
     if not views:
         raise FusionRefused((_cannot_lower(kernel, closure, calls, plan, failures[0], compiler),))
     found, failures = _alternatives(closure, project, compiler, plan, possible, target, _operations(views[0]))
@@ -222,6 +225,12 @@ def _lower(
         else:
             failures.append(result)
     return tuple(views), tuple(failures)
+
+
+def _all_seen(calls: SourceCalls, views: Iterable[View]) -> bool:
+    """Whether each call of the source that touches memory is in some view."""
+    seen = {calls.memory_call(access.location, access.operation) for view in views for access in view.accesses}
+    return seen.issuperset(calls.memory_calls)
 
 
 def _affordable(base: View) -> int:

@@ -100,7 +100,7 @@ def plan(closure: Closure, signature: Signature, limit: int = LIMIT) -> Speciali
     """The plan for parameters already inferred (or repaired)."""
     axes = _Axes(signature)
     base = axes.specialization(())
-    found, exhausted = _explore(closure, axes, limit)
+    found, exhausted = _explore(closure, axes, max(limit, LIMIT))  # the more are known, the better are those chosen
     chosen, spare, whole = _chosen(found, limit)
     sides = {side for _, t in found for side in t.sides}
     untaken = {(site, not outcome) for site, outcome in sides if (site, not outcome) not in sides}
@@ -120,7 +120,7 @@ def plan(closure: Closure, signature: Signature, limit: int = LIMIT) -> Speciali
     opaque = tuple(sorted({site for _, t in found for site in t.opaque}))
     complete = exhausted and whole and not opaque
     typed = any(ELEMENT_TYPE in names for _, t in found for names in t.dependencies.values())
-    more = tuple(spared.values())[: limit - len(result)]
+    more = tuple(spared.values())[: max(limit, LIMIT) - len(result)]
     return SpecializationPlan(tuple(result.values()), complete, signature, undecided, opaque, unknown, typed, more)
 
 
@@ -362,14 +362,14 @@ def _neighbours(assignment: Assignment, current: Trace, axes: _Axes) -> Iterator
 
 
 def _chosen(found: list[tuple[Assignment, Trace]], limit: int) -> tuple[list[Assignment], list[Assignment], bool]:
-    """All assignments when they fit; else the base, those that show sides not seen yet, greedily, and single changes;
-    then what is left, the shortest first."""
+    """All assignments when they fit; else the base, those that show sides not seen yet, greedily, even where these alone are
+    more than `limit`, and single changes; then what is left, the shortest first."""
     if len(found) <= limit:
         return [assignment for assignment, _ in found], [], True
     chosen = [found[0][0]]
     covered = set(found[0][1].sides)
     rest = found[1:]
-    while len(chosen) < limit and rest:
+    while len(chosen) < max(limit, LIMIT) and rest:
         best = max(rest, key=lambda item: (len(item[1].sides - covered), -len(item[0])))
         if best[1].sides <= covered:
             break
@@ -379,4 +379,4 @@ def _chosen(found: list[tuple[Assignment, Trace]], limit: int) -> tuple[list[Ass
     # what more combinations do, the source is searched for
     singles = [assignment for assignment, _ in rest if len(assignment) <= 1]
     combined = sorted((assignment for assignment, _ in rest if len(assignment) > 1), key=len)
-    return [*chosen, *singles][:limit], combined, False
+    return [*chosen, *singles[: max(0, limit - len(chosen))]], combined, False

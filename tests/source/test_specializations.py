@@ -17,6 +17,7 @@ from kernel_rewrite.source.launches import launches
 from kernel_rewrite.source.repair import Alternatives, adopt, repaired_plan, search
 from kernel_rewrite.source.signatures import DTYPE_NAMES, Overrides
 from kernel_rewrite.source.specializations import (
+    LIMIT,
     SpecializationPlan,
     impossible,
     plan,
@@ -171,11 +172,16 @@ def test_a_large_product_is_covered_side_by_side() -> None:
     body = "\n".join(
         f"if {f}:\n    tl.store(x + {i}, 0.0)\nelse:\n    tl.store(x + {i}, 1.0)" for i, f in enumerate(flags)
     )
-    _, found, _ = planned(kernel("x, " + ", ".join(f"{f}: tl.constexpr" for f in flags), body), limit=12)
+    text = kernel("x, " + ", ".join(f"{f}: tl.constexpr" for f in flags), body)
+    _, found, _ = planned(text, limit=12)
     assert not found.complete
-    assert len(found.specializations) == 11  # the base, all changed, and each alone
-    assert len(found.spare) == 1  # no more than the limit, should one of them not compile
+    assert len(found.specializations) == 12
+    assert len(found.spare) == LIMIT - 12  # for those of them that do not compile
     assert not {*map(repr, found.spare)} & {*map(repr, found.specializations)}
+    for flag in flags:
+        assert choices(found, flag) == {(True,), (False,)}
+    _, found, _ = planned(text, limit=3)  # so few do not take each side
+    assert 3 < len(found.specializations) < 12
     for flag in flags:
         assert choices(found, flag) == {(True,), (False,)}
     assert not found.undecided
