@@ -1,5 +1,6 @@
 """Translation validation: the fused TTIR is the original, except that each store to the output stores E(value), and that
-the original's own store may stand before it, into a buffer that only the fused kernel has.
+the original's own store may stand before it, into a buffer that only the fused kernel has; or that stores to a buffer that
+only the original has are gone.
 
 Both kernels are walked side by side. Pure operations become expressions (hash-consed over operation, attributes, type
 and operands; calls are followed); what touches memory, prints, asserts or steers control is compared in order, region
@@ -302,6 +303,8 @@ def validate(
     retyped: Mapping[str, str] = {},
     kept: Collection[str] = (),
     is_beside: Callable[[Operation, tuple[Location, ...]], str] = lambda operation, path: "",
+    gone: Collection[str] = (),
+    is_dropped: Callable[[Operation], bool] = lambda operation: False,
 ) -> tuple[tuple[ChangedStore, ...], tuple[Difference, ...]]:
     """The changed stores, and the first difference that is not one (empty when the translation is right).
 
@@ -311,9 +314,22 @@ def validate(
     output and loads of inputs may depend on it. `retyped` gives the parameters that must point to elements of another type
     in the fused kernel, and that type. `kept` are further parameters that the fused kernel has more: what a `StoredValue`
     says is stored there is all that it does with them. `is_beside` says, for a store of the original, which parameter it is
-    to, where the values stored there take part in those of outputs: then each of them must, once, in its block.
+    to, where the values stored there take part in those of outputs: then each of them must, once, in its block. `gone` are
+    parameters that only the original has, and `is_dropped` says which stores in its kernel (none in a helper) the fused one
+    lacks: those, and no other.
     """
-    walk = _Walk(original, fused, is_output, is_input, frozenset(operands), retyped, frozenset(kept), is_beside)
+    walk = _Walk(
+        original,
+        fused,
+        is_output,
+        is_input,
+        frozenset(operands),
+        retyped,
+        frozenset(kept),
+        is_beside,
+        frozenset(gone),
+        is_dropped,
+    )
     try:
         walk.kernels()
         walk.unused_reads()
@@ -418,11 +434,15 @@ _CARRYING = frozenset(
 
 
 class Side:
-    """One kernel: its functions, and the terms of its values."""
+    """One kernel: its functions, and the terms of its values. `is_dropped` says which of its stores are as if they were not
+    there."""
 
-    def __init__(self, module: Module, terms: Terms) -> None:
+    def __init__(
+        self, module: Module, terms: Terms, is_dropped: Callable[[Operation], bool] = lambda operation: False
+    ) -> None:
         self.module = module
         self.terms = terms
+        self.is_dropped = is_dropped
         self._pure: dict[str, bool] = {}
         self._level = 0  # how many pure regions enclose the operation, those of the callers counted
 
@@ -458,7 +478,7 @@ class Side:
             return False
         inner = (op for region in operation.regions for block in region.blocks for op in block.operations)
         simple = all(len(region.blocks) <= 1 for region in operation.regions)
-        return simple and all(op.name in _TERMINATORS or self.is_pure(op) for op in inner)
+        return simple and all(op.name in _TERMINATORS or self.is_dropped(op) or self.is_pure(op) for op in inner)
 
     def _is_pure_function(self, function: Function) -> bool:
         if function.name not in self._pure:
@@ -534,7 +554,7 @@ class Side:
                 parts.append(
                     f"{operation.name}{operation.attributes}({','.join(str(term.identity) for term in terms)})"
                 )
-            else:
+            elif not self.is_dropped(operation):
                 self.define(operation, inner)
         self._level -= 1
         return "{" + ";".join(parts) + "}", yielded
@@ -566,8 +586,11 @@ class _Walk:
         retyped: Mapping[str, str],
         kept: frozenset[str],
         is_beside: Callable[[Operation, tuple[Location, ...]], str],
+        gone: frozenset[str],
+        is_dropped: Callable[[Operation], bool],
     ) -> None:
         self.terms = Terms()
+        self._gone = gone
         self._is_beside = is_beside
         self._parameters: dict[str, Expression] = {}  # of the original, by name
         self._beside: dict[str, tuple[tuple[int, ...], Operation, tuple[Expression, ...]]] = {}  # not taken yet
@@ -575,7 +598,7 @@ class _Walk:
         self._kept_names = kept
         self._retyped = retyped
         self._changes: dict[str, frozenset[str]] = {}  # of the elements of pointers: from the original to the fused
-        self._original = Side(original, self.terms)
+        self._original = Side(original, self.terms, is_dropped)
         self._fused = Side(fused, self.terms)
         self._is_output = is_output
         self._is_input = is_input
@@ -591,14 +614,14 @@ class _Walk:
         one, other = self._original.module.kernel, self._fused.module.kernel
         added = [self._added_as(p) for p in other.parameters]
         kept = [p for p, operation in zip(other.parameters, added, strict=True) if not operation]
-        expected = [f"{self._new_type(p)} {p.attributes}" for p in one.parameters]
+        expected = [f"{self._new_type(p)} {p.attributes}" for p in one.parameters if p.name not in self._gone]
         self._same("parameters", str(expected), str([f"{p.type} {p.attributes}" for p in kept]), one.location)
         self._same("function attributes", one.attributes, other.attributes, one.location)
         arguments = [self.terms.term("parameter", str(i), p.type) for i, p in enumerate(one.parameters)]
         for parameter, argument in zip(one.parameters, arguments, strict=True):
             self.terms.name(argument, parameter.name)
             self._parameters[parameter.name] = argument
-        mine = iter(arguments)
+        mine = (a for p, a in zip(one.parameters, arguments, strict=True) if p.name not in self._gone)
         theirs = [
             self.terms.term(operation, p.name, p.type) if operation else next(mine)
             for p, operation in zip(other.parameters, added, strict=True)
@@ -1059,6 +1082,8 @@ class _Cursor:
         for operation in self._operations:
             if operation.name in _TERMINATORS:
                 return operation
+            if self._side.is_dropped(operation):
+                continue
             if self._side.is_pure(operation):
                 self._side.define(operation, self._frame)
             elif self._note_read is not None and self._side.reads_operand(operation, self._frame):
