@@ -42,7 +42,7 @@ def static_report(
 
 def _new_types(original: Analysis, header: Header) -> Iterator[str]:
     """`--dtype` of each output that its epilogue gives another element type."""
-    declared = declared_operands(header.texts("--operand"))
+    declared = declared_operands(header.operands)
     for output, text in header.epilogues:
         if names_a_kernel(text) or called_name(text) is not None:
             continue  # what it gives is converted to the type that the output has

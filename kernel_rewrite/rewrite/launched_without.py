@@ -153,7 +153,9 @@ class _Planner:
             return
         function = launch.function
         if not isinstance(argument, ast.Name) or function is None:
-            self._refuse(launch.span, f"others may still look at `{ast.unparse(argument)}`, which it passes for `{output}`")
+            self._refuse(
+                launch.span, f"others may still look at `{ast.unparse(argument)}`, which it passes for `{output}`"
+            )
             return
         name = argument.id
         uses = [n for n in walk(function) if isinstance(n, ast.Name) and n.id == name]
@@ -177,12 +179,16 @@ class _Planner:
         if not asked:
             self.gone.setdefault(function, {})[id(statement)] = statement
         else:
-            self.contract.append(f"`{self._named(function)}` still allocates `{name}`, whose shape or strides it asks for")
+            self.contract.append(
+                f"`{self._named(function)}` still allocates `{name}`, whose shape or strides it asks for"
+            )
 
     def _given(self, function: HostDefinition, name: str, output: str, bound: Sequence[ast.Name]) -> None:
         """A buffer that the launcher's callers give it: it is left as it is."""
         if bound:
-            self._refuse(Span.of(self.kernel.file.path, bound[0]), f"the caller may give `{name}`, which is bound here too")
+            self._refuse(
+                Span.of(self.kernel.file.path, bound[0]), f"the caller may give `{name}`, which is bound here too"
+            )
         for call in self.callers.calls(function):
             self._refuse(Span.of(self.kernel.file.path, call), f"this call gives `{name}`, and may look at it later")
         self.contract.append(f"`{self._named(function)}` leaves `{name}` as it is: nothing is written to it")
@@ -227,7 +233,10 @@ class _Planner:
         owner = self.callers.owner(function)
         if owner is not None and is_autograd(owner, self.kernel.file.tree):
             why = f"`{self._named(function)}` is part of an autograd function, whose outputs its backward counts"
-            self._refuse(Span.of(self.kernel.file.path, function.args.args[0]) if function.args.args else self._line(function), why)
+            self._refuse(
+                Span.of(self.kernel.file.path, function.args.args[0]) if function.args.args else self._line(function),
+                why,
+            )
         for decorator in function.decorator_list:
             if last_name(decorator.func if isinstance(decorator, ast.Call) else decorator) in OPERATORS:
                 why = "the schema of this operator says what is returned"

@@ -62,7 +62,9 @@ def _without(file: SourceFile, block: Sequence[ast.stmt], away: Sequence[ast.stm
         first_line, end_line = statement.lineno, block[last].end_lineno or statement.lineno
         is_end = last + 1 == len(block)
         if is_end or not _line(file, end_line + 1).strip():  # a paragraph of its own
-            while _is_comment(_line(file, first_line - 1)) and first_line - 1 > (0 if not index else _end(block[index - 1])):
+            while _is_comment(_line(file, first_line - 1)) and first_line - 1 > (
+                0 if not index else _end(block[index - 1])
+            ):
                 first_line -= 1
             blank_above = not _line(file, first_line - 1).strip()
             while blank_above and first_line > 1 and not _line(file, first_line - 1).strip():
