@@ -14,7 +14,7 @@ from kernel_rewrite.analysis import Analysis, View, view_of
 from kernel_rewrite.diagnostics import Diagnostic, FusionRefused, Label
 from kernel_rewrite.model import ANYWHERE, Edit, InternalError, Location, MemoryEffect, Span, Specialization
 from kernel_rewrite.rewrite.additions import Addition, RemovedItems, RemovedParameters, RemovedStatement, Replaced
-from kernel_rewrite.rewrite.brackets import definition_bracket, list_bracket, removed
+from kernel_rewrite.rewrite.brackets import Bracket, definition_bracket, list_bracket, removed
 from kernel_rewrite.rewrite.confirm import CompiledDifference, lower_as, read_rewritten
 from kernel_rewrite.rewrite.dropped import cannot_drop, kernel_without
 from kernel_rewrite.rewrite.edits import apply_edits
@@ -92,7 +92,7 @@ def without_outputs(analysis: Analysis, outputs: Sequence[str], like: Mapping[st
         analysis.closure, plans, {output: f"{other}.dtype.element_ty" for output, other in like.items()}
     )
     parameters, file = tuple(outputs), kernel.file
-    host = launches_without(kernel, outputs, what.idle - kernel.constexprs) if launcher else None
+    host = launches_without(kernel, outputs, what.idle - kernel.constexprs, like) if launcher else None
     if host is not None:
         if host.diagnostics:
             raise FusionRefused(host.diagnostics)
@@ -108,7 +108,7 @@ def without_outputs(analysis: Analysis, outputs: Sequence[str], like: Mapping[st
     bracket = definition_bracket(file, kernel.node)
     indices = {bracket.index(file.offset(a.lineno, a.col_offset)) for a in places}
     edits = [*removed(file, bracket, indices, "nothing is stored there any more")]
-    edits += [edit for edit, _ in around]
+    edits += dict.fromkeys(edit for edit, _ in around)
     edits += [Edit(Span.of(file.path, r.node), r.text, "the same type, of an output that stays") for r in what.replaced]
     taken, removals = removed_statements(file, kernel.node, what.statements)
     additions: tuple[Addition, ...] = (
@@ -168,21 +168,40 @@ def _around(kernel: LaunchedKernel, parameters: Sequence[str]) -> Iterator[tuple
                 bracket = list_bracket(file, value) if isinstance(value, (ast.List, ast.Tuple)) else None
                 if bracket is None or not isinstance(value, (ast.List, ast.Tuple)):
                     continue
-                gone: list[ast.expr] = []
-                for element in value.elts:
-                    at = _number(element) if id(value) in numbers else None
-                    if (isinstance(element, ast.Constant) and element.value in parameters) or at in positions:
-                        gone.append(element)
-                    elif at is not None and any(position < at for position in positions):
-                        text = str(at - sum(position < at for position in positions))
-                        yield (
-                            Edit(Span.of(file.path, element), text, "the parameter's new position"),
-                            Replaced(element, text),
-                        )
-                if gone:
-                    indices = {bracket.index(file.offset(e.lineno, e.col_offset)) for e in gone}
-                    addition = RemovedItems(value, tuple(gone))
-                    yield from ((e, addition) for e in removed(file, bracket, indices, "the kernel has it no more"))
+                yield from _shortened(file, value, bracket, parameters, positions if id(value) in numbers else [])
+
+
+def _shortened(
+    file: SourceFile,
+    value: ast.List | ast.Tuple,
+    bracket: Bracket,
+    parameters: Sequence[str],
+    positions: Sequence[int],
+) -> Iterator[tuple[Edit, Addition]]:
+    """The edits of one list of parameters, by name or, where `positions` are given, by number."""
+    gone: list[ast.expr] = []
+    moved: dict[int, str] = {}
+    for element in value.elts:
+        at = _number(element) if positions else None
+        if (isinstance(element, ast.Constant) and element.value in parameters) or at in positions:
+            gone.append(element)
+        elif at is not None and any(position < at for position in positions):
+            moved[id(element)] = str(at - sum(position < at for position in positions))
+    left = [element for element in value.elts if element not in gone]
+    addition = RemovedItems(value, tuple(gone))
+    if gone and isinstance(value, ast.Tuple) and len(left) == 1:  # its comma makes it a tuple
+        text = moved.get(id(left[0]), file.slice(Span.of(file.path, left[0])))
+        whole = Edit(Span.of(file.path, value), f"({text},)", "the kernel has it no more")
+        yield whole, addition
+        yield from ((whole, Replaced(e, moved[id(e)])) for e in left if id(e) in moved)
+        return
+    for element in left:
+        if id(element) in moved:
+            text = moved[id(element)]
+            yield Edit(Span.of(file.path, element), text, "the parameter's new position"), Replaced(element, text)
+    if gone:
+        indices = {bracket.index(file.offset(e.lineno, e.col_offset)) for e in gone}
+        yield from ((e, addition) for e in removed(file, bracket, indices, "the kernel has it no more"))
 
 
 def _number(element: ast.expr) -> int | None:

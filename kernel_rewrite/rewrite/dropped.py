@@ -175,10 +175,10 @@ class _Without:
             bindings = self._bindings(name)
             if not bindings or any(self._is_gone(binding) for binding in bindings):
                 continue
-            loads = (n for n in self._nodes if isinstance(n, ast.Name) and n.id == name and n not in bindings)
-            if any(not self._is_gone(n) for n in loads):
-                continue
             statements = [self._statement(binding) for binding in bindings]
+            uses = (n for n in self._nodes if isinstance(n, ast.Name) and n.id == name)
+            if any(not self._is_gone(n) and self._statement(n) not in statements for n in uses):
+                continue
             if all(isinstance(s, (ast.Assign, ast.AnnAssign)) and self._is_left_over(name, s) for s in statements):
                 self._gone |= {id(s): s for s in statements}
                 return True

@@ -8,7 +8,7 @@ return gate, c                              # return None, c
 from __future__ import annotations
 
 import ast
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from kernel_rewrite.diagnostics import Diagnostic, Label
@@ -47,10 +47,13 @@ class HostPlan:
     diagnostics: tuple[Diagnostic, ...] = ()
 
 
-def launches_without(kernel: LaunchedKernel, outputs: Sequence[str], idle: Collection[str]) -> HostPlan:
+def launches_without(
+    kernel: LaunchedKernel, outputs: Sequence[str], idle: Collection[str], like: Mapping[str, str] = {}
+) -> HostPlan:
     """The plan by which no launch of the file passes `outputs`, nor those of the parameters `idle`, which the kernel has no
-    use for, that are asked of their buffers."""
-    return _Planner(kernel, tuple(outputs), idle).plan()
+    use for, that are asked of their buffers. `like` names for an output another one whose buffer lies in memory as its own,
+    so that it can be asked for shape and strides instead."""
+    return _Planner(kernel, tuple(outputs), idle, like).plan()
 
 
 def contract_without(kernel: LaunchedKernel, outputs: Sequence[str]) -> Iterator[str]:
@@ -65,6 +68,7 @@ class _Planner:
     kernel: LaunchedKernel
     outputs: tuple[str, ...]
     idle: Collection[str]
+    like: Mapping[str, str]
     callers: Callers = field(init=False)
     edits: list[Edit] = field(default_factory=list)
     additions: list[Addition] = field(default_factory=list)
@@ -163,7 +167,7 @@ class _Planner:
         asked = False
         for use in uses:
             if isinstance(use.ctx, ast.Load):
-                asked |= self._use(function, use, output, given=not bound)
+                asked |= self._use(launch, function, use, output, given=not bound)
         if name in {a.arg for a in walk(function.args) if isinstance(a, ast.arg)}:
             self._given(function, name, output, bound)
             return
@@ -193,7 +197,7 @@ class _Planner:
             self._refuse(Span.of(self.kernel.file.path, call), f"this call gives `{name}`, and may look at it later")
         self.contract.append(f"`{self._named(function)}` leaves `{name}` as it is: nothing is written to it")
 
-    def _use(self, function: HostDefinition, use: ast.Name, output: str, *, given: bool) -> bool:
+    def _use(self, launch: Launch, function: HostDefinition, use: ast.Name, output: str, *, given: bool) -> bool:
         """Judge a use of the buffer; whether it needs the buffer to be there."""
         current: ast.AST = use
         while not isinstance(current, ast.stmt):
@@ -202,7 +206,11 @@ class _Planner:
             current = self.callers.parents[current]
         parent = self.callers.parents[use]
         if isinstance(parent, ast.Attribute) and parent.attr in FACTS:
-            return True
+            other = self._asked_instead(launch, function, use, output) if not given else ""
+            if other:
+                self.edits.append(Edit(Span.of(self.kernel.file.path, use), other, "it has the same shape and strides"))
+                self.additions.append(Replaced(use, other))
+            return not other
         item: ast.AST = use
         while _views(parent, item):
             item, parent = parent, self.callers.parents[parent]
@@ -216,6 +224,17 @@ class _Planner:
         what = "is all that is returned" if isinstance(parent, ast.Return) else "is used here too"
         self._refuse(Span.of(self.kernel.file.path, use), f"`{use.id}`, which is passed for `{output}`, {what}")
         return True
+
+    def _asked_instead(self, launch: Launch, function: HostDefinition, use: ast.Name, output: str) -> str:
+        """The name of a buffer that lies in memory as the one of `output`, and is there at a use of that; "" without one."""
+        other = launch.arguments.get(self.like.get(output, ""))
+        if not isinstance(other, ast.Name) or len(self.kernel.launches) > 1:
+            return ""
+        uses = [n for n in walk(function) if isinstance(n, ast.Name) and n.id == other.id]
+        bound = [n for n in uses if not isinstance(n.ctx, ast.Load)]
+        statement = self.callers.parents[bound[0]] if len(bound) == 1 else None
+        is_there = statement in function.body and bound[0].lineno < use.lineno
+        return other.id if is_there or (not bound and other.id in {a.arg for a in function.args.args}) else ""
 
     # what is returned ------------------------------------------------------------------------------------------------
 
@@ -233,10 +252,7 @@ class _Planner:
         owner = self.callers.owner(function)
         if owner is not None and is_autograd(owner, self.kernel.file.tree):
             why = f"`{self._named(function)}` is part of an autograd function, whose outputs its backward counts"
-            self._refuse(
-                Span.of(self.kernel.file.path, function.args.args[0]) if function.args.args else self._line(function),
-                why,
-            )
+            self._refuse(self._line(function), why)
         for decorator in function.decorator_list:
             if last_name(decorator.func if isinstance(decorator, ast.Call) else decorator) in OPERATORS:
                 why = "the schema of this operator says what is returned"
@@ -272,7 +288,7 @@ def _views(node: ast.AST, inner: ast.AST) -> bool:
 
 
 def _is_unused(parent: ast.AST, call: ast.Call, scope: ast.AST, position: int, count: int) -> bool:
-    """Whether nobody looks at what a call returns at a position: `_, c = f(x)`, `gate, c = f(x)` without `gate`, `f(x)[1]`."""
+    """Whether nobody looks at what a call returns at a position: `_, c = f(x)`, `gate, c = f(x)` and no `gate`, `f(x)[1]`."""
     match parent:
         case ast.Expr():
             return True

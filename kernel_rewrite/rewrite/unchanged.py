@@ -3,9 +3,9 @@
 TTIR shows only what a specialization compiles: decorators, configurations, launchers and branches that were not lowered
 are held here. The two trees are walked side by side; they may part only at the value of a planned store and at a
 planned load, where the user's expression must still stand inside the new one, at the callee of a planned redirection,
-where a definition or an import under a new name was added, and at the planned additions and removals (parameters, arguments,
-statements, one expression for another), where exactly what was planned must stand. What is added may run no code of its own when the
-file is imported: its decorators are ones that the file uses already.
+where a definition or an import under a new name was added, and at the planned additions and removals (parameters,
+arguments, statements, one expression for another), where exactly what was planned must stand. What is added may run no code
+of its own when the file is imported: its decorators are ones that the file uses already.
 """
 
 from __future__ import annotations

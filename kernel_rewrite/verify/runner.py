@@ -602,8 +602,8 @@ def _number(value: Any) -> str:
 
 def _same_values(left: Any, right: Any, anew: Mapping[int, str], left_out: Container[int] = ()) -> bool:
     """Whether two returned values hold the same tensors to the bit; values of other types are not compared. Outputs that are
-    allocated `anew` have been compared as such: they must be returned with their shape and their new type. What lies in memory
-    that is `left_out` must not be returned on the right."""
+    allocated `anew` have been compared as such: they must be returned with their shape and their new type. What lies in
+    memory that is `left_out` must not be returned on the right."""
     import torch
 
     from kernel_rewrite.verify.compare import same_elements
