@@ -241,14 +241,18 @@ def confirm_without(text: str, without: Without, analysis: Analysis, outputs: Se
     try:
         rewritten = read_rewritten(text, analysis)
         check_unchanged(analysis.kernel.file.tree, rewritten.tree, (), without.additions, without.removals)
-        specializations = [_without(view.specialization, without.parameters) for view in analysis.views]
-        lowered = lower_as(rewritten, analysis, lambda order: specializations)
-        for view, result in zip(analysis.views, lowered, strict=True):
-            _check(view, result, outputs, without.parameters)
+        for view, result in zip(analysis.views, lowered_without(rewritten, without, analysis), strict=True):
+            check_without(view, result, outputs, without.parameters)
     except InternalError as error:
         ttir = error.ttir if isinstance(error, CompiledDifference) else ()
         error.folder = keep_evidence(error, text, analysis, [f"drop {output}" for output in outputs], ttir)
         raise
+
+
+def lowered_without(rewritten: SourceFile, without: Without, analysis: Analysis) -> Sequence[Lowered | LoweringFailure]:
+    """The rewritten kernel as Triton compiles it, one answer for each view."""
+    specializations = [_without(view.specialization, without.parameters) for view in analysis.views]
+    return lower_as(rewritten, analysis, lambda order: specializations)
 
 
 def _without(specialization: Specialization, parameters: Sequence[str]) -> Specialization:
@@ -259,7 +263,10 @@ def _without(specialization: Specialization, parameters: Sequence[str]) -> Speci
     )
 
 
-def _check(view: View, result: Lowered | LoweringFailure, outputs: Sequence[str], parameters: Sequence[str]) -> None:
+def check_without(
+    view: View, result: Lowered | LoweringFailure, outputs: Sequence[str], parameters: Sequence[str]
+) -> None:
+    """Raise InternalError (KR902) unless `result` is the view without its stores to `outputs` and without `parameters`."""
     original = ("with.ttir", view.text)
     if isinstance(result, LoweringFailure):
         message = f"KR902: Triton rejects the kernel without its output: {result.message} at {result.places[:1]}"
