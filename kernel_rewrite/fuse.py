@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from typing import Any
 
 from kernel_rewrite.analysis import Analysis, analyse
@@ -114,7 +115,7 @@ def fuse_outputs(
     analysis: Analysis, requested: Requested, options: Options = Options(), prologues: Requested = ()
 ) -> Fused:
     """What `fuse` does once the kernel is analysed: check, plan, rewrite and confirm each (output, op) of `requested` and
-    each (input, op) of `prologues`."""
+    each (input, op) of `prologues`; then do without the outputs to drop, and confirm that."""
     comments_are_right(analysis)
     chosen = choose_outputs(analysis, requested, options.assumed, options.operands, options.launcher)
     outputs = with_kept(analysis, chosen, options.kept)
@@ -122,6 +123,9 @@ def fuse_outputs(
     operands_have_one_type(analysis, (*outputs, *inputs))
     beside_are_stored(analysis, outputs, inputs)
     dropped = choose_dropped(analysis, options.dropped, outputs, options.assumed)
+    names, like = [request.output for request in dropped], same_elements(outputs)
+    # every reason not to, at the user's own lines
+    without = without_outputs(analysis, names, like, launcher=options.launcher) if names else None
     stores = [(plan_output(analysis, request), request.pointwise) for request in outputs]
     kept = {request.output: request.kept for request in outputs if request.kept}
     loads = [(plan_input(analysis, request), request.pointwise) for request in inputs]
@@ -130,13 +134,13 @@ def fuse_outputs(
         stores, analysis, options.numerics, loads=loads, launcher=options.launcher, fills=fills, kept=kept
     )
     text = apply_edits(analysis.kernel.file, rewrite.edits)
-    without = None
+    fused = analysis
     if outputs or inputs:
         lowered = confirm(text, rewrite, analysis, outputs, options.numerics, inputs)
-    if dropped:
-        fused = analysed_again(text, analysis, lowered) if outputs or inputs else analysis
-        names, like = [request.output for request in dropped], same_elements(outputs)
-        without = without_outputs(fused, names, like, launcher=options.launcher)
+        fused = analysed_again(text, analysis, lowered) if without is not None else analysis
+    if without is not None:
+        contract = without.contract
+        without = replace(without_outputs(fused, names, like, launcher=options.launcher), contract=contract)
         text = without.text
         confirm_without(text, without, fused, names)
     warnings = (*unused_ignores(analysis, (*outputs, *inputs, *dropped)), *repeated_work(analysis, inputs))

@@ -88,9 +88,9 @@ def without_outputs(analysis: Analysis, outputs: Sequence[str], like: Mapping[st
     """
     kernel = LaunchedKernel.of(analysis.kernel, analysis.closure, analysis.launches, analysis.project)
     plans = [_stores(analysis, output) for output in outputs]
-    what = kernel_without(
-        analysis.closure, plans, {output: f"{other}.dtype.element_ty" for output, other in like.items()}
-    )
+    pointers = {fact.name for fact in analysis.facts if fact.kind == "pointer"}
+    types = {output: f"{other}.dtype.element_ty" for output, other in like.items() if other in pointers}
+    what = kernel_without(analysis.closure, plans, types)
     parameters, file = tuple(outputs), kernel.file
     host = launches_without(kernel, outputs, what.idle - kernel.constexprs, like) if launcher else None
     if host is not None:
