@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 from kernel_rewrite.analysis import Analysis, View, view_of
 from kernel_rewrite.diagnostics import Diagnostic, FusionRefused, Label
 from kernel_rewrite.model import ANYWHERE, Edit, InternalError, Location, MemoryEffect, Span, Specialization
+from kernel_rewrite.retyped import held_type
 from kernel_rewrite.rewrite.additions import Addition, RemovedItems, RemovedParameters, RemovedStatement, Replaced
 from kernel_rewrite.rewrite.brackets import Bracket, definition_bracket, list_bracket, removed
 from kernel_rewrite.rewrite.confirm import CompiledDifference, lower_as, read_rewritten
@@ -23,6 +24,7 @@ from kernel_rewrite.rewrite.launched_without import contract_without, launches_w
 from kernel_rewrite.rewrite.parameters import LaunchedKernel, counts_unread, numbered_parameters
 from kernel_rewrite.rewrite.removal import removed_statements
 from kernel_rewrite.rewrite.report import keep_evidence
+from kernel_rewrite.rewrite.spelling import Spelling, Surroundings
 from kernel_rewrite.rewrite.stores import StorePlan, plan_stores
 from kernel_rewrite.rewrite.unchanged import check_unchanged
 from kernel_rewrite.source.accesses import SourceCalls
@@ -88,9 +90,7 @@ def without_outputs(analysis: Analysis, outputs: Sequence[str], like: Mapping[st
     """
     kernel = LaunchedKernel.of(analysis.kernel, analysis.closure, analysis.launches, analysis.project)
     plans = [_stores(analysis, output) for output in outputs]
-    pointers = {fact.name for fact in analysis.facts if fact.kind == "pointer"}
-    types = {output: f"{other}.dtype.element_ty" for output, other in like.items() if other in pointers}
-    what = kernel_without(analysis.closure, plans, types)
+    what = kernel_without(analysis.closure, plans, dict(_types(analysis, outputs, like)))
     parameters, file = tuple(outputs), kernel.file
     host = launches_without(kernel, outputs, what.idle - kernel.constexprs, like) if launcher else None
     if host is not None:
@@ -124,6 +124,21 @@ def without_outputs(analysis: Analysis, outputs: Sequence[str], like: Mapping[st
         (*removals, *(host.removals if host is not None else ())),
         host.contract if host is not None and kernel.launches else tuple(contract_without(kernel, outputs)),
     )
+
+
+def _types(analysis: Analysis, outputs: Sequence[str], like: Mapping[str, str]) -> Iterator[tuple[str, str]]:
+    """An expression for the element type of each output for which there is one: the type of the output that `like` names, or
+    what the file itself says."""
+    pointers = {fact.name for fact in analysis.facts if fact.kind == "pointer"}
+    around = Surroundings.of(analysis.kernel, analysis.project, [analysis.kernel.node])
+    spelling = Spelling.of(around, analysis.kernel.jit_spelling, needs_libdevice=False)
+    for output in outputs:
+        held = held_type(analysis, output)
+        if like.get(output) in pointers:
+            yield output, f"{like[output]}.dtype.element_ty"
+        elif held is not None and held.like not in outputs and not spelling.imports:
+            if all(held.holds_in(view.specialization, output) for view in analysis.views):
+                yield output, held.text(spelling.tl)
 
 
 def _stores(analysis: Analysis, output: str) -> StorePlan:

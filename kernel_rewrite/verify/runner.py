@@ -608,8 +608,10 @@ def _same_values(left: Any, right: Any, anew: Mapping[int, str], left_out: Conta
 
     from kernel_rewrite.verify.compare import same_elements
 
-    ours = [tensor for tensor in _tensors(left) if tensor.untyped_storage().data_ptr() not in left_out]
-    theirs = list(_tensors(right))
+    ours, theirs = list(_tensors(left)), list(_tensors(right))
+    if left_out:  # tensors without elements cannot be told apart
+        ours = [a for a in ours if a.numel() and a.untyped_storage().data_ptr() not in left_out]
+        theirs = [b for b in theirs if b.numel()]
     if len(ours) != len(theirs):
         return False
     for a, b in zip(ours, theirs, strict=True):

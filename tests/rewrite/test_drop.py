@@ -139,9 +139,16 @@ NOT_FROM_THE_KERNEL = {
     "another pointer": ("p = gate_ptr + offsets\ntl.store(p, x)\np = c_ptr + offsets\ntl.store(p, x)", "`p` is given"),
     "a tuple": ("p, q = gate_ptr + offsets, c_ptr + offsets\ntl.store(p, x)\ntl.store(q, x)", "`gate_ptr` is used"),
     "an address": ("tl.store(gate_ptr + offsets, x)\ntl.store(c_ptr + offsets, x + (gate_ptr.to(tl.int64) % 2), mask=mask)", ""),
-    "its type": ("tl.store(gate_ptr + offsets, x)\ntl.store(c_ptr + offsets, x.to(gate_ptr.dtype.element_ty))", "the type"),
     "a test": (f"if gate_ptr is not None:\n    tl.store(gate_ptr + offsets, x)\n    {LEFT}", "`gate_ptr` is used"),
 }  # fmt: skip
+
+
+def test_its_type_is_that_of_what_it_is_allocated_like() -> None:
+    kernel = with_stores("tl.store(gate_ptr + offsets, x)\ntl.store(c_ptr + offsets, x.to(gate_ptr.dtype.element_ty))")
+    assert "x.to(x_ptr.dtype.element_ty))" in dropped(kernel)
+    half = LAUNCHER.replace("gate = torch.empty_like(x)", "gate = torch.empty_like(x, dtype=torch.float16)")
+    assert "x.to(tl.float16))" in dropped(kernel, half)
+    assert refused(kernel, "") == [("KR320", "the type of its elements is asked for here")]
 
 
 @pytest.mark.parametrize("name", NOT_FROM_THE_KERNEL)
