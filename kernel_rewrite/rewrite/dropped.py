@@ -156,12 +156,20 @@ class _Without:
     def _empty_tests(self) -> bool:
         """Take away the `if` that has nothing left in it; whether there was one."""
         for node in self._nodes:
-            if not isinstance(node, ast.If) or node.orelse or self._is_gone(node):
-                continue
-            if all(self._is_gone(s) for s in node.body) and self._is_pure(node.test) and not self._is_elif(node):
+            if (
+                isinstance(node, ast.If)
+                and not self._is_gone(node)
+                and not self._is_elif(node)
+                and self._is_empty(node)
+            ):
                 self._gone[id(node)] = node
                 return True
         return False
+
+    def _is_empty(self, node: ast.If) -> bool:
+        """Whether nothing is left in a test, nor in the `elif` and the `else` behind it, and asking it does nothing."""
+        inner = (s for s in (*node.body, *node.orelse) if not self._is_gone(s))
+        return self._is_pure(node.test) and all(isinstance(s, ast.If) and self._is_empty(s) for s in inner)
 
     def _is_elif(self, node: ast.If) -> bool:
         """Whether a test stands alone in the `else` of another one, however it is spelled."""

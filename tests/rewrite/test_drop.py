@@ -75,6 +75,10 @@ KERNELS = {
         f"if n > 3:\n    tl.store(gate_ptr + offsets, x)\nelse:\n    {LEFT}",
         f"if n > 3:\n    pass\nelse:\n    {LEFT}",
     ),
+    "both branches": (
+        f"if n > 3:\n    tl.store(gate_ptr + offsets, x)\nelse:\n    tl.store(gate_ptr + n, 0.0)\n{LEFT}",
+        LEFT,
+    ),
     "elif": (
         f"if n > 3:\n    {LEFT}\nelif n > 2:\n    tl.store(gate_ptr + offsets, x)",
         f"if n > 3:\n    {LEFT}\nelif n > 2:\n    pass",
