@@ -134,7 +134,6 @@ SPOILED_KERNELS = [
     (PAIR, "", C, C.replace(", mask=mask", "")),
     (PAIR, "", C, C.replace("c_ptr + offsets", "c_ptr + offsets + 1")),
     (PAIR, "", "kernel(x_ptr, c_ptr, d_ptr", "kernel(x_ptr, d_ptr, c_ptr"),
-    (PAIR, "", "kernel(x_ptr, c_ptr, d_ptr", "kernel(x_ptr, c_ptr, d_ptr, e_ptr"),
     (PAIR, "", "kernel(x_ptr, c_ptr, d_ptr, n", "kernel(c_ptr, x_ptr, d_ptr, n"),
     (PAIR, SWIGLU, "silu(gate_2)", "gate_2"),
     (PAIR, SWIGLU, "gate.to(c_ptr.dtype.element_ty)", "gate.to(x_ptr.dtype.element_ty)"),
@@ -174,6 +173,7 @@ SPOILED_LAUNCHERS = [
     ("return None, c, d", "return None, None, d"),
     ("return None, c, d", "return None, c, c"),
     ("    d = torch", "    d = c = torch"),
+    ("kernel(x_ptr, c_ptr, d_ptr", "kernel(x_ptr, c_ptr, d_ptr, e_ptr"),
 ]
 
 
