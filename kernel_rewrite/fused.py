@@ -77,7 +77,7 @@ def fused_file(
     requests: tuple[Request, ...] = (*inputs, *outputs)
     every: tuple[Proof, ...] = (*proofs, *input_proofs)
     statements = tuple(map(statement, every))
-    taken = (*_taken_together(every), *rewrite.assumptions)
+    taken = (*_taken_together(every), *rewrite.assumptions, *(without.assumptions if without is not None else ()))
     header = header_of(analysis, outputs, inputs, options, statements, taken)
     edits = rewrite.edits if without is None else composed(file, rewrite.edits, without.file, without.edits)
     name = "_".join(request.pointwise.name for request in requests)

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 
 from kernel_rewrite.analysis import Analysis, View, view_of
 from kernel_rewrite.diagnostics import Diagnostic, FusionRefused, Label
-from kernel_rewrite.model import ANYWHERE, Edit, InternalError, Location, MemoryEffect, Span, Specialization
+from kernel_rewrite.model import ANYWHERE, Assumption, Edit, InternalError, Location, MemoryEffect, Span, Specialization
 from kernel_rewrite.retyped import held_type
 from kernel_rewrite.rewrite.additions import Addition, RemovedItems, RemovedParameters, RemovedStatement, Replaced
 from kernel_rewrite.rewrite.brackets import Bracket, definition_bracket, list_bracket, removed
@@ -45,7 +45,8 @@ _LISTS = ("key", "reset_to_zero", "restore_value", "do_not_specialize", "do_not_
 @dataclass(frozen=True, slots=True)
 class Without:
     """The edits by which the kernel of `file` does without `parameters`: the dropped outputs, and those that were only for
-    their places. `contract` is what changes for callers, in sentences."""
+    their places. `contract` is what changes for callers, in sentences; `assumptions` are what is taken
+    from them."""
 
     file: SourceFile
     parameters: tuple[str, ...]
@@ -53,6 +54,7 @@ class Without:
     additions: tuple[Addition, ...]
     removals: tuple[RemovedStatement, ...]
     contract: tuple[str, ...]
+    assumptions: tuple[Assumption, ...] = ()
 
     @property
     def text(self) -> str:
@@ -90,7 +92,8 @@ def without_outputs(analysis: Analysis, outputs: Sequence[str], like: Mapping[st
     """
     kernel = LaunchedKernel.of(analysis.kernel, analysis.closure, analysis.launches, analysis.project)
     plans = [_stores(analysis, output) for output in outputs]
-    what = kernel_without(analysis.closure, plans, dict(_types(analysis, outputs, like)))
+    types = dict(_types(analysis, outputs, like))
+    what = kernel_without(analysis.closure, plans, types)
     parameters, file = tuple(outputs), kernel.file
     host = launches_without(kernel, outputs, what.idle - kernel.constexprs, like) if launcher else None
     if host is not None:
@@ -123,6 +126,13 @@ def without_outputs(analysis: Analysis, outputs: Sequence[str], like: Mapping[st
         (*additions, *(host.additions if host is not None else ())),
         (*removals, *(host.removals if host is not None else ())),
         host.contract if host is not None and kernel.launches else tuple(contract_without(kernel, outputs)),
+        tuple(
+            Assumption(
+                "dropped-type", f"`{output}` would have elements of the type `{types[output]}`, as this file has it"
+            )
+            for output in outputs
+            if output not in like and any(replaced.text == types.get(output) for replaced in what.replaced)
+        ),
     )
 
 
