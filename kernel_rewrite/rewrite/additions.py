@@ -138,14 +138,15 @@ class RemovedItems:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class RemovedStatement:
-    """`statement` is gone; `as_pass`: a `pass` stands in its place."""
+    """`statement` is gone; `instead` (as text) stands in its place, if anything."""
 
     statement: ast.stmt
-    as_pass: bool = False
+    instead: str = ""
 
     @property
-    def node(self) -> ast.AST:
-        return self.statement
+    def left(self) -> list[ast.stmt]:
+        """What stands in its place."""
+        return _statements((self.instead,))
 
 
 Addition = AddedParameters | AddedKeywords | Replaced | RemovedParameters | RemovedItems

@@ -18,6 +18,7 @@ from kernel_rewrite.rewrite.allocations import FACTS, VIEWS, allocates, is_view
 from kernel_rewrite.rewrite.brackets import call_bracket, removed
 from kernel_rewrite.rewrite.launcher import OPERATORS, is_autograd, qualified, uncertain_uses
 from kernel_rewrite.rewrite.parameters import LaunchedKernel
+from kernel_rewrite.rewrite.placement import stands_alone
 from kernel_rewrite.rewrite.removal import removed_statements
 from kernel_rewrite.source.callers import Callers, HostDefinition
 from kernel_rewrite.source.launches import Launch
@@ -76,6 +77,7 @@ class _Planner:
     diagnostics: list[Diagnostic] = field(default_factory=list)
     passed: set[int] = field(default_factory=set)  # the arguments that go, by identity
     gone: dict[HostDefinition, dict[int, ast.stmt]] = field(default_factory=dict)
+    fewer: dict[int, tuple[ast.Assign, set[int]]] = field(default_factory=dict)  # a, b = f(x), g(x): what goes of it
     returned: dict[HostDefinition, dict[int, ast.expr]] = field(default_factory=dict)  # what gives way to None
     places: dict[HostDefinition, set[tuple[int, int]]] = field(default_factory=dict)  # (position, of how many)
 
@@ -98,9 +100,14 @@ class _Planner:
             edits, taken = removed_statements(self.kernel.file, function, statements.values())
             self.edits += edits
             removals += taken
+        for statement, indices in self.fewer.values():
+            removals.append(self._shortened(statement, indices))
+            self.edits.append(Edit(Span.of(self.kernel.file.path, statement), removals[-1].instead, _WHY))
+        away = [Span.of(self.kernel.file.path, removal.statement) for removal in removals]
+        inside = [e for e in self.edits for span in away if span.contains_span(e.span) and span.start < e.span.start]
         return HostPlan(
             names,
-            tuple(dict.fromkeys(self.edits)),
+            tuple(dict.fromkeys(edit for edit in self.edits if edit not in inside)),
             tuple(self.additions),
             tuple(removals),
             tuple(dict.fromkeys(self.contract)),
@@ -171,21 +178,54 @@ class _Planner:
         if name in {a.arg for a in walk(function.args) if isinstance(a, ast.arg)}:
             self._given(function, name, output, bound)
             return
-        statement = self.callers.parents.get(bound[0]) if len(bound) == 1 else None
-        plain = isinstance(statement, ast.Assign) and statement.targets == bound
-        plain |= isinstance(statement, ast.AnnAssign) and statement.target in bound
-        value = getattr(statement, "value", None)
-        if not plain or not isinstance(value, ast.expr) or not _is_made(value):
+        statement, value, index = self._made(bound[0]) if len(bound) == 1 else (None, None, None)
+        if statement is None or value is None or not _is_made(value):
             where = Span.of(self.kernel.file.path, bound[-1]) if bound else launch.span
             self._refuse(where, f"`{name}` is not bound by one plain allocation in the launcher")
             return
-        assert isinstance(statement, ast.stmt)
-        if not asked:
+        if not asked and index is None:
             self.gone.setdefault(function, {})[id(statement)] = statement
+        elif not asked and index is not None:
+            assert isinstance(statement, ast.Assign)
+            indices = self.fewer.setdefault(id(statement), (statement, set()))[1]
+            indices.add(index)
+            if len(indices) == len(statement.targets[0].elts):  # type: ignore[attr-defined]
+                self.gone.setdefault(function, {})[id(statement)] = self.fewer.pop(id(statement))[0]
         else:
             self.contract.append(
                 f"`{self._named(function)}` still allocates `{name}`, whose shape or strides it asks for"
             )
+
+    def _made(self, name: ast.Name) -> tuple[ast.stmt | None, ast.expr | None, int | None]:
+        """The plain assignment that binds a name, the value it gives, and the position in `a, b = f(x), g(x)`."""
+        statement = self.callers.parents[name]
+        match statement:
+            case ast.Assign(targets=[target], value=value) if target is name:
+                return statement, value, None
+            case ast.AnnAssign(target=target, value=value) if target is name:
+                return statement, value, None
+            case ast.Tuple(elts=names):
+                outer = self.callers.parents[statement]
+                match outer:
+                    case ast.Assign(targets=[ast.Tuple()], value=ast.Tuple(elts=values)) if len(names) == len(values):
+                        index = names.index(name)
+                        alone = outer.lineno == outer.end_lineno and stands_alone(self.kernel.file, outer)
+                        starred = any(isinstance(e, ast.Starred) for e in (*names, *values))
+                        return (outer, values[index], index) if alone and not starred else (None, None, None)
+        return None, None, None
+
+    def _shortened(self, statement: ast.Assign, indices: set[int]) -> RemovedStatement:
+        """`a, b, c = f(x), g(x), h(x)` without some of these."""
+        sides = [
+            ", ".join(
+                self.kernel.file.slice(Span.of(self.kernel.file.path, e))
+                for i, e in enumerate(side.elts)
+                if i not in indices
+            )
+            for side in (statement.targets[0], statement.value)
+            if isinstance(side, ast.Tuple)
+        ]
+        return RemovedStatement(statement, " = ".join(sides))
 
     def _given(self, function: HostDefinition, name: str, output: str, bound: Sequence[ast.Name]) -> None:
         """A buffer that the launcher's callers give it: it is left as it is."""

@@ -45,7 +45,7 @@ def removed_statements(
             kept = [s for s in away if not stands_alone(file, s)]
             if len(away) == len(block) and not kept:
                 kept = away[:1]
-            removals += [RemovedStatement(s, as_pass=s in kept) for s in away]
+            removals += [RemovedStatement(s, instead="pass" if s in kept else "") for s in away]
             edits += [Edit(Span.of(file.path, s), "pass", _WHY) for s in kept]
             edits += _without(file, block, [s for s in away if s not in kept])
     return tuple(edits), tuple(removals)

@@ -236,9 +236,9 @@ def _list_difference(one: list[object], other: list[object], allowed: _Allowed) 
 
 
 def _with_statements(item: object, allowed: _Allowed) -> list[object]:
-    """A statement among those that must be added around it; nothing, or a `pass`, for one that must be gone."""
+    """A statement among those that must be added around it; what must stand instead of one that must be gone."""
     if id(item) in allowed.removed:
-        return [ast.Pass()] if allowed.removed[id(item)].as_pass else []
+        return [*allowed.removed[id(item)].left]
     around: list[object] = [item]
     for addition in allowed.statements.get(id(item), ()):
         before, behind = addition.added()

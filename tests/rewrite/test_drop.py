@@ -210,6 +210,30 @@ def test_its_buffer_goes(before: str, after: str) -> None:
     assert body(text, "pair") == f"c = torch.empty_like(x)\n{BARE}\n{after}"
 
 
+def test_buffers_are_made_together() -> None:
+    two = "    gate = torch.empty_like(x)\n    c = torch.empty_like(x)\n"
+    launcher = LAUNCHER.replace(two, "    gate, c = torch.empty_like(x), torch.empty_like(x)\n")
+    assert body(dropped(launcher=launcher), "pair") == f"c = torch.empty_like(x)\n{BARE}\nreturn (None, c)"
+    three = dropped(launcher=LAUNCHER.replace(two, "    c, gate, d = f(x), torch.empty_like(x), f((x, 1))\n"))
+    assert body(three, "pair") == f"c, d = (f(x), f((x, 1)))\n{BARE}\nreturn (None, c)"
+    for other in (
+        "gate, c = both(x)",
+        "gate, *c = torch.empty_like(x), x",
+        "gate, c = (\n        torch.empty_like(x), x)",
+    ):
+        assert [code for code, _ in refused(launcher=LAUNCHER.replace(two, f"    {other}\n"))] == ["KR321"]
+
+
+def test_two_buffers_of_which_one_is_made_like_the_other() -> None:
+    kernel = with_stores("tl.store(d_ptr + offsets, x)\ntl.store(gate_ptr + offsets, x, mask=mask)\n" + LEFT)
+    kernel = kernel.replace("gate_ptr, c_ptr", "gate_ptr, d_ptr, c_ptr")
+    launcher = LAUNCHER.replace("    kernel", "    d = torch.empty(gate.shape)\n    kernel").replace(
+        "x, gate, c", "x, gate, d, c"
+    )
+    fused = fuse(HEAD + kernel + launcher, epilogues="c_ptr=gate_ptr * x", drop=["gate_ptr", "d_ptr"])
+    assert body(fused.source, "pair") == f"c = torch.empty_like(x)\n{BARE}\nreturn (None, c)"
+
+
 def test_a_buffer_that_is_asked_for_its_shape_stays() -> None:
     launcher = LAUNCHER.replace("x.numel(), BLOCK", "gate.numel(), BLOCK").replace("return gate, c", "return c")
     text = dropped(launcher=launcher)
