@@ -12,24 +12,15 @@ from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 from kernel_rewrite.diagnostics import Diagnostic, FusionRefused, Label
-from kernel_rewrite.model import Closure, Function, Span, TritonObject
+from kernel_rewrite.model import Closure, Function, FunctionRef, Span, TritonObject
 from kernel_rewrite.rewrite.additions import Replaced
 from kernel_rewrite.rewrite.removal import blocks_of
 from kernel_rewrite.rewrite.stores import StorePlan
 from kernel_rewrite.source.names import callee
-from kernel_rewrite.source.syntax import walk
+from kernel_rewrite.source.syntax import last_name, walk
 
-_PURE_CALLS = frozenset(
-    {
-        *("arange", "program_id", "num_programs", "zeros", "full", "zeros_like", "cast", "broadcast_to", "expand_dims"),
-        *("make_block_ptr", "advance", "make_tensor_descriptor", "_experimental_make_tensor_descriptor", "reshape"),
-        *("multiple_of", "max_contiguous", "max_constancy", "cdiv", "where", "minimum", "maximum", "trans", "dot"),
-        *("sum", "max", "min", "exp", "exp2", "log", "log2", "sqrt", "rsqrt", "abs", "sigmoid", "fma", "erf", "rand"),
-    }
-)
-"""Functions of triton.language that only compute."""
-
-_PURE_METHODS = frozenset(("to", "advance", "sum", "reshape", "trans", "broadcast_to", "expand_dims"))
+_EFFECTS = ("store", "atomic_", "debug_", "device_", "static_", "inline_asm", "async_", "descriptor_store", "assume")
+"""How the names of functions and methods begin that do more than compute and load."""
 
 _PURE_NODES = (
     *(ast.Name, ast.Constant, ast.BinOp, ast.UnaryOp, ast.Compare, ast.BoolOp, ast.IfExp, ast.Subscript, ast.Slice),
@@ -86,13 +77,19 @@ class _Without:
 
     def _stores(self, plan: StorePlan) -> None:
         for site in plan.sites:
-            statement = self._parents.get(site.call.node)
+            call = site.call.node
+            statement = self._parents.get(call)
             if site.call.function != self._function.ref or plan.path:
                 why = "a helper stores it, which other stores may go through too"
                 raise self._refused(plan.output, site.call.span, why, "write the store in the kernel itself")
             if not isinstance(statement, ast.Expr):
                 why = "the store is no statement of its own"
                 raise self._refused(plan.output, site.call.span, why, "write it on a line of its own")
+            if not all(self._is_pure(value) for value in (*call.args, *(k.value for k in call.keywords))):
+                why = "what is computed in this call does more than compute and load"
+                raise self._refused(
+                    plan.output, site.call.span, why, "compute it on a line of its own, before the store"
+                )
             self._gone[id(statement)] = statement
 
     def _pointers(self) -> bool:
@@ -251,19 +248,35 @@ class _Without:
         return isinstance(value, ast.expr) and self._is_pure(value)
 
     def _is_pure(self, value: ast.expr) -> bool:
-        """Whether an expression only computes."""
+        """Whether an expression only computes, of what it loads perhaps."""
+        return self._computes(value, self._function, 4)
+
+    def _computes(self, value: ast.AST, function: Function, depth: int) -> bool:
         for node in walk(value):
-            if not isinstance(node, _PURE_NODES):
+            if isinstance(node, ast.expr) and not isinstance(node, _PURE_NODES):
                 return False
-            if isinstance(node, ast.Call):
-                bound = callee(node, self._function, self._closure)
-                if isinstance(bound, TritonObject):
-                    module, _, name = bound.dotted.rpartition(".")
-                    if not module.startswith("triton") or name not in _PURE_CALLS:
-                        return False
-                elif not (isinstance(node.func, ast.Attribute) and node.func.attr in _PURE_METHODS and bound is None):
-                    return False
+            if isinstance(node, ast.Call) and not self._is_computation(node, function, depth):
+                return False
         return True
+
+    def _is_computation(self, call: ast.Call, function: Function, depth: int) -> bool:
+        if any(keyword.arg == "volatile" for keyword in call.keywords):
+            return False
+        bound = callee(call, function, self._closure)
+        if isinstance(bound, TritonObject):
+            return bound.module.startswith("triton") and not bound.attribute.startswith(_EFFECTS)
+        if isinstance(bound, FunctionRef):
+            helper = self._closure.function(bound)
+            # a load in a helper is a call in TTIR, which stays
+            if not depth or helper is None or self._loads(helper):
+                return False
+            return all(self._computes(statement, helper, depth - 1) for statement in helper.node.body)
+        return bound is None and isinstance(call.func, ast.Attribute) and not call.func.attr.startswith(_EFFECTS)
+
+    @staticmethod
+    def _loads(helper: Function) -> bool:
+        calls = (node for node in walk(helper.node) if isinstance(node, ast.Call))
+        return any(last_name(call.func) in ("load", "gather", "load_tensor_descriptor") for call in calls)
 
     def _is_compile_time(self, test: ast.expr) -> bool:
         names = {n.id for n in walk(test) if isinstance(n, ast.Name)}

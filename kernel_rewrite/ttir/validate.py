@@ -316,7 +316,7 @@ def validate(
     says is stored there is all that it does with them. `is_beside` says, for a store of the original, which parameter it is
     to, where the values stored there take part in those of outputs: then each of them must, once, in its block. `gone` are
     parameters that only the original has, and `is_dropped` says which stores in its kernel (none in a helper) the fused one
-    lacks: those, and no other.
+    lacks: those, and no other; then loads that nothing asks for take no part in either kernel.
     """
     walk = _Walk(
         original,
@@ -435,16 +435,33 @@ _CARRYING = frozenset(
 
 class Side:
     """One kernel: its functions, and the terms of its values. `is_dropped` says which of its stores are as if they were not
-    there."""
+    there; then the loads that nothing else asks for are not there either (`without_idle_loads`)."""
 
     def __init__(
         self, module: Module, terms: Terms, is_dropped: Callable[[Operation], bool] = lambda operation: False
     ) -> None:
         self.module = module
         self.terms = terms
-        self.is_dropped = is_dropped
+        self._is_dropped = is_dropped
+        self._idle: frozenset[Operation] = frozenset()
         self._pure: dict[str, bool] = {}
+        self._left_out = 0
         self._level = 0  # how many pure regions enclose the operation, those of the callers counted
+
+    def without_idle_loads(self) -> None:
+        """Leave out the loads whose values take part in nothing that is compared. A value of one has a name that the other
+        kernel does not have, so that one which does take part in something is a difference."""
+        self._idle = _idle_loads(self)
+
+    def is_dropped(self, operation: Operation) -> bool:
+        """Whether an operation is as if it were not there."""
+        return self._is_dropped(operation) or operation in self._idle
+
+    def leave_out(self, operation: Operation, frame: dict[Value, Expression]) -> None:
+        """Put names for the results of such an operation into `frame`."""
+        for result in operation.results:
+            self._left_out += 1
+            frame[result] = self.terms.term("left out", f"{id(self)} {self._left_out}", result.type)
 
     def callee(self, operation: Operation) -> Function:
         function = self.module.function(operation.callee or "")
@@ -554,10 +571,58 @@ class Side:
                 parts.append(
                     f"{operation.name}{operation.attributes}({','.join(str(term.identity) for term in terms)})"
                 )
-            elif not self.is_dropped(operation):
+            elif self.is_dropped(operation):
+                self.leave_out(operation, inner)
+            else:
                 self.define(operation, inner)
         self._level -= 1
         return "{" + ";".join(parts) + "}", yielded
+
+
+def _idle_loads(side: Side) -> frozenset[Operation]:
+    """The loads of the kernel itself that are only for stores which are dropped: no other operation that does something asks
+    for their values, on whatever way."""
+    asked: set[Operation] = set()
+    made: dict[Value, Operation] = {}
+    pending: list[Operation] = []
+
+    def look_at(operations: Iterable[Operation]) -> None:
+        for operation in operations:
+            if side.is_dropped(operation):
+                continue
+            if _is_quiet(operation, side):
+                made.update(dict.fromkeys(operation.results, operation))
+            else:
+                pending.append(operation)
+
+    look_at(operation for block in side.module.kernel.blocks for operation in block.operations)
+    while pending:
+        operation = pending.pop()
+        if operation in asked:
+            continue
+        asked.add(operation)
+        inside = (
+            [operand for inner in operation.walk() for operand in inner.operands] if side.is_pure(operation) else []
+        )
+        look_at(o for region in operation.regions for block in region.blocks for o in block.operations)
+        makers = (made.get(operand) for operand in (*operation.operands, *inside))
+        pending += (maker for maker in dict.fromkeys(makers) if maker is not None)
+    return frozenset(o for o in side.module.kernel.walk() if _is_plain_load(o) and o not in asked)
+
+
+def _is_plain_load(operation: Operation) -> bool:
+    return operation.name in _READS and operation.attribute("isVolatile") != "true"
+
+
+def _is_quiet(operation: Operation, side: Side) -> bool:
+    """Whether nobody would miss an operation whose results nothing asks for, stores that are dropped left aside."""
+    if _is_plain_load(operation) or side.is_pure(operation):
+        return True
+    blocks = [block for region in operation.regions for block in region.blocks]
+    if operation.name not in PURE or any(len(region.blocks) > 1 for region in operation.regions):
+        return False
+    inner = (o for block in blocks for o in block.operations)
+    return all(o.name in _TERMINATORS or side.is_dropped(o) or _is_quiet(o, side) for o in inner)
 
 
 def values_of(operation: Operation, frame: Mapping[Value, Expression]) -> tuple[Expression, ...]:
@@ -600,6 +665,9 @@ class _Walk:
         self._changes: dict[str, frozenset[str]] = {}  # of the elements of pointers: from the original to the fused
         self._original = Side(original, self.terms, is_dropped)
         self._fused = Side(fused, self.terms)
+        if gone:
+            self._original.without_idle_loads()
+            self._fused.without_idle_loads()
         self._is_output = is_output
         self._is_input = is_input
         self._place = 0
@@ -1083,6 +1151,7 @@ class _Cursor:
             if operation.name in _TERMINATORS:
                 return operation
             if self._side.is_dropped(operation):
+                self._side.leave_out(operation, self._frame)
                 continue
             if self._side.is_pure(operation):
                 self._side.define(operation, self._frame)

@@ -109,6 +109,20 @@ KERNELS = {
         "g = x * 0.5\ntl.store(c_ptr + offsets, x + g, mask=mask)",
     ),
     "type": (f"g = x.to(gate_ptr.dtype.element_ty)\ntl.store(gate_ptr + offsets, g)\n{LEFT}", LEFT),
+    "loaded for it": (f"o = tl.load(x_ptr + n)\ng = tl.load(x_ptr + offsets + 1)\ntl.store(gate_ptr + o + offsets, g)\n{LEFT}", LEFT),
+    "loaded in the call": (f"tl.store(gate_ptr + offsets, tl.load(x_ptr + offsets + 1))\n{LEFT}", LEFT),
+    "loaded at run time": (
+        f"f = tl.load(x_ptr)\nif f > 3:\n    g = tl.load(x_ptr + n)\n    tl.store(gate_ptr, g)\n{LEFT}",
+        LEFT,
+    ),
+    "loaded and asked for": (
+        "g = tl.load(x_ptr + offsets + 1)\ntl.store(gate_ptr + offsets, g)\ntl.store(c_ptr + offsets, x + g)",
+        "g = tl.load(x_ptr + offsets + 1)\ntl.store(c_ptr + offsets, x + g)",
+    ),
+    "loaded in a loop": (
+        f"s = 0.0\nfor i in range(n):\n    s += tl.load(x_ptr + i)\ntl.store(gate_ptr, s)\n{LEFT}",
+        f"s = 0.0\nfor i in range(n):\n    s += tl.load(x_ptr + i)\n{LEFT}",
+    ),
     "one line": (f"y = x; tl.store(gate_ptr + offsets, y); {LEFT}", f"pass\npass\n{LEFT}"),
     "nothing": (f"if gate_ptr is not None:\n    tl.store(gate_ptr + offsets, x)\n{LEFT}", LEFT),
     "comments": (f"# the gate\ntl.store(gate_ptr + offsets, x)\n\n# the value\n{LEFT}", LEFT),
