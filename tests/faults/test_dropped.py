@@ -68,6 +68,17 @@ BRANCHES = (
         tl.store(d_ptr + i * BLOCK + offsets, x)
 """
 )
+LOADS = (
+    START
+    + """\
+    lost = tl.load(x_ptr + offsets + 1, mask=mask)
+    kept = tl.load(x_ptr + offsets + 2, mask=mask)
+    tl.store(gate_ptr + offsets, lost, mask=mask)
+    if n > 3:
+        tl.store(gate_ptr + offsets + n, tl.load(x_ptr + offsets + 3))
+    tl.store(c_ptr + offsets, kept, mask=mask)
+"""
+)
 DTYPES = ("x_ptr=fp32", "gate_ptr=fp16", "c_ptr=fp16", "d_ptr=fp16")
 
 
@@ -141,6 +152,11 @@ SPOILED_KERNELS = [
     (PAIR, SWIGLU, "gate.to(c_ptr.dtype.element_ty)", "x.to(c_ptr.dtype.element_ty)"),
     (PAIR, SWIGLU, "    gate_2 =", "    tl.store(c_ptr + offsets, gate, mask=mask)\n    gate_2 ="),
     (BRANCHES, "", "        if n > 4:", "        if n > 3:"),
+    (LOADS, "", "x_ptr + offsets + 2", "x_ptr + offsets + 1"),
+    (LOADS, "", "c_ptr + offsets, kept", "c_ptr + offsets, kept + tl.load(x_ptr + offsets + 1, mask=mask)"),
+    (LOADS, "", "x_ptr + offsets + 2, mask=mask)", "x_ptr + offsets + 2, mask=mask, volatile=True)"),
+    (LOADS, "", "    tl.store(c_ptr", "    tl.load(x_ptr + offsets, volatile=True)\n    tl.store(c_ptr"),
+    (LOADS, "", "    tl.store(c_ptr", "    if n > 3:\n        tl.store(d_ptr + offsets, kept)\n    tl.store(c_ptr"),
     (BRANCHES, "", "        if n > 4:", "        if n > 3:\n            tl.store(c_ptr + offsets, x)\n        if n > 4:"),
     (BRANCHES, "", "        tl.store(d_ptr + i * BLOCK + offsets, x)\n", ""),
     (BRANCHES, "", "for i in range(n):", "for i in range(n + 1):"),

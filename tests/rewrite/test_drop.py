@@ -185,6 +185,15 @@ def test_a_store_in_a_helper_stays() -> None:
     assert refused(kernel) == [("KR320", "a helper stores it, which other stores may go through too")]
 
 
+def test_a_helper_in_the_call_only_computes() -> None:
+    helper = "@triton.jit\ndef half(x):\n    return x * 0.5\n\n\n"
+    kernel = with_stores(f"tl.store(gate_ptr + offsets, half(x), mask=mask)\n{LEFT}")
+    assert "half(x)" not in dropped(helper + kernel).replace("def half(x)", "")
+    loading = helper.replace("(x):", "(p):").replace("x * 0.5", "tl.load(p)")
+    kernel = kernel.replace("half(x)", "half(x_ptr + offsets)")
+    assert refused(loading + kernel) == [("KR320", "what is computed in this call does more than compute and load")]
+
+
 @pytest.mark.parametrize(
     ("options", "code"),
     [
