@@ -46,6 +46,7 @@ ARGUMENTS: tuple[Argument, ...] = (
     Argument("prologues", "--prologue", "prologues", Shape.NAMED),
     Argument("operands", "--operand", "operands", Shape.NAMED),
     Argument("keep-original", "--keep-original", "keep_original", Shape.NAMED),
+    Argument("drop", "--drop", "drop", Shape.TEXTS),
     Argument("launcher", "--launcher", "launcher", Shape.TEXT, choices=("rewrite", "leave"), default="rewrite"),
     Argument("numerics", "--numerics", "numerics", Shape.TEXT, choices=("eager", "fused"), default="eager"),
     Argument("set", "--set", "constexprs", Shape.NAMED),
@@ -109,6 +110,14 @@ def with_paths(text: str, change: Callable[[str], str]) -> str:
 def with_op_paths(given: Given, change: Callable[[str], str]) -> Given:
     """What is given, the files that ops name under other paths."""
     return tuple((option, with_paths(text, change) if option in OPS else text) for option, text in given)
+
+
+def stored_by_drop(dropped: Iterable[str], declared: Iterable[str], ops: Iterable[str]) -> tuple[str, ...]:
+    """The operands that need no declaration, as `--operand` takes them: outputs to drop whose values epilogues name."""
+    known = {name_and_text(text)[0] for text in declared}
+    texts = [name_and_text(op)[1] for op in ops]
+    named = (name for name in dict.fromkeys(dropped) if any(re.search(rf"\b{re.escape(name)}\b", t) for t in texts))
+    return tuple(f"{name}=stored" for name in named if name not in known)
 
 
 def names_a_function(given: Given) -> bool:

@@ -333,6 +333,12 @@ def assumptions(analysis: Analysis, request: OutputRequest) -> tuple[Assumption,
     return (*assumed(analysis, request, names), *_of_inlined(request))
 
 
+def assumptions_of_dropped(analysis: Analysis, request: OutputRequest) -> tuple[Assumption, ...]:
+    """What is taken from the caller where an output is dropped."""
+    others = {*analysis.parameters_with(*MemoryEffect), *analysis.accessed_unlowered()} - {request.output}
+    return assumed(analysis, request, [NO_ALIAS] if others else [])
+
+
 def _of_inlined(request: OutputRequest) -> Iterator[Assumption]:
     call = request.pointwise
     if isinstance(call, TritonCall) and call.inlined is not None:

@@ -92,6 +92,9 @@ CODES: dict[str, str] = {
     "KR317": "the output's allocation cannot be changed",
     "KR318": "a caller of the launcher lacks the operands",
     "KR319": "one buffer would keep what several launches store",
+    # KR32x: outputs that are dropped
+    "KR320": "the kernel cannot do without an output",
+    "KR321": "what launches the kernel cannot do without an output",
     # KR4xx: the meaning of the op
     "KR401": "the op has no meaning for this element type",
     "KR402": "the op would change the lanes that a load leaves off",

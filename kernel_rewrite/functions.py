@@ -16,6 +16,7 @@ from kernel_rewrite.arguments import (
     name_and_text,
     names_a_kernel,
     path_and_name,
+    stored_by_drop,
 )
 from kernel_rewrite.diagnostics import Diagnostic, FusionRefused
 from kernel_rewrite.epilogue_kernels import canonical_text, read_epilogue_kernel
@@ -52,22 +53,30 @@ def in_words(
     Raises FusionRefused: KR120 and the codes of `parse_epilogue`, KR113 or KR101 for a file that cannot be read, KR121
     where two functions declare an operand differently, KR123 for a kernel.
     """
-    sides = _listed(epilogues), _listed(prologues)
-    listed = _listed(kernels)
-    words = _Words(operands, project, alone=len(sides[0]) + len(sides[1]) + len(listed) == 1)
+    sides = listed(epilogues), listed(prologues)
+    inner = listed(kernels)
+    words = _Words(operands, project, alone=len(sides[0]) + len(sides[1]) + len(inner) == 1)
     stored, loaded = words.of_all(sides[0]), words.of_all(sides[1])
-    if listed:
-        pairs = listed.items() if isinstance(listed, Mapping) else map(name_and_text, map(str, listed))
+    if inner:
+        pairs = inner.items() if isinstance(inner, Mapping) else map(name_and_text, map(str, inner))
         inlined = [words.of_kernel(output, str(text)) for output, text in pairs]
         stored = (*(_named(stored) if isinstance(stored, Mapping) else stored), *inlined)
     return stored, loaded, words.declared
+
+
+def implied_operands(dropped: Iterable[str], declared: Mapping[str, Operand], epilogues: Ops) -> dict[str, Operand]:
+    """The operands that need no declaration: outputs to drop, where an epilogue names them."""
+    texts = epilogues.values() if isinstance(epilogues, Mapping) else listed(epilogues)
+    words = [text for text in texts if isinstance(text, str)]
+    return declared_operands(stored_by_drop(dropped, (f"{name}=" for name in declared), words))
 
 
 def _named(texts: Mapping[str, str]) -> tuple[str, ...]:
     return tuple(f"{buffer}={text}" for buffer, text in texts.items())
 
 
-def _listed(ops: Ops) -> Mapping[str, AnyOp] | tuple[AnyOp, ...]:
+def listed(ops: Ops) -> Mapping[str, AnyOp] | tuple[AnyOp, ...]:
+    """Ops as they can be read twice."""
     if isinstance(ops, Mapping):
         return ops
     return (ops,) if isinstance(ops, str) or callable(ops) else tuple(ops)

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from typing import Any
 
 from kernel_rewrite.analysis import Analysis, analyse
 from kernel_rewrite.checks import new_fills
 from kernel_rewrite.diagnostics import FusionRefused
-from kernel_rewrite.functions import Kernels, Ops, in_words
+from kernel_rewrite.functions import Kernels, Ops, implied_operands, in_words, listed
 from kernel_rewrite.fused import EAGER, Options, fused_file
 from kernel_rewrite.model import Operand
 from kernel_rewrite.pointwise.declarations import declared_operands
@@ -16,6 +17,7 @@ from kernel_rewrite.repeated import repeated_work
 from kernel_rewrite.request import InputRequest, OutputRequest
 from kernel_rewrite.results import Fused
 from kernel_rewrite.rewrite.confirm import confirm
+from kernel_rewrite.rewrite.drop import analysed_again, confirm_without, without_outputs
 from kernel_rewrite.rewrite.edits import apply_edits
 from kernel_rewrite.rewrite.epilogue import fusion_edits, references
 from kernel_rewrite.rewrite.loads import LoadPlan, plan_loads
@@ -24,6 +26,7 @@ from kernel_rewrite.selection import (
     Requested,
     beside_are_stored,
     checked_assumptions,
+    choose_dropped,
     choose_inputs,
     choose_kernel,
     choose_outputs,
@@ -48,6 +51,7 @@ def fuse(
     prologues: Ops = (),
     operands: Mapping[str, str | Operand] | Iterable[str] = (),
     keep_original: Mapping[str, str] | Iterable[str] = (),
+    drop: Iterable[str] = (),
     kernel: str | None = None,
     numerics: str = EAGER,
     constexprs: Iterable[str] = (),
@@ -73,6 +77,8 @@ def fuse(
     and stored (what the kernel stores to the output NAME at the same place).
     `keep_original` ("OUT=NAME" texts or {output: name}) names the new parameter of the kernel that takes what is stored to
     an output without its epilogue, at the same places.
+    `drop` names outputs that the fused kernel does without: their stores, their parameters, the arguments of launches and the
+    buffers that nothing else takes go. Where an epilogue names one, it is what the kernel stored there ("stored").
     `launcher`: "rewrite" makes the functions of the file that launch the kernel take the
     operands and pass them on; "leave" leaves them alone. `numerics`: "eager" rounds to the output's type between kernel
     and op, as the unfused pair does; "fused" keeps the precision of the stored value. `constexprs` ("NAME=VALUE") and
@@ -81,7 +87,10 @@ def fuse(
     """
     compiler().start()  # its imports overlap with the reading
     project = Project() if project is None else project
-    stored, loaded, declared = in_words(epilogues, prologues, declared_operands(operands), project, epilogue_kernels)
+    epilogues, dropped = listed(epilogues), (drop,) if isinstance(drop, str) else tuple(drop)
+    declared = declared_operands(operands)
+    implied = implied_operands(dropped, declared, epilogues)
+    stored, loaded, declared = in_words(epilogues, prologues, declared | implied, project, epilogue_kernels)
     requested, before = requested_ops(stored, loaded, declared, project)
     options = Options(
         numerics,
@@ -91,6 +100,8 @@ def fuse(
         tuple(declared.values()),
         launcher != "leave",
         kept_names(keep_original),
+        dropped,
+        frozenset(implied),
     )
     project, file, name = read_source(source, path, kernel, project)
     definition = choose_kernel(file, project, name)
@@ -104,13 +115,17 @@ def fuse_outputs(
     analysis: Analysis, requested: Requested, options: Options = Options(), prologues: Requested = ()
 ) -> Fused:
     """What `fuse` does once the kernel is analysed: check, plan, rewrite and confirm each (output, op) of `requested` and
-    each (input, op) of `prologues`."""
+    each (input, op) of `prologues`; then do without the outputs to drop, and confirm that."""
     comments_are_right(analysis)
     chosen = choose_outputs(analysis, requested, options.assumed, options.operands, options.launcher)
     outputs = with_kept(analysis, chosen, options.kept)
     inputs = choose_inputs(analysis, prologues, options.assumed, options.operands)
     operands_have_one_type(analysis, (*outputs, *inputs))
     beside_are_stored(analysis, outputs, inputs)
+    dropped = choose_dropped(analysis, options.dropped, outputs, options.assumed)
+    names, like = [request.output for request in dropped], same_elements(outputs)
+    # every reason not to, at the user's own lines
+    without = without_outputs(analysis, names, like, launcher=options.launcher) if names else None
     stores = [(plan_output(analysis, request), request.pointwise) for request in outputs]
     kept = {request.output: request.kept for request in outputs if request.kept}
     loads = [(plan_input(analysis, request), request.pointwise) for request in inputs]
@@ -119,9 +134,22 @@ def fuse_outputs(
         stores, analysis, options.numerics, loads=loads, launcher=options.launcher, fills=fills, kept=kept
     )
     text = apply_edits(analysis.kernel.file, rewrite.edits)
-    confirm(text, rewrite, analysis, outputs, options.numerics, inputs)
-    warnings = (*unused_ignores(analysis, (*outputs, *inputs)), *repeated_work(analysis, inputs))
-    return fused_file(analysis, outputs, inputs, options, rewrite, text, warnings)
+    fused = analysis
+    if outputs or inputs:
+        lowered = confirm(text, rewrite, analysis, outputs, options.numerics, inputs)
+        fused = analysed_again(text, analysis, lowered) if without is not None else analysis
+    if without is not None:
+        contract = without.contract
+        without = replace(without_outputs(fused, names, like, launcher=options.launcher), contract=contract)
+        text = without.text
+        confirm_without(text, without, fused, names)
+    warnings = (*unused_ignores(analysis, (*outputs, *inputs, *dropped)), *repeated_work(analysis, inputs))
+    return fused_file(analysis, outputs, inputs, options, rewrite, text, warnings, dropped, without)
+
+
+def same_elements(outputs: Iterable[OutputRequest]) -> dict[str, str]:
+    """For each output whose values take part in the epilogue of another one, that one: their elements have one type."""
+    return {o.name: request.output for request in outputs for o in request.pointwise.operands if o.is_stored}
 
 
 def plan_output(analysis: Analysis, request: OutputRequest) -> StorePlan:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from kernel_rewrite import __version__
 from kernel_rewrite.analysis import Analysis
 from kernel_rewrite.arguments import given, names_a_kernel, with_paths
-from kernel_rewrite.checks import ASSUMPTIONS, IN_PLACE, assumptions
+from kernel_rewrite.checks import ASSUMPTIONS, IN_PLACE, assumptions, assumptions_of_dropped
 from kernel_rewrite.diagnostics import Diagnostic
 from kernel_rewrite.input_checks import input_assumptions
 from kernel_rewrite.model import (
@@ -27,7 +27,8 @@ from kernel_rewrite.pointwise.declarations import declaration
 from kernel_rewrite.request import InputRequest, OutputRequest, Request, element_type_of
 from kernel_rewrite.results import Fused, TextEdit
 from kernel_rewrite.retyped import changes
-from kernel_rewrite.rewrite.edits import in_order, unified_diff
+from kernel_rewrite.rewrite.drop import Without
+from kernel_rewrite.rewrite.edits import composed, in_order, unified_diff
 from kernel_rewrite.rewrite.epilogue import Rewrite
 from kernel_rewrite.rewrite.header import Header, digest, with_header
 from kernel_rewrite.source.files import SourceFile
@@ -40,7 +41,8 @@ NUMERICS = (EAGER, FUSED)
 @dataclass(frozen=True, slots=True)
 class Options:
     """How to fuse. `constexprs` ("NAME=VALUE") and `dtypes` ("PARAM=fp16") fix what is otherwise inferred; `assumed` are
-    the names of statements taken from the user, `kept` each (output, new parameter that gets its original value)."""
+    the names of statements taken from the user, `kept` each (output, new parameter that gets its original value). `dropped`
+    are the outputs to do without; of `operands`, those of `implied` need no declaration for it."""
 
     numerics: str = EAGER
     constexprs: tuple[str, ...] = ()
@@ -49,6 +51,8 @@ class Options:
     operands: tuple[Operand, ...] = ()
     launcher: bool = True
     kept: tuple[tuple[str, str], ...] = ()
+    dropped: tuple[str, ...] = ()
+    implied: frozenset[str] = frozenset()
 
 
 def fused_file(
@@ -59,32 +63,42 @@ def fused_file(
     rewrite: Rewrite,
     text: str,
     warnings: tuple[Diagnostic, ...] = (),
+    dropped: Sequence[OutputRequest] = (),
+    without: Without | None = None,
 ) -> Fused:
-    """The confirmed `text`, which `rewrite` has made, with its header, diff and proofs."""
+    """The confirmed `text`, which `rewrite` has made, with its header, diff and proofs; behind it `without`, which has done
+    away with the outputs `dropped`."""
     file, kernel = analysis.kernel.file, analysis.kernel.name
-    proofs = tuple(proof_of(analysis, request) for request in outputs)
+    proofs = (
+        *(proof_of(analysis, request) for request in outputs),
+        *(proof_of_dropped(analysis, request) for request in dropped),
+    )
     input_proofs = tuple(input_proof_of(analysis, request) for request in inputs)
     requests: tuple[Request, ...] = (*inputs, *outputs)
     every: tuple[Proof, ...] = (*proofs, *input_proofs)
     statements = tuple(map(statement, every))
-    taken = (*_taken_together(every), *rewrite.assumptions)
+    taken = (*_taken_together(every), *rewrite.assumptions, *(without.assumptions if without is not None else ()))
     header = header_of(analysis, outputs, inputs, options, statements, taken)
+    edits = rewrite.edits if without is None else composed(file, rewrite.edits, without.file, without.edits)
+    name = "_".join(request.pointwise.name for request in requests)
+    names = (short for request in dropped if (short := request.output.removesuffix("_ptr")))
     return Fused(
         source=with_header(text, header),
         diff=unified_diff(file, text),
         kernel=kernel,
-        name="_".join(request.pointwise.name for request in requests),
+        name=name or f"without_{'_'.join(names)}",
         proofs=proofs,
         epilogues=tuple((request.output, request.text) for request in outputs),
         statements=statements,
         assumptions=taken,
-        contract=rewrite.contract,
+        contract=(*rewrite.contract, *(without.contract if without is not None else ())),
         path=file.path,
         encoding=file.encoding,
-        edits=tuple(_text_edit(file, edit) for edit in in_order(rewrite.edits)),
+        edits=tuple(_text_edit(file, edit) for edit in in_order(edits)),
         warnings=warnings,
         prologues=tuple((request.named, request.text) for request in inputs),
         input_proofs=input_proofs,
+        dropped=tuple(request.output for request in dropped),
     )
 
 
@@ -118,8 +132,9 @@ def header_of(
             with_paths(text, lambda path: _from(folder, path)) for text, is_kernel in texts if is_kernel
         ],
         "prologues": [f"{request.named}={request.text}" for request in inputs],
-        "operands": [declaration(operand) for operand in options.operands],
+        "operands": [declaration(o) for o in options.operands if o.name not in options.implied],
         "keep_original": [f"{request.output}={request.kept}" for request in outputs if request.kept],
+        "drop": list(dict.fromkeys(options.dropped)),
         "launcher": "rewrite" if options.launcher else "leave",
         "numerics": options.numerics,
         "constexprs": options.constexprs,
@@ -173,6 +188,11 @@ def proof_of(analysis: Analysis, request: OutputRequest) -> WriteOnlyProof:
     return WriteOnlyProof(request.output, _lowered(analysis), stores, taken, unreached, new)
 
 
+def proof_of_dropped(analysis: Analysis, request: OutputRequest) -> WriteOnlyProof:
+    stores, taken = analysis.write_only(request.output).stores, assumptions_of_dropped(analysis, request)
+    return WriteOnlyProof(request.output, _lowered(analysis), stores, taken, dropped=True)
+
+
 def input_proof_of(analysis: Analysis, request: InputRequest) -> ReadOnlyProof:
     loads = analysis.read_only(request.input).loads
     unreached = _unreached(analysis, request, MemoryEffect.READ)
@@ -194,9 +214,9 @@ def statement(proof: Proof) -> str:
     if isinstance(proof, WriteOnlyProof):
         in_place = any(assumption.name == IN_PLACE for assumption in proof.assumptions)
         does = "written after it is read" if in_place else "only written"
-        what, sites, new = "store", proof.stores, proof.stored_as
+        what, sites, new, end = "store", proof.stores, proof.stored_as, ", and dropped" if proof.dropped else ""
     else:
-        does, what, sites, new = "only read", "load", proof.loads, ""
+        does, what, sites, new, end = "only read", "load", proof.loads, "", ""
     count = len(proof.specializations)
     ways = "1 specialization" if count == 1 else f"{count} specializations"
     calls = f"1 {what}" if len(sites) == 1 else f"{len(sites)} {what}s"
@@ -205,4 +225,4 @@ def statement(proof: Proof) -> str:
         f" (line {', '.join(str(s.line) for s in proof.unreached)}: no launch compiles it)" if proof.unreached else ""
     )
     types += f" -> {new}" if new else ""
-    return f"`{_buffer(proof)}` ({types}) is {does}, by {calls}{dead}, in {ways}"
+    return f"`{_buffer(proof)}` ({types}) is {does}, by {calls}{dead}, in {ways}{end}"

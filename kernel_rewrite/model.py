@@ -371,7 +371,7 @@ class Assumption:
 class WriteOnlyProof:
     """`output` is only ever written, in each of `specializations`; `stores` are its store calls in the source, and
     `unreached` those that no launch can compile, which were left alone. `stored_as` is torch's name of the element type that
-    the epilogue gives it, "" where it keeps its own."""
+    the epilogue gives it, "" where it keeps its own. `dropped`: the fused kernel does without it."""
 
     output: str
     specializations: tuple[Specialization, ...]
@@ -379,6 +379,7 @@ class WriteOnlyProof:
     assumptions: tuple[Assumption, ...] = ()
     unreached: tuple[Span, ...] = ()
     stored_as: str = ""
+    dropped: bool = False
 
 
 @dataclass(frozen=True, slots=True)

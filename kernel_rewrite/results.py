@@ -28,7 +28,8 @@ class Fused:
     proof an output, `input_proofs` one read-only proof an input, `statements` the same in words, `assumptions` what is taken
     from the caller, `contract` what callers must now pass, in sentences, `name` the short name of what was fused ("relu"),
     `encoding` that of the original file. `edits` make `source`, but for its header, of the original; they are in order and
-    do not overlap. `warnings` are no reason to refuse.
+    do not overlap. `warnings` are no reason to refuse. `dropped` are the outputs that the fused kernel does without; their
+    proofs stand behind the others.
     """
 
     source: str
@@ -46,6 +47,7 @@ class Fused:
     warnings: tuple[Diagnostic, ...] = ()
     prologues: tuple[tuple[str, str], ...] = ()
     input_proofs: tuple[ReadOnlyProof, ...] = ()
+    dropped: tuple[str, ...] = ()
 
     @property
     def proof(self) -> WriteOnlyProof:

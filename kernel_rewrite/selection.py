@@ -12,7 +12,7 @@ from typing import Any
 
 from kernel_rewrite.analysis import Analysis
 from kernel_rewrite.arguments import name_and_text, names_a_kernel
-from kernel_rewrite.checks import ASSUMPTIONS
+from kernel_rewrite.checks import ASSUMPTIONS, IN_PLACE
 from kernel_rewrite.diagnostics import Diagnostic, FusionRefused, Label
 from kernel_rewrite.epilogue_kernels import read_epilogue_kernel
 from kernel_rewrite.model import MemoryEffect, Operand, Span
@@ -255,6 +255,29 @@ def _not_beside(request: Request, operand: Operand, why: str, place: Span | None
     help_text = "take the value of an output that the kernel only writes, just before, at the same place"
     labels = (Label(place),) if place is not None else ()
     return FusionRefused((Diagnostic("KR307", message, labels, help=help_text),))
+
+
+def choose_dropped(
+    analysis: Analysis, names: Iterable[str], requests: Sequence[OutputRequest], assumed: frozenset[str]
+) -> tuple[OutputRequest, ...]:
+    """A checked request, without an op, for each output to drop. Raises FusionRefused with every reason; KR320 for an output
+    that an epilogue is for, or without which the kernel would store nothing."""
+    chosen = []
+    for name in dict.fromkeys(names):
+        request = replace(OutputRequest.without_op(name), assumed=assumed - {IN_PLACE})
+        chosen.append(_eligible(analysis, [request], True, "output", "--drop"))
+        if any(other.output == name for other in requests):
+            raise _not_dropped(analysis, name, "it is given an epilogue of its own")
+    written = set(analysis.parameters_with(MemoryEffect.WRITE, MemoryEffect.ACCUMULATE))
+    if chosen and written <= {request.output for request in chosen}:
+        raise _not_dropped(analysis, chosen[-1].output, "the kernel would store nothing")
+    return tuple(chosen)
+
+
+def _not_dropped(analysis: Analysis, name: str, why: str) -> FusionRefused:
+    label = Label(analysis.kernel.definition_line, why)
+    message = f"`{name}` cannot be dropped from `{analysis.kernel.name}`"
+    return FusionRefused((Diagnostic("KR320", message, (label,), help="drop an output that nobody needs any more"),))
 
 
 def _kept_wrongly(message: str, place: Span | None = None) -> FusionRefused:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from kernel_rewrite.analysis import Analysis
-from kernel_rewrite.arguments import names_a_kernel
+from kernel_rewrite.arguments import name_and_text, names_a_kernel
 from kernel_rewrite.bench.measured import SpeedReport, measured
 from kernel_rewrite.bench.plot import MissingPlotting, save_bars
 from kernel_rewrite.bench.static import StaticReport, analysed, compare, warnings
@@ -32,7 +32,8 @@ def static_report(
     text, header, source = _files(fused, original)
     values, types = (*header.texts("--set"), *constexprs), (*header.texts("--dtype"), *dtypes)
     before = analysed(_read(source), source, header.kernel, values, types)
-    after = analysed(text, fused, header.kernel, values, (*types, *_new_types(before, header)))
+    types = (*types, *_new_types(before, header))
+    after = analysed(text, fused, header.kernel, _of_what_is_left(values, header), _of_what_is_left(types, header))
     outputs = [output for output, _ in header.epilogues]
     try:
         return compare(before, after, outputs, targets)
@@ -42,13 +43,18 @@ def static_report(
 
 def _new_types(original: Analysis, header: Header) -> Iterator[str]:
     """`--dtype` of each output that its epilogue gives another element type."""
-    declared = declared_operands(header.texts("--operand"))
+    declared = declared_operands(header.operands)
     for output, text in header.epilogues:
         if names_a_kernel(text) or called_name(text) is not None:
             continue  # what it gives is converted to the type that the output has
         dtype = new_element_type(original, output, parse_epilogue(text, used_in(text, declared)))
         if dtype:
             yield f"{output}={short_name(dtype)}"
+
+
+def _of_what_is_left(texts: Sequence[str], header: Header) -> tuple[str, ...]:
+    """The `NAME=...` texts of parameters that the fused kernel has."""
+    return tuple(text for text in texts if name_and_text(text)[0] not in header.dropped)
 
 
 def speed_report(fused: str, original: str | None, calls: Sequence[str], seconds: float) -> SpeedReport:
@@ -85,8 +91,9 @@ def resource_warnings(
     """KR503 and KR504 for a file that was just fused, compiled for `target`. Raises FusionRefused (KR505)."""
     before = analysed(_read(fused.path), fused.path, fused.kernel, constexprs, dtypes)
     header = read_header(fused.source)
-    types = (*dtypes, *(_new_types(before, header) if header is not None else ()))
-    after = analysed(fused.source, fused.path, fused.kernel, constexprs, types)
+    assert header is not None
+    types = _of_what_is_left((*dtypes, *_new_types(before, header)), header)
+    after = analysed(fused.source, fused.path, fused.kernel, _of_what_is_left(constexprs, header), types)
     try:
         report = compare(before, after, [output for output, _ in fused.epilogues], [target])
     except ValueError as error:

@@ -56,7 +56,7 @@ def measured(
         "original": str(Path(original).resolve()),
         "kernel": header.kernel,
         "epilogues": header.epilogues,
-        "operands": header.texts("--operand"),
+        "operands": header.operands,
         "kept": header.kept,
         "calls": list(calls),
         "seconds": seconds,

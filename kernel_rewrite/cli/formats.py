@@ -92,6 +92,7 @@ def _fused(fused: Fused) -> dict[str, Any]:
         "kernel": fused.kernel,
         "epilogues": dict(fused.epilogues),
         "prologues": dict(fused.prologues),
+        "dropped": list(fused.dropped),
         "diff": fused.diff,
         "edits": plain(fused.edits),
         "proofs": [

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 @options.prologues
 @options.operands
 @options.keep_original
+@options.drop
 @click.option(
     "--launcher",
     type=click.Choice(["rewrite", "leave"]),
@@ -106,6 +107,7 @@ def fuse(
       kernel-rewrite fuse matmul.py --epilogue ops.py:epilogue    a function of x and operands
       kernel-rewrite fuse matmul.py --epilogue-kernel gelu.py:gelu_kernel   another kernel, inlined
       kernel-rewrite fuse matmul.py --prologue b_ptr=sigmoid      works on what is loaded
+      kernel-rewrite fuse pair.py --epilogue 'c_ptr=silu(gate_ptr) * x' --drop gate_ptr
       kernel-rewrite fuse - --stdin-filename matmul.py --epilogue relu < matmul.py
       kernel-rewrite fuse --jobs 8                                every entry of pyproject.toml
     """
@@ -114,6 +116,7 @@ def fuse(
             "--epilogue": arguments["epilogues"],
             "--epilogue-kernel": arguments["epilogue_kernels"],
             "--prologue": arguments["prologues"],
+            "--drop": arguments["drop"],
             "--kernel": arguments["kernel"],
             "-o": output,
             "--diff": show_diff,
@@ -123,8 +126,8 @@ def fuse(
         with reporter.errors("fuse"):
             build_entries(reporter, configuration(config), jobs=jobs, use_cache=not no_cache, force=force)
         return
-    if not any(arguments[ops] for ops in ("epilogues", "epilogue_kernels", "prologues")):
-        raise click.UsageError("Missing option '--epilogue', '--epilogue-kernel' or '--prologue'.")
+    if not any(arguments[ops] for ops in ("epilogues", "epilogue_kernels", "prologues", "drop")):
+        raise click.UsageError("Missing option '--epilogue', '--epilogue-kernel', '--prologue' or '--drop'.")
     if no_launcher:
         arguments["launcher"] = "leave"
     if allow_in_place:

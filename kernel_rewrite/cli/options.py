@@ -68,6 +68,14 @@ keep_original = click.option(
     metavar="OUT=NAME",
     help="Store what the kernel stored to OUT before, too: to NAME, a new parameter, at the same places.",
 )
+drop = click.option(
+    "--drop",
+    "drop",
+    multiple=True,
+    metavar="OUT",
+    help="Do without an output that nobody needs: its stores, its parameter and its buffer go. An epilogue may take what was "
+    "stored there. Once for each output.",
+)
 stdin_filename = click.option(
     "--stdin-filename",
     metavar="FILE",

@@ -106,8 +106,8 @@ def _entry(place: _Place, fusion: dict[str, Any], root: str) -> Entry:
     for key in ("source", "output"):
         if key not in fusion:
             raise _wrong(place, f"this fusion has no `{key}`")
-    if not {"epilogues", "epilogue-kernels", "prologues"} & fusion.keys():
-        raise _wrong(place, "this fusion has no `epilogues` and no `prologues`")
+    if not {"epilogues", "epilogue-kernels", "prologues", "drop"} & fusion.keys():
+        raise _wrong(place, "this fusion has no `epilogues`, no `prologues` and no `drop`")
     values: dict[str, str | list[str] | None] = {}
     for argument in ARGUMENTS:
         if argument.key in fusion:

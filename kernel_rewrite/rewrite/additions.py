@@ -1,4 +1,4 @@
-"""What is added to the user's functions and calls, as the syntax trees that must then stand there.
+"""What is added to the user's functions and calls, or taken out of them, as the syntax trees that must then stand there.
 
 Whoever plans an edit beside the stores says so with one of these; `unchanged` holds the rewritten file to it.
 """
@@ -92,7 +92,64 @@ class AddedStatements:
         return _statements(self.before), _statements(self.behind)
 
 
-Addition = AddedParameters | AddedKeywords | Replaced
+@dataclass(frozen=True, slots=True, eq=False)
+class RemovedParameters:
+    """The positional parameters `names` are gone from `arguments`."""
+
+    arguments: ast.arguments
+    names: frozenset[str]
+
+    @property
+    def node(self) -> ast.AST:
+        return self.arguments
+
+    def applied(self, node: ast.AST) -> ast.AST:
+        """`node` (the parameters, perhaps with other additions) without these."""
+        assert isinstance(node, ast.arguments)
+        result = copy.copy(node)
+        every = [*node.posonlyargs, *node.args]
+        without_default = len(every) - len(node.defaults)
+        defaults = zip(every[without_default:], node.defaults, strict=True)
+        result.posonlyargs = [a for a in node.posonlyargs if a.arg not in self.names]
+        result.args = [a for a in node.args if a.arg not in self.names]
+        result.defaults = [default for a, default in defaults if a.arg not in self.names]
+        return result
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class RemovedItems:
+    """The expressions `items` are gone from among the arguments of a call, or the elements of a list or a tuple."""
+
+    node: ast.Call | ast.List | ast.Tuple
+    items: tuple[ast.expr, ...]
+
+    def applied(self, node: ast.AST) -> ast.AST:
+        """`node` (the expression, perhaps with other additions) without these."""
+        result = copy.copy(node)
+        gone = {id(item) for item in self.items}
+        if isinstance(result, ast.Call):
+            result.args = [a for a in result.args if id(a) not in gone]
+            result.keywords = [k for k in result.keywords if id(k.value) not in gone]
+        else:
+            assert isinstance(result, (ast.List, ast.Tuple))
+            result.elts = [e for e in result.elts if id(e) not in gone]
+        return result
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class RemovedStatement:
+    """`statement` is gone; `instead` (as text) stands in its place, if anything."""
+
+    statement: ast.stmt
+    instead: str = ""
+
+    @property
+    def left(self) -> list[ast.stmt]:
+        """What stands in its place."""
+        return _statements((self.instead,))
+
+
+Addition = AddedParameters | AddedKeywords | Replaced | RemovedParameters | RemovedItems
 """What changes one node of the tree."""
 
 

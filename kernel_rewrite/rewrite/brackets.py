@@ -1,4 +1,5 @@
-"""The items between a pair of parentheses as they stand in the text, and how more are put among them in the same layout.
+"""The items between a pair of parentheses as they stand in the text, and how more are put among them in the same layout, or
+some are taken out.
 
 The layout of the user is kept: items on one line get their neighbours on that line, items that end their line get lines
 of their own; a comment stays with the item it stands beside, and a trailing comma is written where there was one.
@@ -11,7 +12,7 @@ import io
 import re
 import tokenize
 from bisect import bisect_right
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 
 from kernel_rewrite.model import Edit, Span
@@ -62,12 +63,48 @@ def definition_bracket(file: SourceFile, function: ast.FunctionDef | ast.AsyncFu
     return next(_brackets(file.text[start:end], start, "("))
 
 
+def list_bracket(file: SourceFile, node: ast.List | ast.Tuple) -> Bracket | None:
+    """The elements of a list, or of a tuple in parentheses; None for one without."""
+    start, end = _offset(file, node), file.offset(node.end_lineno or 0, node.end_col_offset or 0)
+    opening = file.text[start]
+    return next(_brackets(file.text[start:end], start, opening), None) if opening in "([" else None
+
+
 def inserted(file: SourceFile, bracket: Bracket, index: int, texts: Sequence[str], why: str) -> tuple[Edit, ...]:
     """The edits that put the items `texts` before item `index` of `bracket`; `index` may be the number of items."""
     return tuple(
         Edit(span_between(file, offset, offset), text, why)
         for offset, text in _insertions(file, bracket, index, list(texts))
     )
+
+
+def removed(file: SourceFile, bracket: Bracket, indices: Collection[int], why: str) -> tuple[Edit, ...]:
+    """The edits that take the items at `indices` out of `bracket`, with the comments beside them."""
+    edits = []
+    for first in (i for i in sorted(indices) if i - 1 not in indices):
+        last = first
+        while last + 1 in indices:
+            last += 1
+        edits.append(Edit(span_between(file, *_removal(file.text, bracket.items, first, last)), "", why))
+    return tuple(edits)
+
+
+def _removal(text: str, items: Sequence[Item], first: int, last: int) -> tuple[int, int]:
+    """From where to where the items `first` to `last` go, with one of the commas around them."""
+    start, end = items[first].start, items[last]
+    ends_line = _ends_line(text, end)
+    if ends_line and _starts_line(text, start):
+        below = _line_end(text, end.comma or end.end)
+        return _line_start(text, start), below + (2 if text.startswith("\r\n", below) else 1)
+    if last + 1 < len(items) and (first == 0 or not ends_line):
+        return start, items[last + 1].start
+    if first == 0:
+        return start, end.comma or end.end
+    before = items[first - 1]
+    assert before.comma is not None
+    if end.comma is not None:
+        return before.comma, end.comma
+    return (before.end if "#" not in text[before.comma : start] else start), end.end
 
 
 def span_between(file: SourceFile, start: int, end: int) -> Span:
@@ -145,7 +182,7 @@ def _line_end(text: str, offset: int) -> int:
     return found.start()
 
 
-def _offset(file: SourceFile, node: ast.Call | ast.FunctionDef | ast.AsyncFunctionDef) -> int:
+def _offset(file: SourceFile, node: ast.expr | ast.FunctionDef | ast.AsyncFunctionDef) -> int:
     return file.offset(node.lineno, node.col_offset)
 
 

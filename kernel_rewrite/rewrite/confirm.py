@@ -6,7 +6,7 @@ from __future__ import annotations
 import itertools
 import re
 import warnings
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from kernel_rewrite.alone import lower_alone
@@ -58,9 +58,10 @@ def confirm(
     requests: Sequence[OutputRequest],
     numerics: str,
     inputs: Sequence[InputRequest] = (),
-) -> None:
+) -> tuple[Lowered, ...]:
     """Prove that the kernel of `text` is the analysed one, except that each store to an output stores E(value) and each
-    load of an input gives P(value), and that nothing else of the file changed.
+    load of an input gives P(value), and that nothing else of the file changed. What Triton makes of it, in each of the
+    specializations that this was proved for.
 
     Raises InternalError (KR902): whatever is wrong here is a bug of the rewriter, and nothing may be written. Its
     `folder` holds all that is needed to report the bug.
@@ -72,6 +73,7 @@ def confirm(
         references = References(analysis, numerics, rewrite)
         lowered = lower_rewritten(rewritten, analysis, views, rewrite, (*requests, *inputs))
         check_compiled(lowered, views, references, requests, inputs)
+        return tuple(result for result in lowered if isinstance(result, Lowered))
     except InternalError as error:
         every: tuple[Request, ...] = (*requests, *inputs)
         asked = [f"{request.buffer}={request.text}" for request in every]
@@ -163,19 +165,30 @@ def lower_rewritten(
     requests: Sequence[Request] = (),
 ) -> list[Lowered | LoweringFailure]:
     """The rewritten kernel as Triton compiles it, one answer for each of `views`."""
+    specializations = [view.specialization for view in views]
+
+    def of_rewritten(order: Sequence[str]) -> list[Specialization]:
+        if rewrite is None:
+            return specializations
+        return [_rewritten(s, order, rewrite, requests) for s in specializations]
+
+    return lower_as(rewritten, analysis, of_rewritten)
+
+
+def lower_as(
+    rewritten: SourceFile, analysis: Analysis, specializations: Callable[[Sequence[str]], list[Specialization]]
+) -> list[Lowered | LoweringFailure]:
+    """The rewritten kernel as Triton compiles it, one answer for each of the `specializations` that its parameters have."""
     others = (file for file in analysis.project.files() if file is not analysis.kernel.file)
     project = Project((rewritten, *others))  # what it imports is parsed already
     kernel = next((k for k in kernels(rewritten, project) if k.name == analysis.kernel.name), None)
     if kernel is None:
         raise InternalError(f"KR902: the rewritten file has no kernel `{analysis.kernel.name}`")
     closure = close(kernel, project)
-    specializations = [view.specialization for view in views]
-    if rewrite is not None:
-        order = closure.kernel.parameters
-        specializations = [_rewritten(s, order, rewrite, requests) for s in specializations]
+    wanted = specializations(closure.kernel.parameters)
     # what was lowered once in time is no bug when a busy machine takes longer
     limit = 3 * TIME_LIMIT
-    return list(analysis.compiler.lower(closure, project.sources(), specializations, analysis.target, limit))
+    return list(analysis.compiler.lower(closure, project.sources(), wanted, analysis.target, limit))
 
 
 def _rewritten(

@@ -8,6 +8,7 @@ from collections.abc import Iterable
 from dataclasses import replace
 
 from kernel_rewrite.model import Edit, InternalError, Span
+from kernel_rewrite.rewrite.brackets import span_between
 from kernel_rewrite.source.files import SourceFile
 
 
@@ -39,6 +40,41 @@ def nested(file: SourceFile, edits: Iterable[Edit]) -> list[Edit]:
             edit = replace(edit, replacement=edit.replacement.replace(text, apply_edits(file, inside, edit.span)))
         found = [other for other in found if other not in inside] + [edit]
     return found
+
+
+def composed(file: SourceFile, first: Iterable[Edit], between: SourceFile, second: Iterable[Edit]) -> tuple[Edit, ...]:
+    """The edits of `file` that do what `first`, which make the text of `between` of it, and then `second` do."""
+    first, second = in_order(first), in_order(second)
+    touched: list[tuple[int, int, tuple[Edit, ...]]] = []  # stretches of the text between
+    pieces: list[tuple[int, int, int]] = []  # (offset there, offset in the file, length) of what `first` keeps
+    position = there = 0
+    for edit in first:
+        start, end = _offsets(file, edit.span)
+        pieces.append((there, position, start - position))
+        there += start - position
+        touched.append((there, there + len(edit.replacement), (edit,)))
+        there, position = there + len(edit.replacement), end
+    pieces.append((there, position, len(file.text) - position))
+    touched += [(*_offsets(between, edit.span), (edit,)) for edit in second]
+    joined: list[tuple[int, int, tuple[Edit, ...]]] = []
+    for start, end, edits in sorted(touched, key=lambda stretch: stretch[:2]):
+        if joined and start <= joined[-1][1]:
+            before = joined.pop()
+            start, end, edits = before[0], max(before[1], end), (*before[2], *edits)
+        joined.append((start, end, edits))
+    found = []
+    for start, end, edits in joined:
+        opening = next(o + start - t for t, o, length in pieces if t <= start <= t + length)
+        closing = next(o + end - t for t, o, length in reversed(pieces) if t <= end <= t + length)
+        inside = [edit for edit in second if any(edit is one for one in edits)]
+        text = apply_edits(between, inside, span_between(between, start, end))
+        whys = "; ".join(dict.fromkeys(edit.why for edit in edits if edit.why))
+        found.append(Edit(span_between(file, opening, closing), text, whys))
+    return tuple(found)
+
+
+def _offsets(file: SourceFile, span: Span) -> tuple[int, int]:
+    return file.offset(span.line, span.column), file.offset(span.end_line, span.end_column)
 
 
 def in_order(edits: Iterable[Edit]) -> list[Edit]:

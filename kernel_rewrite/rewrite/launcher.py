@@ -110,7 +110,7 @@ class _Planner:
         self.callers = Callers(self.kernel.file.tree)
 
     def plan(self) -> None:
-        self.diagnostics += _uncertain(self.kernel, self.callers)
+        self.diagnostics += uncertain_uses(self.kernel, self.callers)
         refused: set[HostDefinition] = set()
         for launch in self.kernel.launches:
             self._launch(launch, refused)
@@ -119,7 +119,7 @@ class _Planner:
 
     def retype(self, buffer: ChangedBuffer) -> None:
         """Note what stands against another element type for the output of the launchers, whatever they pass for it."""
-        self.diagnostics += _uncertain(self.kernel, self.callers)
+        self.diagnostics += uncertain_uses(self.kernel, self.callers)
         name, path = self.kernel.node.name, self.kernel.file.path
         for launch in self.kernel.launches:
             if not launch.certain:
@@ -180,7 +180,7 @@ class _Planner:
         else:
             self._add(function, len(own), list(texts.values()), own)
         names = ", ".join(f"`{operand}`" for operand in texts)
-        self.contract.append(f"`{_qualified(function, self.callers)}` takes {names} by keyword")
+        self.contract.append(f"`{qualified(function, self.callers)}` takes {names} by keyword")
 
     def _add(self, function: HostDefinition, index: int, texts: list[str], own: Sequence[str]) -> None:
         arguments, file = function.args, self.kernel.file
@@ -207,10 +207,10 @@ class _Planner:
     # reasons to leave a function alone -------------------------------------------------------------------------------
 
     def _why_not(self, function: HostDefinition, place: Span) -> Iterator[Diagnostic]:
-        name, path = f"`{_qualified(function, self.callers)}`", self.kernel.file.path
+        name, path = f"`{qualified(function, self.callers)}`", self.kernel.file.path
         owner = self.callers.owner(function)
         backward = list(self._backward(function, place))
-        if owner is not None and _is_autograd(owner, self.kernel.file.tree):
+        if owner is not None and is_autograd(owner, self.kernel.file.tree):
             yield from backward
             return
         if owner is not None and function.name.startswith("__") and function.name not in ("__call__", "__init__"):
@@ -229,8 +229,8 @@ class _Planner:
 
     def _backward(self, function: HostDefinition, place: Span) -> Iterator[Diagnostic]:
         """KR313 where `function` has a backward, which knows nothing of the epilogue."""
-        name, owner = f"`{_qualified(function, self.callers)}`", self.callers.owner(function)
-        if owner is not None and _is_autograd(owner, self.kernel.file.tree):
+        name, owner = f"`{qualified(function, self.callers)}`", self.callers.owner(function)
+        if owner is not None and is_autograd(owner, self.kernel.file.tree):
             label = Label(place, f"`{owner.name}.apply` passes its arguments on by position")
             message = f"{name} is part of an autograd function, whose backward knows nothing of the epilogue"
             yield Diagnostic("KR313", message, (label,), help=WAY_OUT)
@@ -277,9 +277,9 @@ class _Planner:
     def _left_alone(
         self, taker: HostDefinition, caller: HostDefinition | None, calls: list[ast.Call], why: Diagnostic | None = None
     ) -> None:
-        name = _qualified(taker, self.callers)
+        name = qualified(taker, self.callers)
         missing = ", ".join(f"`{p.operand}=`" for p in self.parameters)
-        where = f" in `{_qualified(caller, self.callers)}`" if caller is not None else ""
+        where = f" in `{qualified(caller, self.callers)}`" if caller is not None else ""
         notes = (why.message,) if why else ()
         for call in calls:
             self.contract.append(f"line {call.lineno}: the call of `{name}`{where} must pass {missing}")
@@ -340,7 +340,7 @@ def _tensor_type(function: HostDefinition, tree: ast.Module) -> str:
     return ""
 
 
-def _qualified(function: HostDefinition, callers: Callers) -> str:
+def qualified(function: HostDefinition, callers: Callers) -> str:
     owner = callers.owner(function)
     return f"{owner.name}.{function.name}" if owner else function.name
 
@@ -348,14 +348,14 @@ def _qualified(function: HostDefinition, callers: Callers) -> str:
 # ------------------------------------------------------------------------------------------- what fixes a signature
 
 
-def _is_autograd(owner: ast.ClassDef, tree: ast.Module, depth: int = 4) -> bool:
+def is_autograd(owner: ast.ClassDef, tree: ast.Module, depth: int = 4) -> bool:
     """Whether a class is a `torch.autograd.Function`, by itself or through classes of the file."""
     classes = {node.name: node for node in ast.walk(tree) if isinstance(node, ast.ClassDef)}
     for base in owner.bases:
         if last_name(base) == "Function":
             return True
         if isinstance(base, ast.Name) and base.id in classes and depth:
-            if _is_autograd(classes[base.id], tree, depth - 1):
+            if is_autograd(classes[base.id], tree, depth - 1):
                 return True
     return False
 
@@ -479,8 +479,13 @@ def _is_test(function: HostDefinition) -> bool:
 # --------------------------------------------------------------------------------------- what may be launched unseen
 
 
-def _uncertain(kernel: LaunchedKernel, callers: Callers) -> Iterator[Diagnostic]:
-    """Uses of the kernel through which it may be launched without the operands (KR315)."""
+def uncertain_uses(
+    kernel: LaunchedKernel,
+    callers: Callers,
+    why: str = "a launch through this would lack the operands",
+    way_out: str = WAY_OUT,
+) -> Iterator[Diagnostic]:
+    """Uses of the kernel through which it may be launched as it was before (KR315)."""
     name, path = kernel.node.name, kernel.file.path
     launched = {
         id(node) for launch in kernel.launches if launch.call is not None for node in ast.walk(launch.call.func)
@@ -497,14 +502,14 @@ def _uncertain(kernel: LaunchedKernel, callers: Callers) -> Iterator[Diagnostic]
             continue  # called by another kernel, which is a matter of its signature
         if isinstance(parent, ast.Attribute) and parent.attr not in ("run", "warmup"):
             continue
-        label = Label(Span.of(path, node), "a launch through this would lack the operands")
+        label = Label(Span.of(path, node), why)
         message = f"`{name}` is used here in a way that is not a launch"
-        yield Diagnostic("KR315", message, (label,), help=WAY_OUT)
+        yield Diagnostic("KR315", message, (label,), help=way_out)
     for launch in kernel.launches:
         kept = _kept_result(launch, callers)
         if kept is not None:
             label = Label(Span.of(path, kept), "the compiled kernel takes its arguments by position")
-            yield Diagnostic("KR315", f"the compiled `{name}` is launched by itself", (label,), help=WAY_OUT)
+            yield Diagnostic("KR315", f"the compiled `{name}` is launched by itself", (label,), help=way_out)
 
 
 def _is_named_again(node: ast.Name, callers: Callers) -> bool:

@@ -141,7 +141,7 @@ def _index(kernel: LaunchedKernel) -> int:
         return count
     if any(launch.positional is None or launch.positional > index for launch in kernel.launches):
         return count
-    return count if _counts_unread(kernel) else index
+    return count if counts_unread(kernel) else index
 
 
 # ------------------------------------------------------------------------------------------------- reasons not to
@@ -236,16 +236,16 @@ def _takes_any_keyword(function: ast.expr, names: Mapping[str, object]) -> bool:
 # ------------------------------------------------------------------------------------- parameters named by position
 
 
-def _numbered(kernel: LaunchedKernel) -> Iterator[ast.expr]:
+def numbered_parameters(kernel: LaunchedKernel) -> Iterator[ast.expr]:
     """What `do_not_specialize=` and the like are given."""
     for decorator in kernel.decorators:
         for call in (node for node in ast.walk(decorator) if isinstance(node, ast.Call)):
             yield from (keyword.value for keyword in call.keywords if keyword.arg in _INDEXED)
 
 
-def _counts_unread(kernel: LaunchedKernel) -> bool:
+def counts_unread(kernel: LaunchedKernel) -> bool:
     """Whether some of them may be numbers that cannot be changed where they stand."""
-    for node in _numbered(kernel):
+    for node in numbered_parameters(kernel):
         if isinstance(node, (ast.List, ast.Tuple)) and all(isinstance(e, ast.Constant) for e in node.elts):
             continue
         try:
@@ -258,7 +258,7 @@ def _counts_unread(kernel: LaunchedKernel) -> bool:
 
 
 def _indices_behind(kernel: LaunchedKernel, index: int) -> Iterator[ast.Constant]:
-    for node in _numbered(kernel):
+    for node in numbered_parameters(kernel):
         for element in node.elts if isinstance(node, (ast.List, ast.Tuple)) else ():
             if isinstance(element, ast.Constant) and isinstance(element.value, int) and element.value >= index:
                 yield element

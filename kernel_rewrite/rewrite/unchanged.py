@@ -3,9 +3,9 @@
 TTIR shows only what a specialization compiles: decorators, configurations, launchers and branches that were not lowered
 are held here. The two trees are walked side by side; they may part only at the value of a planned store and at a
 planned load, where the user's expression must still stand inside the new one, at the callee of a planned redirection,
-where a definition or an import under a new name was added, and at the planned additions (parameters, arguments, one
-expression for another), where exactly what was planned must stand. What is added may run no code of its own when the
-file is imported: its decorators are ones that the file uses already.
+where a definition or an import under a new name was added, and at the planned additions and removals (parameters,
+arguments, statements, one expression for another), where exactly what was planned must stand. What is added may run no code
+of its own when the file is imported: its decorators are ones that the file uses already.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 
 from kernel_rewrite.model import FunctionRef, InternalError
-from kernel_rewrite.rewrite.additions import AddedStatements, Addition
+from kernel_rewrite.rewrite.additions import AddedStatements, Addition, RemovedStatement
 from kernel_rewrite.rewrite.loads import LoadPlan
 from kernel_rewrite.rewrite.spelling import bound_names
 from kernel_rewrite.rewrite.stores import StorePlan
@@ -48,6 +48,7 @@ class _Allowed:
     decorators: frozenset[str] = frozenset()
     additions: Mapping[int, tuple[Addition, ...]] = field(default_factory=dict)
     statements: Mapping[int, tuple[AddedStatements, ...]] = field(default_factory=dict)
+    removed: Mapping[int, RemovedStatement] = field(default_factory=dict)
 
 
 def check_unchanged(
@@ -55,9 +56,10 @@ def check_unchanged(
     rewritten: ast.Module,
     plans: Iterable[Plan],
     additions: Iterable[Addition | AddedStatements] = (),
+    removals: Iterable[RemovedStatement] = (),
 ) -> None:
-    """Raise InternalError (KR902) if `rewritten` differs from `original` outside what `plans` name, or lacks one of
-    `additions`."""
+    """Raise InternalError (KR902) if `rewritten` differs from `original` outside what `plans` name, lacks one of
+    `additions`, or still has one of `removals`."""
     plans = tuple(plans)
     values, callees = _planned_values(plans, in_clones=False), _planned_callees(plans, in_clones=False)
     here = frozenset(bound_names(original.body)) | frozenset(dir(builtins))
@@ -69,6 +71,7 @@ def check_unchanged(
         here,
         frozenset(_decorators(original)),
         *_by_node(additions, original),
+        {id(removal.statement): removal for removal in removals},
     )
     difference = _difference(original, rewritten, allowed)
     if difference is not None:
@@ -233,7 +236,9 @@ def _list_difference(one: list[object], other: list[object], allowed: _Allowed) 
 
 
 def _with_statements(item: object, allowed: _Allowed) -> list[object]:
-    """A statement among those that must be added around it."""
+    """A statement among those that must be added around it; what must stand instead of one that must be gone."""
+    if id(item) in allowed.removed:
+        return [*allowed.removed[id(item)].left]
     around: list[object] = [item]
     for addition in allowed.statements.get(id(item), ()):
         before, behind = addition.added()

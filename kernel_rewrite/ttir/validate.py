@@ -1,5 +1,6 @@
 """Translation validation: the fused TTIR is the original, except that each store to the output stores E(value), and that
-the original's own store may stand before it, into a buffer that only the fused kernel has.
+the original's own store may stand before it, into a buffer that only the fused kernel has; or that stores to a buffer that
+only the original has are gone.
 
 Both kernels are walked side by side. Pure operations become expressions (hash-consed over operation, attributes, type
 and operands; calls are followed); what touches memory, prints, asserts or steers control is compared in order, region
@@ -302,6 +303,8 @@ def validate(
     retyped: Mapping[str, str] = {},
     kept: Collection[str] = (),
     is_beside: Callable[[Operation, tuple[Location, ...]], str] = lambda operation, path: "",
+    gone: Collection[str] = (),
+    is_dropped: Callable[[Operation], bool] = lambda operation: False,
 ) -> tuple[tuple[ChangedStore, ...], tuple[Difference, ...]]:
     """The changed stores, and the first difference that is not one (empty when the translation is right).
 
@@ -311,9 +314,22 @@ def validate(
     output and loads of inputs may depend on it. `retyped` gives the parameters that must point to elements of another type
     in the fused kernel, and that type. `kept` are further parameters that the fused kernel has more: what a `StoredValue`
     says is stored there is all that it does with them. `is_beside` says, for a store of the original, which parameter it is
-    to, where the values stored there take part in those of outputs: then each of them must, once, in its block.
+    to, where the values stored there take part in those of outputs: then each of them must, once, in its block. `gone` are
+    parameters that only the original has, and `is_dropped` says which stores in its kernel (none in a helper) the fused one
+    lacks: those, and no other; then loads that nothing asks for take no part in either kernel.
     """
-    walk = _Walk(original, fused, is_output, is_input, frozenset(operands), retyped, frozenset(kept), is_beside)
+    walk = _Walk(
+        original,
+        fused,
+        is_output,
+        is_input,
+        frozenset(operands),
+        retyped,
+        frozenset(kept),
+        is_beside,
+        frozenset(gone),
+        is_dropped,
+    )
     try:
         walk.kernels()
         walk.unused_reads()
@@ -418,13 +434,34 @@ _CARRYING = frozenset(
 
 
 class Side:
-    """One kernel: its functions, and the terms of its values."""
+    """One kernel: its functions, and the terms of its values. `is_dropped` says which of its stores are as if they were not
+    there; then the loads that nothing else asks for are not there either (`without_idle_loads`)."""
 
-    def __init__(self, module: Module, terms: Terms) -> None:
+    def __init__(
+        self, module: Module, terms: Terms, is_dropped: Callable[[Operation], bool] = lambda operation: False
+    ) -> None:
         self.module = module
         self.terms = terms
+        self._is_dropped = is_dropped
+        self._idle: frozenset[Operation] = frozenset()
         self._pure: dict[str, bool] = {}
+        self._left_out = 0
         self._level = 0  # how many pure regions enclose the operation, those of the callers counted
+
+    def without_idle_loads(self) -> None:
+        """Leave out the loads whose values take part in nothing that is compared. A value of one has a name that the other
+        kernel does not have, so that one which does take part in something is a difference."""
+        self._idle = _idle_loads(self)
+
+    def is_dropped(self, operation: Operation) -> bool:
+        """Whether an operation is as if it were not there."""
+        return self._is_dropped(operation) or operation in self._idle
+
+    def leave_out(self, operation: Operation, frame: dict[Value, Expression]) -> None:
+        """Put names for the results of such an operation into `frame`."""
+        for result in operation.results:
+            self._left_out += 1
+            frame[result] = self.terms.term("left out", f"{id(self)} {self._left_out}", result.type)
 
     def callee(self, operation: Operation) -> Function:
         function = self.module.function(operation.callee or "")
@@ -458,7 +495,7 @@ class Side:
             return False
         inner = (op for region in operation.regions for block in region.blocks for op in block.operations)
         simple = all(len(region.blocks) <= 1 for region in operation.regions)
-        return simple and all(op.name in _TERMINATORS or self.is_pure(op) for op in inner)
+        return simple and all(op.name in _TERMINATORS or self.is_dropped(op) or self.is_pure(op) for op in inner)
 
     def _is_pure_function(self, function: Function) -> bool:
         if function.name not in self._pure:
@@ -534,10 +571,58 @@ class Side:
                 parts.append(
                     f"{operation.name}{operation.attributes}({','.join(str(term.identity) for term in terms)})"
                 )
+            elif self.is_dropped(operation):
+                self.leave_out(operation, inner)
             else:
                 self.define(operation, inner)
         self._level -= 1
         return "{" + ";".join(parts) + "}", yielded
+
+
+def _idle_loads(side: Side) -> frozenset[Operation]:
+    """The loads of the kernel itself that are only for stores which are dropped: no other operation that does something asks
+    for their values, on whatever way."""
+    asked: set[Operation] = set()
+    made: dict[Value, Operation] = {}
+    pending: list[Operation] = []
+
+    def look_at(operations: Iterable[Operation]) -> None:
+        for operation in operations:
+            if side.is_dropped(operation):
+                continue
+            if _is_quiet(operation, side):
+                made.update(dict.fromkeys(operation.results, operation))
+            else:
+                pending.append(operation)
+
+    look_at(operation for block in side.module.kernel.blocks for operation in block.operations)
+    while pending:
+        operation = pending.pop()
+        if operation in asked:
+            continue
+        asked.add(operation)
+        inside = (
+            [operand for inner in operation.walk() for operand in inner.operands] if side.is_pure(operation) else []
+        )
+        look_at(o for region in operation.regions for block in region.blocks for o in block.operations)
+        makers = (made.get(operand) for operand in (*operation.operands, *inside))
+        pending += (maker for maker in dict.fromkeys(makers) if maker is not None)
+    return frozenset(o for o in side.module.kernel.walk() if _is_plain_load(o) and o not in asked)
+
+
+def _is_plain_load(operation: Operation) -> bool:
+    return operation.name in _READS and operation.attribute("isVolatile") != "true"
+
+
+def _is_quiet(operation: Operation, side: Side) -> bool:
+    """Whether nobody would miss an operation whose results nothing asks for, stores that are dropped left aside."""
+    if _is_plain_load(operation) or side.is_pure(operation):
+        return True
+    blocks = [block for region in operation.regions for block in region.blocks]
+    if operation.name not in PURE or any(len(region.blocks) > 1 for region in operation.regions):
+        return False
+    inner = (o for block in blocks for o in block.operations)
+    return all(o.name in _TERMINATORS or side.is_dropped(o) or _is_quiet(o, side) for o in inner)
 
 
 def values_of(operation: Operation, frame: Mapping[Value, Expression]) -> tuple[Expression, ...]:
@@ -566,8 +651,11 @@ class _Walk:
         retyped: Mapping[str, str],
         kept: frozenset[str],
         is_beside: Callable[[Operation, tuple[Location, ...]], str],
+        gone: frozenset[str],
+        is_dropped: Callable[[Operation], bool],
     ) -> None:
         self.terms = Terms()
+        self._gone = gone
         self._is_beside = is_beside
         self._parameters: dict[str, Expression] = {}  # of the original, by name
         self._beside: dict[str, tuple[tuple[int, ...], Operation, tuple[Expression, ...]]] = {}  # not taken yet
@@ -575,8 +663,11 @@ class _Walk:
         self._kept_names = kept
         self._retyped = retyped
         self._changes: dict[str, frozenset[str]] = {}  # of the elements of pointers: from the original to the fused
-        self._original = Side(original, self.terms)
+        self._original = Side(original, self.terms, is_dropped)
         self._fused = Side(fused, self.terms)
+        if gone:
+            self._original.without_idle_loads()
+            self._fused.without_idle_loads()
         self._is_output = is_output
         self._is_input = is_input
         self._place = 0
@@ -591,14 +682,14 @@ class _Walk:
         one, other = self._original.module.kernel, self._fused.module.kernel
         added = [self._added_as(p) for p in other.parameters]
         kept = [p for p, operation in zip(other.parameters, added, strict=True) if not operation]
-        expected = [f"{self._new_type(p)} {p.attributes}" for p in one.parameters]
+        expected = [f"{self._new_type(p)} {p.attributes}" for p in one.parameters if p.name not in self._gone]
         self._same("parameters", str(expected), str([f"{p.type} {p.attributes}" for p in kept]), one.location)
         self._same("function attributes", one.attributes, other.attributes, one.location)
         arguments = [self.terms.term("parameter", str(i), p.type) for i, p in enumerate(one.parameters)]
         for parameter, argument in zip(one.parameters, arguments, strict=True):
             self.terms.name(argument, parameter.name)
             self._parameters[parameter.name] = argument
-        mine = iter(arguments)
+        mine = (a for p, a in zip(one.parameters, arguments, strict=True) if p.name not in self._gone)
         theirs = [
             self.terms.term(operation, p.name, p.type) if operation else next(mine)
             for p, operation in zip(other.parameters, added, strict=True)
@@ -1059,6 +1150,9 @@ class _Cursor:
         for operation in self._operations:
             if operation.name in _TERMINATORS:
                 return operation
+            if self._side.is_dropped(operation):
+                self._side.leave_out(operation, self._frame)
+                continue
             if self._side.is_pure(operation):
                 self._side.define(operation, self._frame)
             elif self._note_read is not None and self._side.reads_operand(operation, self._frame):

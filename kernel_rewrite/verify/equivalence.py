@@ -71,8 +71,9 @@ def verify(
         "epilogues": header.epilogues,
         "prologues": [(name.partition(":")[0], op) for name, op in header.prologues],
         "outputs": _outputs(original_path, header),
-        "operands": header.texts("--operand"),
+        "operands": header.operands,
         "kept": header.kept,
+        "dropped": header.dropped,
         "numerics": header.numerics,
         "assumptions": header.assumptions,
         "calls": list(calls),
@@ -114,7 +115,7 @@ def _read(path: Path) -> str:
 
 def _header(path: Path, text: str) -> Header:
     header = read_header(text)
-    if header is None or not (header.epilogues or header.prologues):
+    if header is None or not (header.epilogues or header.prologues or header.dropped):
         help = "give the file that `kernel-rewrite fuse` wrote, with its header"
         raise _cannot(f"{path} does not say what it was fused from", help=help)
     return header
@@ -130,11 +131,11 @@ def _original(fused: Path, header: Header, given: str | os.PathLike[str] | None)
 
 def _outputs(original: Path, header: Header) -> list[tuple[str, bool]]:
     """(output, whether the kernel only writes it) of all that is to be compared: what has an epilogue or takes part in one,
-    and with a prologue whatever the kernel writes."""
+    and with a prologue, or without some of its outputs, whatever the kernel writes. Not what the fused file drops."""
     found = {output: IN_PLACE not in header.assumptions for output, _ in header.epilogues}
-    declared = declared_operands(header.texts("--operand")).values()
+    declared = declared_operands(header.operands).values()
     found |= {operand.name: True for operand in declared if operand.is_stored}
-    if header.prologues:
+    if header.prologues or header.dropped:
         from kernel_rewrite.inspection import inspect
 
         options = {"constexprs": header.texts("--set"), "dtypes": header.texts("--dtype")}
@@ -144,7 +145,7 @@ def _outputs(original: Path, header: Header) -> list[tuple[str, bool]]:
         for output in report.outputs:
             only_written = not any(reason.code in ("KR201", "KR202") for reason in output.reasons)
             found.setdefault(output.name, only_written)
-    return list(found.items())
+    return [(output, only_written) for output, only_written in found.items() if output not in header.dropped]
 
 
 def _stale_note(original: Path, header: Header) -> tuple[str, ...]:

@@ -79,7 +79,8 @@ class Recorder:
     """The captures of one evaluation, in the order of the launches; what it did `outside` of its tensors; the integers
     that its compile-time parameters had. `repeats`: launch once more with other margins, to see whether they are read.
     `inputs` are the ops in the place of prologues; what the outputs `kept` hold is read by the kernel. The buffers `twins`
-    are captured behind the outputs: what the fused kernel stores there, or what the original does to their outputs."""
+    are captured behind the outputs: what the fused kernel stores there, or what the original does to their outputs. `dropped`
+    are outputs that the fused kernel does not have; where the original's lie in memory is noted as `left_out`."""
 
     outputs: Sequence[str]
     ops: dict[str, TorchOp]  # empty for the fused file
@@ -87,10 +88,12 @@ class Recorder:
     inputs: dict[str, TorchOp] = field(default_factory=dict)  # empty for the fused file
     kept: frozenset[str] = frozenset()
     twins: tuple[Twin, ...] = ()
+    dropped: tuple[str, ...] = ()
     captures: list[list[Capture]] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     outside: Outside = field(default_factory=Outside)
     constants: set[int] = field(default_factory=set)
+    left_out: set[int] = field(default_factory=set)
 
 
 @contextmanager
@@ -232,6 +235,8 @@ def _follow(
         if regions[name].overlaps:
             shared = True
             recorder.notes.append(f"`{name}` shares memory with another argument: it was not poisoned")
+    left_out = (tensor_of(bound, name) for name in recorder.dropped)
+    recorder.left_out |= {guards.origin(tensor) for tensor in left_out if tensor is not None}
     prior = {name: region.data.clone() for name, region in regions.items()}
     if shared or recorder.kept & outputs.keys():
         read_too = {name: region for name, region in regions.items() if name in recorder.kept}

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from kernel_rewrite.analysis import Analysis, View, analyse
-from kernel_rewrite.arguments import names_a_kernel
+from kernel_rewrite.arguments import names_a_kernel, stored_by_drop
 from kernel_rewrite.diagnostics import FusionRefused
 from kernel_rewrite.functions import in_words
 from kernel_rewrite.fuse import plan_input, plan_output
@@ -72,11 +72,15 @@ class Request:
         parser.add_argument("--kernel")
         parser.add_argument("--no-launcher", dest="launcher", action="store_const", const="leave", default="rewrite")
         parser.add_argument("--allow-in-place", dest="assume", action="append_const", const="in-place", default=[])
-        for name in ("--set", "--dtype", "--assume", "--operand", "--keep-original"):
+        for name in ("--set", "--dtype", "--assume", "--operand", "--keep-original", "--drop"):
             parser.add_argument(name, action="append", default=[])
         o = parser.parse_args(shlex.split(text))
         fixed = tuple(o.set), tuple(o.dtype), tuple(o.assume)
-        ends = tuple(o.operand), o.launcher, tuple(o.prologue), tuple(o.keep_original), tuple(o.epilogue_kernel)
+        operands = (
+            *o.operand,
+            *stored_by_drop(o.drop, o.operand, o.epilogue),
+        )  # what is dropped behind it is there yet
+        ends = operands, o.launcher, tuple(o.prologue), tuple(o.keep_original), tuple(o.epilogue_kernel)
         return cls(tuple(o.epilogue), o.numerics, o.kernel, *fixed, *ends)
 
     @property
@@ -217,7 +221,7 @@ def fixture_cases(folder: Path, ops: tuple[str, ...]) -> Iterator[Case]:
     request = Request.read((folder / "request.txt").read_text())
     analysis = analysed(Path("before.py"), request.kernel, request)
     asked, before = request.requested(), request.before()
-    for op in ops:
+    for op in ops if asked or before else ():  # else an output is dropped: `test_dropped.py`
         epilogues = asked if before else [(output, op) for output, _ in asked]
         with contextlib.suppress(FusionRefused):
             prologues = [(input, op) for input, _ in before]

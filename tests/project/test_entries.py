@@ -76,7 +76,7 @@ WRONG = {
         "",
     ),
     "no source": ('[[tool.kernel-rewrite.fusion]]\noutput = "b.py"\nepilogues = "relu"\n', 1, "no `source`", ""),
-    "no op": (HEAD, 1, "no `epilogues` and no `prologues`", ""),
+    "no op": (HEAD, 1, "no `epilogues`, no `prologues` and no `drop`", ""),
     "number for a text": (HEAD.replace('"b.py"', "3") + 'epilogues = "relu"\n', 3, "`output` must be a text", ""),
     "epilogues of numbers": (HEAD + "epilogues = [1]\n", 4, "must be a table of texts", ""),
     "assume as a table": (HEAD + 'epilogues = "relu"\nassume = { a = "b" }\n', 5, "must be a list of texts", ""),
