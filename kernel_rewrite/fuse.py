@@ -53,6 +53,7 @@ def fuse(
     constexprs: Iterable[str] = (),
     dtypes: Iterable[str] = (),
     assume: Iterable[str] = (),
+    partial: bool = False,
     launcher: str = "rewrite",
     path: str | None = None,
     project: Project | None = None,
@@ -73,6 +74,8 @@ def fuse(
     and stored (what the kernel stores to the output NAME at the same place).
     `keep_original` ("OUT=NAME" texts or {output: name}) names the new parameter of the kernel that takes what is stored to
     an output without its epilogue, at the same places.
+    `partial`: of an epilogue that is no function of single elements ("softmax(relu(x), dim=-1)"), the longest part that is
+    one is fused, and the launchers of the file compute the rest in torch where they return the output.
     `launcher`: "rewrite" makes the functions of the file that launch the kernel take the
     operands and pass them on; "leave" leaves them alone. `numerics`: "eager" rounds to the output's type between kernel
     and op, as the unfused pair does; "fused" keeps the precision of the stored value. `constexprs` ("NAME=VALUE") and
@@ -82,7 +85,7 @@ def fuse(
     compiler().start()  # its imports overlap with the reading
     project = Project() if project is None else project
     stored, loaded, declared = in_words(epilogues, prologues, declared_operands(operands), project, epilogue_kernels)
-    requested, before = requested_ops(stored, loaded, declared, project)
+    requested, before = requested_ops(stored, loaded, declared, project, partial)
     options = Options(
         numerics,
         tuple(constexprs),
@@ -91,6 +94,7 @@ def fuse(
         tuple(declared.values()),
         launcher != "leave",
         kept_names(keep_original),
+        partial,
     )
     project, file, name = read_source(source, path, kernel, project)
     definition = choose_kernel(file, project, name)
@@ -106,7 +110,7 @@ def fuse_outputs(
     """What `fuse` does once the kernel is analysed: check, plan, rewrite and confirm each (output, op) of `requested` and
     each (input, op) of `prologues`."""
     comments_are_right(analysis)
-    chosen = choose_outputs(analysis, requested, options.assumed, options.operands, options.launcher)
+    chosen = choose_outputs(analysis, requested, options.assumed, options.operands, options.launcher, options.partial)
     outputs = with_kept(analysis, chosen, options.kept)
     inputs = choose_inputs(analysis, prologues, options.assumed, options.operands)
     operands_have_one_type(analysis, (*outputs, *inputs))
@@ -115,8 +119,9 @@ def fuse_outputs(
     kept = {request.output: request.kept for request in outputs if request.kept}
     loads = [(plan_input(analysis, request), request.pointwise) for request in inputs]
     fills = {request.output: new_fills(analysis, request) for request in outputs}
+    rests = {request.output: request.rest for request in outputs if request.rest is not None}
     rewrite = fusion_edits(
-        stores, analysis, options.numerics, loads=loads, launcher=options.launcher, fills=fills, kept=kept
+        stores, analysis, options.numerics, loads=loads, launcher=options.launcher, fills=fills, kept=kept, rests=rests
     )
     text = apply_edits(analysis.kernel.file, rewrite.edits)
     confirm(text, rewrite, analysis, outputs, options.numerics, inputs)

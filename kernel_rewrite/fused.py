@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from kernel_rewrite import __version__
@@ -40,7 +40,8 @@ NUMERICS = (EAGER, FUSED)
 @dataclass(frozen=True, slots=True)
 class Options:
     """How to fuse. `constexprs` ("NAME=VALUE") and `dtypes` ("PARAM=fp16") fix what is otherwise inferred; `assumed` are
-    the names of statements taken from the user, `kept` each (output, new parameter that gets its original value)."""
+    the names of statements taken from the user, `kept` each (output, new parameter that gets its original value). `partial`:
+    what cannot be fused of an epilogue is left to torch, in the launchers."""
 
     numerics: str = EAGER
     constexprs: tuple[str, ...] = ()
@@ -49,6 +50,7 @@ class Options:
     operands: tuple[Operand, ...] = ()
     launcher: bool = True
     kept: tuple[tuple[str, str], ...] = ()
+    partial: bool = False
 
 
 def fused_file(
@@ -73,7 +75,7 @@ def fused_file(
         source=with_header(text, header),
         diff=unified_diff(file, text),
         kernel=kernel,
-        name="_".join(request.pointwise.name for request in requests),
+        name="_".join(request.name for request in requests),
         proofs=proofs,
         epilogues=tuple((request.output, request.text) for request in outputs),
         statements=statements,
@@ -111,7 +113,7 @@ def header_of(
     closure = fingerprint(file, kernel, project, known, called, beside)
     folder = os.path.dirname(file.location)
     texts = [(f"{request.output}={request.text}", names_a_kernel(request.text)) for request in outputs]
-    arguments = {
+    arguments: dict[str, str | bool | Iterable[str]] = {
         "kernel": kernel,
         "epilogues": [text for text, is_kernel in texts if not is_kernel],
         "epilogue_kernels": [
@@ -120,6 +122,7 @@ def header_of(
         "prologues": [f"{request.named}={request.text}" for request in inputs],
         "operands": [declaration(operand) for operand in options.operands],
         "keep_original": [f"{request.output}={request.kept}" for request in outputs if request.kept],
+        "partial": options.partial,
         "launcher": "rewrite" if options.launcher else "leave",
         "numerics": options.numerics,
         "constexprs": options.constexprs,

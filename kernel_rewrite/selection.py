@@ -18,7 +18,8 @@ from kernel_rewrite.epilogue_kernels import read_epilogue_kernel
 from kernel_rewrite.model import MemoryEffect, Operand, Span
 from kernel_rewrite.pointwise.declarations import used_in
 from kernel_rewrite.pointwise.element_types import torch_name
-from kernel_rewrite.pointwise.language import Epilogue, Pointwise, called_name, parse_call, parse_epilogue
+from kernel_rewrite.pointwise.language import Pointwise, called_name, parse_call, parse_epilogue
+from kernel_rewrite.pointwise.remainder import Split, fusable_part, split_epilogue
 from kernel_rewrite.request import InputRequest, OutputRequest, Request, element_type_of
 from kernel_rewrite.retyped import changes, short_name
 from kernel_rewrite.source.closure import KernelDefinition, kernels
@@ -40,26 +41,44 @@ def requested_ops(
     prologues: Texts,
     operands: Mapping[str, Operand] | None = None,
     project: Project | None = None,
+    partial: bool = False,
 ) -> tuple[Requested, Requested]:
-    """The epilogues and the prologues that are asked for; `project` reads the kernels among them. Raises FusionRefused
-    (KR107, KR108, KR118, KR119, KR123)."""
+    """The epilogues and the prologues that are asked for; `project` reads the kernels among them. With `partial`, a part of
+    an epilogue may be left to torch. Raises FusionRefused (KR107, KR108, KR118, KR119, KR123)."""
     pairs = _pairs(epilogues), _pairs(prologues)
     operands = operands or {}
     used: set[str] = set()
-    for _, text in (*pairs[0], *pairs[1]):
+    for number, (_, text) in enumerate((*pairs[0], *pairs[1])):
         if project is not None and names_a_kernel(text):
             used |= {operand.name for operand in read_epilogue_kernel(text, operands, project).operands}
             continue
         named = used_in(text, operands)
         used |= named.keys()
         if called_name(text) is None:  # else it depends on the file
-            parse_epilogue(text, named)
+            is_epilogue = number < len(pairs[0])
+            _read(text, named, partial and is_epilogue, may_be_split=is_epilogue)
     unused = [name for name in operands if name not in used]
     if unused:
         help_text = f"leave out `--operand {unused[0]}=...`, or use it"
         message = f"operand `{unused[0]}` is declared and no epilogue uses it"
         raise FusionRefused((Diagnostic("KR119", message, help=help_text),))
     return pairs
+
+
+def _read(text: str, operands: Mapping[str, Operand], partial: bool, *, may_be_split: bool = False) -> Split:
+    """The epilogue or prologue `text`, with a rest only if `partial`. Where `may_be_split`, the refusal of one that has a
+    rest says so."""
+    if partial:
+        return split_epilogue(text, operands)
+    try:
+        return Split(parse_epilogue(text, operands))
+    except FusionRefused as refusal:
+        part = fusable_part(text, operands) if may_be_split and refusal.diagnostics[0].code == "KR118" else ""
+        if not part:
+            raise
+        (found,) = refusal.diagnostics
+        help_text = f"fuse `{part}` alone, and let the launcher do the rest in torch, with `--partial`; or {found.help}"
+        raise FusionRefused((replace(found, help=help_text),)) from None
 
 
 def _pairs(texts: Texts) -> Requested:
@@ -74,17 +93,19 @@ def epilogue_of(
     file: SourceFile,
     project: Project,
     kernel: KernelDefinition | None = None,
-) -> Epilogue:
+    partial: bool = False,
+) -> Split:
     """The epilogue `text` for the kernels of `file`, over those of `operands` that it names: an expression, the call of a
-    Triton function that the file knows by that name, or what a kernel that it names computes. Raises FusionRefused (KR107,
-    KR108, KR118, KR119, KR123; KR120 where `kernel` knows something else by that name)."""
+    Triton function that the file knows by that name, or what a kernel that it names computes. If `partial`, perhaps only a
+    part of it, and the rest. Raises FusionRefused (KR107, KR108, KR118, KR119, KR123; KR120 where `kernel` knows something
+    else by that name)."""
     if names_a_kernel(text):
-        return read_epilogue_kernel(text, operands, project)
+        return Split(read_epilogue_kernel(text, operands, project))
     named = used_in(text, operands)
     name = called_name(text)
     function = module_scope(file, project).lookup(name) if name is not None else None
     if not isinstance(function, JitDefinition) or name is None:
-        return parse_epilogue(text, named)
+        return _read(text, named, partial)
     inside = kernel.scope.lookup(name) if kernel is not None and name not in locals_of(kernel.node) else None
     if kernel is not None and (not isinstance(inside, JitDefinition) or inside.node is not function.node):
         message = f"`{name}` is something else inside of `{kernel.name}`, where it would be called"
@@ -93,7 +114,7 @@ def epilogue_of(
             Label(Span.of(function.file.path, function.node), f"this `{name}` is meant"),
         )
         raise FusionRefused((Diagnostic("KR120", message, labels, help="give the function another name"),))
-    return parse_call(text, named)
+    return Split(parse_call(text, named))
 
 
 def checked_assumptions(names: Iterable[str]) -> frozenset[str]:
@@ -185,10 +206,13 @@ def choose_outputs(
     assumed: frozenset[str],
     operands: Iterable[Operand] = (),
     launcher: bool = False,
+    partial: bool = False,
 ) -> tuple[OutputRequest, ...]:
     """One checked request for each (output or None, epilogue). Raises FusionRefused with every reason."""
     declared = {operand.name: operand for operand in operands}
-    requests = [choose_output(analysis, output, text, assumed, declared, launcher) for output, text in requested]
+    requests = [
+        choose_output(analysis, output, text, assumed, declared, launcher, partial) for output, text in requested
+    ]
     _each_once(requests, "epilogues")
     return tuple(requests)
 
@@ -288,14 +312,15 @@ def choose_output(
     assumed: frozenset[str],
     operands: Mapping[str, Operand] | None = None,
     launcher: bool = False,
+    partial: bool = False,
 ) -> OutputRequest:
     """The output meant: the one named, or the only eligible one. Raises FusionRefused with every reason."""
     kernel = analysis.kernel
-    pointwise = epilogue_of(text, operands or {}, kernel.file, analysis.project, kernel)
+    split = epilogue_of(text, operands or {}, kernel.file, analysis.project, kernel, partial)
     changed = analysis.parameters_with(MemoryEffect.WRITE, MemoryEffect.ACCUMULATE)
     written = changed or analysis.parameters_with(MemoryEffect.UNKNOWN)
     names = [output] if output is not None else written
-    asked = [OutputRequest(name, text, pointwise, assumed, launcher=launcher) for name in names]
+    asked = [OutputRequest(name, text, split.fused, assumed, launcher=launcher, rest=split.rest) for name in names]
     if not asked:
         raise FusionRefused((_touches_nothing(analysis, "KR210", "stores to"),))
     return _eligible(analysis, asked, output is not None, "output", "--epilogue")

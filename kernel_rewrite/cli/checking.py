@@ -210,6 +210,7 @@ def _with_progress(tasks: Sequence[Task], jobs: int, reporter: Reporter) -> Iter
 @options.epilogue_kernels
 @options.prologues
 @options.operands
+@options.partial
 @click.option("-o", "--output", metavar="FILE", type=click.Path(), help="The file to make. Default: as `fuse` has it.")
 @click.option("--config", metavar="FILE", default=CONFIGURATION, show_default=True, help="The file to add to.")
 @options.reporting("text")
@@ -237,6 +238,7 @@ def _name_of(
     epilogue_kernels: tuple[str, ...],
     prologues: tuple[str, ...],
     operands: tuple[str, ...],
+    partial: bool,
     **_: Any,
 ) -> str:
     from kernel_rewrite.arguments import name_and_text
@@ -247,6 +249,6 @@ def _name_of(
 
     project = Project()
     stored, loaded, declared = in_words(epilogues, prologues, declared_operands(operands), project, epilogue_kernels)
-    texts = [name_and_text(text)[1] for text in (*loaded, *stored)]
+    texts = [(name_and_text(text)[1], ops is stored) for ops in (loaded, stored) for text in ops]
     file = project.read(source)
-    return "_".join(epilogue_of(text, declared, file, project).name for text in texts)
+    return "_".join(epilogue_of(text, declared, file, project, partial=partial and out).name for text, out in texts)

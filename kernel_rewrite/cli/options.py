@@ -68,6 +68,11 @@ keep_original = click.option(
     metavar="OUT=NAME",
     help="Store what the kernel stored to OUT before, too: to NAME, a new parameter, at the same places.",
 )
+partial = click.option(
+    "--partial",
+    is_flag=True,
+    help="Fuse the longest part of an epilogue that can be, and compute the rest in torch where launchers return the output.",
+)
 stdin_filename = click.option(
     "--stdin-filename",
     metavar="FILE",

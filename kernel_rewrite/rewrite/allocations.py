@@ -17,7 +17,7 @@ from kernel_rewrite.source.symbolic import HostFunction
 from kernel_rewrite.source.syntax import last_name
 
 _VIEWS = frozenset(("view", "reshape", "flatten", "t", "transpose", "permute", "squeeze", "unsqueeze", "T", "mT"))
-_FACTS = frozenset(("shape", "stride", "size", "numel", "dim", "ndim", "device", "is_contiguous", "is_cuda", "layout"))
+FACTS = frozenset(("shape", "stride", "size", "numel", "dim", "ndim", "device", "is_contiguous", "is_cuda", "layout"))
 """What may be asked of a buffer whatever its element type."""
 
 _FILL_NAMES = {"zeros": "full", "ones": "full", "zeros_like": "full_like", "ones_like": "full_like",
@@ -93,10 +93,10 @@ def _allocation(kernel: LaunchedKernel, launch: Launch, output: str) -> ast.Call
     argument = launch.arguments.get(output)
     if argument is None:
         return _refused(launch.span, output, "this launch does not show what it passes for it")
-    while isinstance(argument, (ast.Attribute, ast.Call)) and _is_view(argument):
+    while isinstance(argument, (ast.Attribute, ast.Call)) and is_view(argument):
         argument = argument.func.value if isinstance(argument, ast.Call) else argument.value  # type: ignore[attr-defined]
     path = kernel.file.path
-    if isinstance(argument, ast.Call) and _allocates(argument):
+    if isinstance(argument, ast.Call) and allocates(argument):
         return argument
     if not isinstance(argument, ast.Name):
         return _refused(Span.of(path, argument), output, "it is not allocated in the launcher")
@@ -118,7 +118,7 @@ def _named_allocation(
     if not (isinstance(made, ast.Assign) and made.targets == stores):
         where = Span.of(path, stores[-1]) if stores else launch.span
         return _refused(where, output, f"`{name}` is not bound by one plain assignment of the launcher")
-    if not (isinstance(made.value, ast.Call) and _allocates(made.value)):
+    if not (isinstance(made.value, ast.Call) and allocates(made.value)):
         return _refused(Span.of(path, made.value), output, "this is not an allocation")
     for use in uses:
         if use in stores or _bears_any_type(use, kernel, callers, output):
@@ -160,7 +160,7 @@ def _asked_around(kernel: LaunchedKernel, output: str) -> Iterator[Diagnostic]:
                 isinstance(node, ast.Subscript) and isinstance(node.slice, ast.Constant) and node.slice.value == output
             )
             parent = parents.get(node)
-            if asked and not (isinstance(parent, ast.Attribute) and parent.attr in _FACTS):
+            if asked and not (isinstance(parent, ast.Attribute) and parent.attr in FACTS):
                 assert isinstance(node, ast.Subscript)
                 yield _refused(Span.of(kernel.file.path, node), output, "a function around the kernel looks at it here")
 
@@ -170,9 +170,9 @@ def _bears_any_type(use: ast.Name, kernel: LaunchedKernel, callers: Callers, out
     the output, a question about its shape, or what the launcher returns."""
     current: ast.AST = use
     parent = callers.parents[current]
-    if isinstance(parent, ast.Attribute) and parent.attr in _FACTS:
+    if isinstance(parent, ast.Attribute) and parent.attr in FACTS:
         return True
-    while isinstance(parent, ast.expr) and (_is_view(parent) or isinstance(parent, (ast.Attribute, ast.Tuple))):
+    while isinstance(parent, ast.expr) and (is_view(parent) or isinstance(parent, (ast.Attribute, ast.Tuple))):
         if isinstance(parent, ast.Attribute) and parent.attr not in _VIEWS:
             return False
         current, parent = parent, callers.parents[parent]
@@ -181,15 +181,17 @@ def _bears_any_type(use: ast.Name, kernel: LaunchedKernel, callers: Callers, out
     return any(launch.arguments.get(output) is current for launch in kernel.launches)
 
 
-def _is_view(node: ast.expr) -> bool:
+def is_view(node: ast.expr) -> bool:
     """`x.view(...)`, `x.T`: the same elements, of the same type."""
     if isinstance(node, ast.Call):
         named = isinstance(node.func, ast.Attribute) and node.func.attr in _VIEWS
-        return named and not any("dtype" in ast.unparse(a) or "torch." in ast.unparse(a) for a in node.args)
+        given = map(ast.unparse, (*node.args, *node.keywords))
+        return named and not any("dtype" in text or "torch." in text for text in given)
     return isinstance(node, ast.Attribute) and node.attr in ("T", "mT")
 
 
-def _allocates(node: ast.Call) -> bool:
+def allocates(node: ast.Call) -> bool:
+    """`torch.empty(...)`, `x.new_zeros(...)`: a tensor that nothing else has."""
     name = last_name(node.func)
     return isinstance(node.func, ast.Attribute) and (name in EMPTY or name in FILLED or name in FULL)
 
@@ -214,7 +216,7 @@ def _changed(kernel: LaunchedKernel, call: ast.Call, buffer: ChangedBuffer, laun
     edits: list[Edit] = []
     additions: list[Addition] = []
     new: dict[str, str] = {}
-    torch = _torch_name(kernel.file.tree)
+    torch = torch_name_in(kernel.file.tree)
     if buffer.dtype and not torch:
         return AllocationPlan(diagnostics=(_refused(place, buffer.output, "the file has no name for torch"),))
     dtype = f"{torch}.{buffer.dtype}"
@@ -297,7 +299,7 @@ def _filled(call: ast.Call, fill: float | int, typed: bool) -> tuple[ast.expr, s
     return call.func, f"{ast.unparse(call.func.value)}.{_FILL_NAMES[name]}", value
 
 
-def _torch_name(tree: ast.Module) -> str:
+def torch_name_in(tree: ast.Module) -> str:
     """What the file calls torch."""
     for node in tree.body:
         for alias in node.names if isinstance(node, ast.Import) else ():
