@@ -29,6 +29,7 @@ from kernel_rewrite.selection import (
     choose_outputs,
     comments_are_right,
     kept_names,
+    no_rest_follows,
     operands_have_one_type,
     read_source,
     requested_ops,
@@ -110,6 +111,8 @@ def fuse_outputs(
     """What `fuse` does once the kernel is analysed: check, plan, rewrite and confirm each (output, op) of `requested` and
     each (input, op) of `prologues`."""
     comments_are_right(analysis)
+    if requested:
+        no_rest_follows(analysis)
     chosen = choose_outputs(analysis, requested, options.assumed, options.operands, options.launcher, options.partial)
     outputs = with_kept(analysis, chosen, options.kept)
     inputs = choose_inputs(analysis, prologues, options.assumed, options.operands)

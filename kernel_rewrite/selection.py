@@ -23,7 +23,7 @@ from kernel_rewrite.pointwise.remainder import Split, fusable_part, split_epilog
 from kernel_rewrite.request import InputRequest, OutputRequest, Request, element_type_of
 from kernel_rewrite.retyped import changes, short_name
 from kernel_rewrite.source.closure import KernelDefinition, kernels
-from kernel_rewrite.source.comments import is_skipped, wrong_controls
+from kernel_rewrite.source.comments import NOT_FUSED, controls, is_skipped, wrong_controls
 from kernel_rewrite.source.files import Project, SourceFile, source_from_text
 from kernel_rewrite.source.names import JitDefinition, locals_of, module_scope
 from kernel_rewrite.source.signatures import DTYPE_NAMES
@@ -293,6 +293,19 @@ def comments_are_right(analysis: Analysis) -> None:
     wrong = (*wrong_controls(file, project), *forbidden_ignores(analysis))
     if wrong:
         raise FusionRefused(wrong)
+
+
+def no_rest_follows(analysis: Analysis) -> None:
+    """Raise FusionRefused (KR320) where a launcher computes the rest of an earlier epilogue: another one would come between
+    them."""
+    file = analysis.kernel.file
+    functions = [launch.function for launch in analysis.launches if launch.function is not None]
+    for control in controls(file, analysis.project):
+        around = (f for f in functions if f.lineno <= control.line <= (f.end_lineno or f.lineno))
+        if control.directive == NOT_FUSED and any(around):
+            message = f"the rest of another epilogue follows what `{analysis.kernel.name}` stores"
+            help_text = "fuse both into the file that this one was made from, as one epilogue"
+            raise FusionRefused((Diagnostic("KR320", message, (Label(control.span, "here"),), help=help_text),))
 
 
 def choose_inputs(

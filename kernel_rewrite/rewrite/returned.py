@@ -23,7 +23,7 @@ from kernel_rewrite.source.comments import NOT_FUSED, mark
 from kernel_rewrite.source.launches import Launch
 from kernel_rewrite.source.syntax import nodes_in
 
-_END_OF_LINE = re.compile(r"[ \t\f;]*(?:#[^\r\n]*)?(?=\r|\n|\Z)")
+_END_OF_LINE = re.compile(r"[ \t\f,;)\]]*(?:#[^\r\n]*)?(?=\r|\n|\Z)")
 _FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda, ast.ClassDef)
 
 
@@ -81,11 +81,10 @@ def _unreadable(kernel: LaunchedKernel, output: str, rest: Remainder) -> Iterato
 
 @dataclass(frozen=True, slots=True)
 class _Buffer:
-    """The variable `name` of `function`, which `allocation` binds to a new tensor."""
+    """The variable `name` of `function`, which is never bound to anything but a new tensor."""
 
     function: HostDefinition
     name: str
-    allocation: ast.Assign
 
 
 def _buffer(kernel: LaunchedKernel, launch: Launch, output: str, callers: Callers) -> _Buffer | Diagnostic:
@@ -113,17 +112,20 @@ def _buffer(kernel: LaunchedKernel, launch: Launch, output: str, callers: Caller
         return refused(argument, f"`{name}` is the caller's")
     uses = [node for node in ast.walk(function) if isinstance(node, ast.Name) and node.id == name]
     bound = [node for node in uses if not isinstance(node.ctx, ast.Load)]
-    made = callers.parents.get(bound[0]) if len(bound) == 1 else None
     shared = any(isinstance(node, (ast.Global, ast.Nonlocal)) and name in node.names for node in ast.walk(function))
-    if not (isinstance(made, ast.Assign) and made.targets == bound and made in own) or shared:
-        return refused(bound[-1] if bound else None, f"`{name}` is not bound by one plain assignment of the launcher")
-    if not (isinstance(made.value, ast.Call) and allocates(made.value)):
-        return refused(made.value, "this is not an allocation")
+    if not bound or shared:
+        return refused(argument, f"`{name}` is no variable of the launching function alone")
+    for target in bound:
+        made = callers.parents.get(target)
+        if not (isinstance(made, ast.Assign) and made.targets == [target] and made in own):
+            return refused(target, f"`{name}` is bound here by more than a plain assignment")
+        if not (isinstance(made.value, ast.Call) and allocates(made.value)):
+            return refused(made.value, "this is not an allocation")
     passed = {id(other.arguments.get(output)) for other in kernel.launches}
     for use in uses:
-        if use is not bound[0] and not _is_harmless(use, passed, callers):
+        if use not in bound and not _is_harmless(use, passed, callers):
             return refused(use, f"`{name}` is used here too")
-    return _Buffer(function, name, made)
+    return _Buffer(function, name)
 
 
 def _own_nodes(function: HostDefinition) -> Iterator[ast.AST]:
@@ -193,8 +195,8 @@ class _Returns:
             self._refuse(statement, f"`{name}` is not returned here, once and by itself")
             return
         (element,) = found
-        end = file.offset(statement.end_lineno or 0, statement.end_col_offset or 0)
-        line = _END_OF_LINE.match(file.text, end)
+        ends = (file.offset(node.end_lineno or 0, node.end_col_offset or 0) for node in (element, statement))
+        line = next(filter(None, (_END_OF_LINE.match(file.text, end) for end in ends)), None)
         if line is None:
             self._refuse(statement, "something else stands behind it on its line")
             return
