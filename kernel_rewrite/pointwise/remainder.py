@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from kernel_rewrite.diagnostics import Diagnostic, FusionRefused, Label
-from kernel_rewrite.model import Operand, OperandKind, Span
+from kernel_rewrite.model import InternalError, Operand, OperandKind, Span
 from kernel_rewrite.pointwise import torch_side
 from kernel_rewrite.pointwise.casts import SAME
 from kernel_rewrite.pointwise.emission import Epilogue
@@ -131,8 +131,18 @@ def split_epilogue(text: str, operands: Mapping[str, Operand] | None = None) -> 
     rest = {symbol: replace(call, operand=_without(call.operand, fused)) for symbol, call in calls.items()}
     used = [i for i in dict.fromkeys(_inputs(result, rest)) if i != Input() and i.name not in rest]
     remainder = Remainder(result, tuple(rest.items()), tuple(map(parser.operand, used)))
+    _reads_back(remainder)
     own = dict.fromkeys(i for i in inputs(fused) if i != Input())
     return Split(Pointwise(fused, tuple(map(parser.operand, own))), remainder)
+
+
+def _reads_back(rest: Remainder) -> None:
+    """Raise InternalError unless the torch expression, read as an epilogue, is the very rest that it is written for."""
+    text = rest.torch_text("x")
+    parser = _SplittingParser(text, {operand.name: operand for operand in rest.operands})
+    result = parser.node(expression_of(text))
+    if result != rest.result or tuple(_used(result, parser.calls).items()) != rest.calls:
+        raise InternalError(f"KR902: `{text}` is not the rest of the epilogue")
 
 
 def _nothing_to_fuse(text: str, parser: Parser, tree: ast.expr, calls: Mapping[str, WholeCall]) -> FusionRefused:
@@ -295,12 +305,11 @@ def _is_plain(value: Any) -> bool:
 def _wrong_arguments(call: WholeCall) -> str:
     """Why torch would not take the arguments; "" when it may."""
     row, given = call.function, len(call.arguments)
-    if any(isinstance(argument, ElementType) for argument in call.arguments):
-        return "an element type is given by keyword, `dtype=`"
     if row.spread and call.method and given and all(type(argument) is int for argument in call.arguments):
         given = 1
-    if given > len(row.parameters):
-        return f"`{row.name}` takes {', '.join(f'`{p}`' for p in row.parameters) or 'nothing'} behind its tensor"
+    by_position = [parameter for parameter in row.parameters if parameter != "dtype"]
+    if given > len(by_position):
+        return f"`{row.name}` takes {', '.join(f'`{p}`' for p in by_position) or 'nothing'} behind its tensor"
     named = [name for name, _ in call.keywords]
     unknown = [name for name in named if name not in row.parameters[given:]]
     if unknown:

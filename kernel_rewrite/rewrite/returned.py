@@ -116,16 +116,33 @@ def _buffer(kernel: LaunchedKernel, launch: Launch, output: str, callers: Caller
     if not bound or shared:
         return refused(argument, f"`{name}` is no variable of the launching function alone")
     for target in bound:
-        made = callers.parents.get(target)
-        if not (isinstance(made, ast.Assign) and made.targets == [target] and made in own):
+        made = _assigned(target, callers)
+        if made is None or target not in own:
             return refused(target, f"`{name}` is bound here by more than a plain assignment")
-        if not (isinstance(made.value, ast.Call) and allocates(made.value)):
-            return refused(made.value, "this is not an allocation")
+        if not (isinstance(made, ast.Call) and allocates(made)):
+            return refused(made, "this is not an allocation")
     passed = {id(other.arguments.get(output)) for other in kernel.launches}
     for use in uses:
         if use not in bound and not _is_harmless(use, passed, callers):
             return refused(use, f"`{name}` is used here too")
     return _Buffer(function, name)
+
+
+def _assigned(target: ast.Name, callers: Callers) -> ast.expr | None:
+    """What a plain assignment binds a name to: `c = VALUE`, `c, d = VALUE, OTHER`."""
+    statement = callers.parents.get(target)
+    whole: ast.AST = target
+    if isinstance(statement, ast.Tuple):
+        whole, statement = statement, callers.parents.get(statement)
+    if not (isinstance(statement, ast.Assign) and statement.targets == [whole]):
+        return None
+    value = statement.value
+    if not isinstance(whole, ast.Tuple):
+        return value
+    every = isinstance(value, ast.Tuple) and len(value.elts) == len(whole.elts)
+    if not every or any(isinstance(item, ast.Starred) for item in (*value.elts, *whole.elts)):  # type: ignore[attr-defined]
+        return None
+    return value.elts[whole.elts.index(target)]  # type: ignore[attr-defined]
 
 
 def _own_nodes(function: HostDefinition) -> Iterator[ast.AST]:
@@ -180,8 +197,9 @@ class _Returns:
             self._refuse(function, f"`{function.name}` returns nothing")
         else:
             for statement in returns:
-                self._plan(statement, torch)
-            self.out.contract.append(f"`{launcher}` returns `{self.rest.torch_text(name, torch)}` for `{name}`")
+                self._plan(statement, torch or "torch")
+            text = self.rest.torch_text(name, torch or "torch")
+            self.out.contract.append(f"`{launcher}` returns `{text}` for `{name}`")
 
     def _refuse(self, node: ast.stmt | ast.expr, why: str) -> None:
         self.out.diagnostics.append(_refused(self.output, Label(Span.of(self.kernel.file.path, node)), why))
