@@ -130,19 +130,15 @@ def _buffer(kernel: LaunchedKernel, launch: Launch, output: str, callers: Caller
 
 def _assigned(target: ast.Name, callers: Callers) -> ast.expr | None:
     """What a plain assignment binds a name to: `c = VALUE`, `c, d = VALUE, OTHER`."""
-    statement = callers.parents.get(target)
-    whole: ast.AST = target
-    if isinstance(statement, ast.Tuple):
-        whole, statement = statement, callers.parents.get(statement)
-    if not (isinstance(statement, ast.Assign) and statement.targets == [whole]):
-        return None
-    value = statement.value
-    if not isinstance(whole, ast.Tuple):
-        return value
-    every = isinstance(value, ast.Tuple) and len(value.elts) == len(whole.elts)
-    if not every or any(isinstance(item, ast.Starred) for item in (*value.elts, *whole.elts)):  # type: ignore[attr-defined]
-        return None
-    return value.elts[whole.elts.index(target)]  # type: ignore[attr-defined]
+    outer = callers.parents.get(target)
+    around = callers.parents.get(outer) if isinstance(outer, ast.Tuple) else None
+    match outer, around:
+        case ast.Assign(targets=[_], value=value), None:
+            return value
+        case ast.Tuple(elts=targets), ast.Assign(targets=[_], value=ast.Tuple(elts=values)):
+            starred = any(isinstance(item, ast.Starred) for item in (*targets, *values))
+            return None if starred or len(targets) != len(values) else values[targets.index(target)]
+    return None
 
 
 def _own_nodes(function: HostDefinition) -> Iterator[ast.AST]:
