@@ -7,7 +7,6 @@ relu(x) / sum(relu(x), dim=1)        relu(x)              c / torch.sum(c, dim=1
 from __future__ import annotations
 
 import ast
-import functools
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
@@ -353,10 +352,8 @@ def _literal_tree(value: Any) -> ast.expr:
 
 
 def _value(call: WholeCall, tensor: Any) -> Any:
-    import torch
-
     def plain(value: Any) -> Any:
-        return getattr(torch, value.name) if isinstance(value, ElementType) else value
+        return torch_side.torch_attribute(f"torch.{value.name}") if isinstance(value, ElementType) else value
 
     row = call.function
     if row.attribute:
@@ -365,8 +362,7 @@ def _value(call: WholeCall, tensor: Any) -> Any:
     keywords = {name: plain(value) for name, value in call.keywords}
     if call.method:
         return getattr(tensor, row.name)(*arguments, **keywords)
-    function: Any = functools.reduce(getattr, row.torch.split(".")[1:], torch)
-    return function(tensor, *arguments, **keywords)
+    return torch_side.torch_attribute(row.torch)(tensor, *arguments, **keywords)
 
 
 # ------------------------------------------------------------------------------------------------- operands behind it
