@@ -55,8 +55,10 @@ def requested_ops(
         named = used_in(text, operands)
         used |= named.keys()
         if called_name(text) is None:  # else it depends on the file
-            is_epilogue = number < len(pairs[0])
-            _read(text, named, partial and is_epilogue, may_be_split=is_epilogue)
+            if number < len(pairs[0]):
+                _read(text, named, partial)
+            else:
+                parse_epilogue(text, named)
     unused = [name for name in operands if name not in used]
     if unused:
         help_text = f"leave out `--operand {unused[0]}=...`, or use it"
@@ -65,15 +67,14 @@ def requested_ops(
     return pairs
 
 
-def _read(text: str, operands: Mapping[str, Operand], partial: bool, *, may_be_split: bool = False) -> Split:
-    """The epilogue or prologue `text`, with a rest only if `partial`. Where `may_be_split`, the refusal of one that has a
-    rest says so."""
+def _read(text: str, operands: Mapping[str, Operand], partial: bool) -> Split:
+    """The epilogue `text`, with a rest only if `partial`; the refusal of one that has a rest says so."""
     if partial:
         return split_epilogue(text, operands)
     try:
         return Split(parse_epilogue(text, operands))
     except FusionRefused as refusal:
-        part = fusable_part(text, operands) if may_be_split and refusal.diagnostics[0].code == "KR118" else ""
+        part = fusable_part(text, operands) if refusal.diagnostics[0].code == "KR118" else ""
         if not part:
             raise
         (found,) = refusal.diagnostics

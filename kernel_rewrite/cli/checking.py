@@ -243,12 +243,15 @@ def _name_of(
 ) -> str:
     from kernel_rewrite.arguments import name_and_text
     from kernel_rewrite.functions import in_words
-    from kernel_rewrite.pointwise.declarations import declared_operands
+    from kernel_rewrite.pointwise.declarations import declared_operands, used_in
+    from kernel_rewrite.pointwise.language import parse_epilogue
     from kernel_rewrite.selection import epilogue_of
     from kernel_rewrite.source.files import Project
 
     project = Project()
     stored, loaded, declared = in_words(epilogues, prologues, declared_operands(operands), project, epilogue_kernels)
-    texts = [(name_and_text(text)[1], ops is stored) for ops in (loaded, stored) for text in ops]
+    before, behind = ([name_and_text(text)[1] for text in ops] for ops in (loaded, stored))
     file = project.read(source)
-    return "_".join(epilogue_of(text, declared, file, project, partial=partial and out).name for text, out in texts)
+    names = [parse_epilogue(text, used_in(text, declared)).name for text in before]
+    names += [epilogue_of(text, declared, file, project, partial=partial).name for text in behind]
+    return "_".join(names)
