@@ -33,6 +33,7 @@ from kernel_rewrite.selection import (
     operands_have_one_type,
     read_source,
     requested_ops,
+    rests_see_the_op,
     with_kept,
 )
 from kernel_rewrite.source.files import Project
@@ -126,6 +127,7 @@ def fuse_outputs(
     rewrite = fusion_edits(
         stores, analysis, options.numerics, loads=loads, launcher=options.launcher, fills=fills, kept=kept, rests=rests
     )
+    rests_see_the_op(analysis, outputs)
     text = apply_edits(analysis.kernel.file, rewrite.edits)
     confirm(text, rewrite, analysis, outputs, options.numerics, inputs)
     warnings = (*unused_ignores(analysis, (*outputs, *inputs)), *repeated_work(analysis, inputs))

@@ -12,7 +12,7 @@ from typing import Any
 
 from kernel_rewrite.analysis import Analysis
 from kernel_rewrite.arguments import name_and_text, names_a_kernel
-from kernel_rewrite.checks import ASSUMPTIONS
+from kernel_rewrite.checks import ASSUMPTIONS, FULLY_WRITTEN, assumptions
 from kernel_rewrite.diagnostics import Diagnostic, FusionRefused, Label
 from kernel_rewrite.epilogue_kernels import read_epilogue_kernel
 from kernel_rewrite.model import MemoryEffect, Operand, Span
@@ -307,6 +307,18 @@ def no_rest_follows(analysis: Analysis) -> None:
             message = f"the rest of another epilogue follows what `{analysis.kernel.name}` stores"
             help_text = "fuse both into the file that this one was made from, as one epilogue"
             raise FusionRefused((Diagnostic("KR320", message, (Label(control.span, "here"),), help=help_text),))
+
+
+def rests_see_the_op(analysis: Analysis, requests: Iterable[OutputRequest]) -> None:
+    """Raise FusionRefused (KR320) where the rest of an epilogue would use elements that the kernel may leave as they are."""
+    for request in requests:
+        if request.rest is not None and any(a.name == FULLY_WRITTEN for a in assumptions(analysis, request)):
+            message = f"the rest of the epilogue of `{request.output}` uses elements that may have missed the op"
+            help_text = (
+                "allocate the output with `torch.empty` where it is written as a whole, or leave `--partial` out"
+            )
+            label = Label(analysis.kernel.definition_line)
+            raise FusionRefused((Diagnostic("KR320", message, (label,), help=help_text),))
 
 
 def choose_inputs(

@@ -248,6 +248,11 @@ def test_a_part_of_an_epilogue() -> None:
     assert fused.contract == (f"`scaled` returns `{rest}` for `out`",)
     for again, options, why in [
         (fused.source, {}, "the rest of another epilogue follows"),
+        (
+            WITH_A_LAUNCHER.replace("empty_like", "zeros_like"),
+            {"epilogues": "sum(exp(relu(x)) * s)", "operands": ["s=scalar"], "assume": ["fully-written"]},
+            "uses elements that may have missed the op",
+        ),
         (WITH_A_LAUNCHER, {"launcher": "leave"}, "launchers are to be left alone"),
         (
             WITH_A_LAUNCHER,

@@ -82,6 +82,7 @@ def launcher_edits(
             planner.change(f"the element type that `{buffer.output}` has now")
     for output in rests:
         planner.change(f"what `{output}` is returned as now")
+        planner.refuse_backwards_of_callers()
     changed, returned = allocation_edits(kernel, buffers), return_edits(kernel, rests)
     return LauncherPlan(
         (*planner.edits, *changed.edits, *returned.edits),
@@ -142,6 +143,17 @@ class _Planner:
                 label = Label(Span.of(path, fake.args.args[0]) if fake.args.args else launch.span, "in this function")
                 message = f"the fake implementation of `{taker.name}` tells {what}"
                 self.diagnostics.append(self._fixed(message, label))
+
+    def refuse_backwards_of_callers(self) -> None:
+        """Note the autograd functions that call a launcher."""
+        takers = {
+            _taker(launch.function, self.callers) for launch in self.kernel.launches if launch.function is not None
+        }
+        for taker in takers:
+            for call in self.callers.calls(taker):
+                caller = self.callers.function(call)
+                if caller is not None:
+                    self.diagnostics += self._backward(caller, Span.of(self.kernel.file.path, call))
 
     # one launch ------------------------------------------------------------------------------------------------------
 

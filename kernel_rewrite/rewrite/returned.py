@@ -112,8 +112,7 @@ def _buffer(kernel: LaunchedKernel, launch: Launch, output: str, callers: Caller
         return refused(argument, f"`{name}` is the caller's")
     uses = [node for node in ast.walk(function) if isinstance(node, ast.Name) and node.id == name]
     bound = [node for node in uses if not isinstance(node.ctx, ast.Load)]
-    shared = any(isinstance(node, (ast.Global, ast.Nonlocal)) and name in node.names for node in ast.walk(function))
-    if not bound or shared:
+    if not bound or any(_binds_otherwise(node, name) for node in ast.walk(function)):
         return refused(argument, f"`{name}` is no variable of the launching function alone")
     for target in bound:
         made = _assigned(target, callers)
@@ -123,7 +122,7 @@ def _buffer(kernel: LaunchedKernel, launch: Launch, output: str, callers: Caller
             return refused(made, "this is not an allocation")
     passed = {id(other.arguments.get(output)) for other in kernel.launches}
     for use in uses:
-        if use not in bound and not _is_harmless(use, passed, callers):
+        if use not in bound and not _is_harmless(use, function, passed, callers):
             return refused(use, f"`{name}` is used here too")
     return _Buffer(function, name)
 
@@ -141,6 +140,22 @@ def _assigned(target: ast.Name, callers: Callers) -> ast.expr | None:
     return None
 
 
+def _binds_otherwise(node: ast.AST, name: str) -> bool:
+    """Whether a node gives a name a meaning without an `ast.Name`, or one that others share."""
+    match node:
+        case ast.Global(names=names) | ast.Nonlocal(names=names):
+            return name in names
+        case ast.alias(name=imported, asname=asname):
+            return name == (asname or imported.split(".")[0])
+        case ast.FunctionDef(name=bound) | ast.AsyncFunctionDef(name=bound) | ast.ClassDef(name=bound):
+            return name == bound
+        case ast.ExceptHandler(name=bound) | ast.MatchAs(name=bound) | ast.MatchStar(name=bound):
+            return name == bound
+        case ast.MatchMapping(rest=bound) | ast.arg(arg=bound):
+            return name == bound
+    return False
+
+
 def _own_nodes(function: HostDefinition) -> Iterator[ast.AST]:
     """The nodes of a function's body, but for those of functions and classes inside it."""
     waiting: list[ast.AST] = list(function.body)
@@ -151,8 +166,8 @@ def _own_nodes(function: HostDefinition) -> Iterator[ast.AST]:
             waiting += ast.iter_child_nodes(node)
 
 
-def _is_harmless(use: ast.Name, passed: set[int], callers: Callers) -> bool:
-    """Whether a use of the buffer is a question about its shape, a launch's own, or part of what is returned."""
+def _is_harmless(use: ast.Name, function: HostDefinition, passed: set[int], callers: Callers) -> bool:
+    """Whether a use of the buffer is a question about its shape, a launch's own, or part of what `function` returns."""
     current: ast.AST = use
     parent = callers.parents[current]
     if isinstance(parent, ast.Attribute) and parent.attr in FACTS:
@@ -163,7 +178,7 @@ def _is_harmless(use: ast.Name, passed: set[int], callers: Callers) -> bool:
         current, parent = parent, callers.parents[parent]
     while isinstance(parent, (ast.Tuple, ast.List)):
         current, parent = parent, callers.parents[parent]
-    return isinstance(parent, ast.Return) or id(current) in passed
+    return (isinstance(parent, ast.Return) and callers.function(parent) is function) or id(current) in passed
 
 
 # ------------------------------------------------------------------------------------------------------------ the returns

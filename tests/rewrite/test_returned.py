@@ -105,6 +105,16 @@ def test_what_is_returned(before: str, rest: Remainder, after: list[str]) -> Non
         (launcher("return c\n", "def f(x):\n    c, a = both(x)\n"), "more than a plain assignment"),
         (launcher("return c\n", "def f(x):\n    *c, a = x, torch.empty_like(x)\n"), "more than a plain assignment"),
         (launcher("c = x\nreturn c\n"), "this is not an allocation"),
+        (launcher("def get():\n    return c\nlog(get())\nreturn c\n"), "`c` is used here too"),
+        (launcher("log(lambda: c)\nreturn c\n"), "`c` is used here too"),
+        (launcher("try:\n    pass\nexcept Error as c:\n    pass\nreturn c\n"), "no variable of"),
+        (launcher("import numpy as c\nreturn c\n"), "no variable of"),
+        (launcher("match x:\n    case [*c]:\n        pass\nreturn c\n"), "no variable of"),
+        (launcher("def c():\n    pass\nreturn c\n"), "no variable of"),
+        (launcher("for c in x:\n    pass\nreturn c\n"), "more than a plain assignment"),
+        (launcher("return (d := c)\n"), "`c` is used here too"),
+        (launcher("return c if x.is_cuda else x\n"), "`c` is used here too"),
+        (launcher("try:\n    return c\nfinally:\n    c.zero_()\n"), "`c` is used here too"),
         (launcher("c += 1\nreturn c\n"), "more than a plain assignment"),
         (launcher("return c\n", "def f(x):\n    c = d = torch.empty_like(x)\n"), "more than a plain assignment"),
         (launcher("return c\n", "def f(x):\n    global c\n    c = torch.empty_like(x)\n"), "no variable of"),
@@ -127,6 +137,11 @@ def test_what_is_refused(before: str, why: str) -> None:
         (
             "class F(torch.autograd.Function):\n    @staticmethod\n    def forward(ctx, x):\n"
             "        c = torch.empty_like(x)\n" + indent(LAUNCH + "return c\n", "        "),
+            "KR313",
+        ),
+        (
+            launcher("return c\n") + "\n\nclass F(torch.autograd.Function):\n    @staticmethod\n"
+            "    def forward(ctx, x):\n        c = f(x)\n        ctx.save_for_backward(c)\n        return c\n",
             "KR313",
         ),
         (
