@@ -70,6 +70,11 @@ class Remainder:
         """Whether its text names torch."""
         return any(isinstance(node, ast.Name) and node.id == "torch" for node in ast.walk(self._tree()))
 
+    @property
+    def uses_of_x(self) -> int:
+        """How often its text names x."""
+        return sum(isinstance(node, ast.Name) and node.id == "x" for node in ast.walk(self._tree()))
+
     def torch_text(self, x: str, torch: str = "torch") -> str:
         """The torch expression, over the text of the fused part and the file's name for torch."""
         names = {"x": ast.parse(x, mode="eval").body, "torch": ast.parse(torch, mode="eval").body}

@@ -118,8 +118,10 @@ def _buffer(kernel: LaunchedKernel, launch: Launch, output: str, callers: Caller
         made = _assigned(target, callers)
         if made is None or target not in own:
             return refused(target, f"`{name}` is bound here by more than a plain assignment")
-        if not (isinstance(made, ast.Call) and allocates(made)):
-            return refused(made, "this is not an allocation")
+        either = [made.body, made.orelse] if isinstance(made, ast.IfExp) else [made]
+        for value in either:
+            if not (isinstance(value, ast.Call) and allocates(value)):
+                return refused(value, "this is not an allocation")
     passed = {id(other.arguments.get(output)) for other in kernel.launches}
     for use in uses:
         if use not in bound and not _is_harmless(use, function, passed, callers):
@@ -176,7 +178,7 @@ def _is_harmless(use: ast.Name, function: HostDefinition, passed: set[int], call
         if id(current) in passed:
             return True
         current, parent = parent, callers.parents[parent]
-    while isinstance(parent, (ast.Tuple, ast.List)):
+    while isinstance(parent, (ast.Tuple, ast.List)) or (isinstance(parent, ast.IfExp) and current is not parent.test):
         current, parent = parent, callers.parents[parent]
     return (isinstance(parent, ast.Return) and callers.function(parent) is function) or id(current) in passed
 
@@ -229,6 +231,9 @@ class _Returns:
         if line is None:
             self._refuse(statement, "something else stands behind it on its line")
             return
+        if isinstance(element, ast.IfExp) and self.rest.uses_of_x > 1:
+            self._refuse(statement, "which of two it is would be asked several times")
+            return
         text = self.rest.torch_text(ast.unparse(element), torch)
         self.out.edits.append(Edit(Span.of(file.path, element), text, "the rest of the epilogue, in torch"))
         self.out.additions.append(Replaced(element, text))
@@ -249,7 +254,9 @@ class _Returns:
         return isinstance(parent, ast.Attribute) and parent.attr in FACTS
 
     def _is_the_buffer(self, element: ast.expr) -> bool:
-        """`c`, `c.view(M, N)`"""
+        """`c`, `c.view(M, N)`, `c.squeeze(0) if flat else c`"""
+        if isinstance(element, ast.IfExp):
+            return self._is_the_buffer(element.body) and self._is_the_buffer(element.orelse)
         while not isinstance(element, ast.Name):
             if not is_view(element):
                 return False

@@ -40,6 +40,16 @@ def launcher(body: str, head: str = HEAD) -> str:
         (launcher("return c, x.sum()\n"), SHARES, [f"return c / torch.sum(c), x.sum(){MARK}"]),
         (launcher("return [x, (c)]  # both\n"), SUM, [f"return [x, (torch.sum(c, dim=-1))]  # both{MARK}"]),
         (launcher("return c.view(x.shape)\n"), SUM, [f"return torch.sum(c.view(x.shape), dim=-1){MARK}"]),
+        (
+            launcher("return c.squeeze(0) if x.dim() == 1 else c, x\n"),
+            SUM,
+            [f"return torch.sum(c.squeeze(0) if x.dim() == 1 else c, dim=-1), x{MARK}"],
+        ),
+        (
+            launcher("return c\n", "def f(x):\n    c = torch.empty(4) if x.is_cuda else torch.zeros(4)\n"),
+            SHARES,
+            [f"return c / torch.sum(c){MARK}"],
+        ),
         (launcher("return c.t()\n"), SUM, [f"return torch.sum(c.t(), dim=-1){MARK}"]),
         (
             launcher("if x.is_cuda: return c\nreturn c, c.shape\n"),
@@ -113,7 +123,12 @@ def test_what_is_returned(before: str, rest: Remainder, after: list[str]) -> Non
         (launcher("def c():\n    pass\nreturn c\n"), "no variable of"),
         (launcher("for c in x:\n    pass\nreturn c\n"), "more than a plain assignment"),
         (launcher("return (d := c)\n"), "`c` is used here too"),
-        (launcher("return c if x.is_cuda else x\n"), "`c` is used here too"),
+        (launcher("return c if x.is_cuda else x\n"), "not returned here, once"),
+        (launcher("return x if c else x\n"), "`c` is used here too"),
+        (
+            launcher("return c\n", "def f(x):\n    c = torch.empty(4) if x.is_cuda else x\n"),
+            "this is not an allocation",
+        ),
         (launcher("try:\n    return c\nfinally:\n    c.zero_()\n"), "`c` is used here too"),
         (launcher("c += 1\nreturn c\n"), "more than a plain assignment"),
         (launcher("return c\n", "def f(x):\n    c = d = torch.empty_like(x)\n"), "more than a plain assignment"),
@@ -170,6 +185,11 @@ def test_an_operand_of_the_rest_alone_is_the_launcher_s() -> None:
 def test_an_operand_that_torch_does_not_broadcast_so() -> None:
     _, outcome = host(launcher("return c\n"), (), rests={"out_ptr": rest_of("softmax(relu(x), dim=-1) - gate")})
     assert outcome.codes == ["KR320"]
+
+
+def test_a_choice_is_made_once() -> None:
+    _, outcome = host(launcher("return c.t() if x.is_cuda else c\n"), (), rests={"out_ptr": SHARES})
+    assert [d.labels[0].text for d in outcome.diagnostics] == ["which of two it is would be asked several times"]
 
 
 def test_without_a_name_for_torch() -> None:
