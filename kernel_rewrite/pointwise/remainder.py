@@ -314,6 +314,11 @@ def _wrong_arguments(call: WholeCall) -> str:
     by_position = [parameter for parameter in row.parameters if parameter != "dtype"]
     if given > len(by_position):
         return f"`{row.name}` takes {', '.join(f'`{p}`' for p in by_position) or 'nothing'} behind its tensor"
+    texts = [*call.arguments, *(value for name, value in call.keywords if name != "dtype")]
+    if any(isinstance(v, ElementType) or (isinstance(v, str) and row.name != "norm") for v in texts):
+        return "that is no number"
+    if any(name == "dtype" and not isinstance(value, ElementType | None) for name, value in call.keywords):
+        return "`dtype` is an element type"
     named = [name for name, _ in call.keywords]
     unknown = [name for name in named if name not in row.parameters[given:]]
     if unknown:

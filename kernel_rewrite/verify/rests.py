@@ -106,6 +106,8 @@ def applied_behind(
             before = len(captures)
             value = function(*arguments, **named)
             made = {c.memory: c for launch in captures[before:] for c in launch if c.output in rests and c.memory >= 0}
+            if 0 in made and sum(not tensor.untyped_storage().data_ptr() for tensor in _tensors(value)) > 1:
+                raise ValueError("which of the empty tensors that are returned is the output cannot be told")
             return _replaced(value, made, rests)
 
         return launcher
@@ -132,6 +134,16 @@ def _places(module: ModuleType, launchers: Sequence[str]) -> Iterator[tuple[Any,
             continue
         names = [name] if owner else [key for key, other in vars(module).items() if other is value]
         yield from ((holder, key, value) for key in names)
+
+
+def _tensors(value: Any) -> Iterator[Any]:
+    import torch
+
+    if isinstance(value, torch.Tensor):
+        yield value
+    elif isinstance(value, (tuple, list)):
+        for item in value:
+            yield from _tensors(item)
 
 
 def _replaced(value: Any, made: Mapping[int, Capture], rests: Mapping[str, Applied]) -> Any:
