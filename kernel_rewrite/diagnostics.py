@@ -92,7 +92,7 @@ CODES: dict[str, str] = {
     "KR317": "the output's allocation cannot be changed",
     "KR318": "a caller of the launcher lacks the operands",
     "KR319": "one buffer would keep what several launches store",
-    "KR320": "the rest of an epilogue cannot stand where the output is returned",
+    "KR322": "the rest of an epilogue cannot stand where the output is returned",
     # KR4xx: the meaning of the op
     "KR401": "the op has no meaning for this element type",
     "KR402": "the op would change the lanes that a load leaves off",

@@ -297,7 +297,7 @@ def comments_are_right(analysis: Analysis) -> None:
 
 
 def no_rest_follows(analysis: Analysis) -> None:
-    """Raise FusionRefused (KR320) where a launcher computes the rest of an earlier epilogue: another one would come between
+    """Raise FusionRefused (KR322) where a launcher computes the rest of an earlier epilogue: another one would come between
     them."""
     file = analysis.kernel.file
     functions = [launch.function for launch in analysis.launches if launch.function is not None]
@@ -306,11 +306,11 @@ def no_rest_follows(analysis: Analysis) -> None:
         if control.directive == NOT_FUSED and any(around):
             message = f"the rest of another epilogue follows what `{analysis.kernel.name}` stores"
             help_text = "fuse both into the file that this one was made from, as one epilogue"
-            raise FusionRefused((Diagnostic("KR320", message, (Label(control.span, "here"),), help=help_text),))
+            raise FusionRefused((Diagnostic("KR322", message, (Label(control.span, "here"),), help=help_text),))
 
 
 def rests_see_the_op(analysis: Analysis, requests: Iterable[OutputRequest]) -> None:
-    """Raise FusionRefused (KR320) where the rest of an epilogue would use elements that the kernel may leave as they are."""
+    """Raise FusionRefused (KR322) where the rest of an epilogue would use elements that the kernel may leave as they are."""
     for request in requests:
         if request.rest is not None and any(a.name == FULLY_WRITTEN for a in assumptions(analysis, request)):
             message = f"the rest of the epilogue of `{request.output}` uses elements that may have missed the op"
@@ -318,7 +318,7 @@ def rests_see_the_op(analysis: Analysis, requests: Iterable[OutputRequest]) -> N
                 "allocate the output with `torch.empty` where it is written as a whole, or leave `--partial` out"
             )
             label = Label(analysis.kernel.definition_line)
-            raise FusionRefused((Diagnostic("KR320", message, (label,), help=help_text),))
+            raise FusionRefused((Diagnostic("KR322", message, (label,), help=help_text),))
 
 
 def choose_inputs(

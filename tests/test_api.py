@@ -260,7 +260,7 @@ def test_a_part_of_an_epilogue() -> None:
             "asks for",
         ),
     ]:
-        with pytest.raises(FusionRefused, match="KR320") as refused:
+        with pytest.raises(FusionRefused, match="KR322") as refused:
             kernel_rewrite.fuse(again, **{"epilogues": text, "partial": True, **options})
         assert why in refused.value.diagnostics[0].message
     assert kernel_rewrite.fuse(fused.source, prologues="x_ptr=relu").warnings == ()

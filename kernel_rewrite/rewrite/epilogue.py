@@ -136,7 +136,7 @@ def fusion_edits(
     rest of its epilogue, in torch.
 
     Raises FusionRefused: KR213 for a store that cannot be edited or a helper of another file that cannot be copied here,
-    KR301 to KR304 and KR306 for an operand or a kept value whose place cannot be derived, KR310 to KR320 for a parameter
+    KR301 to KR304 and KR306 for an operand or a kept value whose place cannot be derived, KR310 to KR322 for a parameter
     that cannot be added or a launcher that cannot be changed, KR410 where an output's old element type is needed and
     cannot be spelled.
     """
@@ -349,7 +349,7 @@ def _grown_signature(
     rests: Mapping[str, Remainder],
 ) -> _Grown:
     """The parameters that the operands and what is kept need, and the allocations and the returns of the outputs that change.
-    Raises FusionRefused (KR310 to KR317, KR319, KR320)."""
+    Raises FusionRefused (KR310 to KR317, KR319, KR322)."""
     every: dict[str, Operand] = {o.name: o for pointwise in pointwises for o in pointwise.operands}
     operands = {name: operand for name, operand in every.items() if not operand.is_stored}
     if not operands and not buffers and not kept and not rests:
@@ -386,7 +386,7 @@ def _grown_signature(
 
 
 def _can_be_left(analysis: Analysis, rests: Mapping[str, Remainder], retyped: Container[str], launcher: bool) -> None:
-    """Raise FusionRefused (KR320) where launchers cannot do the rest of an epilogue, whatever they look like."""
+    """Raise FusionRefused (KR322) where launchers cannot do the rest of an epilogue, whatever they look like."""
     for output, rest in rests.items():
         why, help_text = "", "leave `--partial` out, and write the rest in torch where the output is used"
         if not launcher:
@@ -397,7 +397,7 @@ def _can_be_left(analysis: Analysis, rests: Mapping[str, Remainder], retyped: Co
         if why:
             message = f"the rest of the epilogue of `{output}` cannot be computed where a launcher returns it: {why}"
             label = Label(analysis.kernel.definition_line)
-            raise FusionRefused((Diagnostic("KR320", message, (label,), help=help_text),))
+            raise FusionRefused((Diagnostic("KR322", message, (label,), help=help_text),))
 
 
 def _no_call_twice(plans: Iterable[Plan]) -> None:

@@ -71,7 +71,7 @@ def launcher_edits(
 
     Diagnostics: KR311 (a launcher uses the operand's name), KR312 (a launch outside any function), KR313 (in an autograd
     function), KR314 (in a function whose signature is fixed), KR315 (what is launched is uncertain), KR317 (an allocation
-    cannot be changed), KR320 (an output is not returned so that the rest can be computed there), and as a warning KR318 (a
+    cannot be changed), KR322 (an output is not returned so that the rest can be computed there), and as a warning KR318 (a
     caller that does not pass the operands on).
     """
     planner = _Planner(kernel, tuple(parameters))

@@ -29,7 +29,7 @@ _FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda, ast.ClassDef)
 
 @dataclass(slots=True)
 class ReturnPlan:
-    """The edits of what launchers return, what they add, what changes for callers, and what speaks against it (KR320)."""
+    """The edits of what launchers return, what they add, what changes for callers, and what speaks against it (KR322)."""
 
     edits: list[Edit] = field(default_factory=list)
     additions: list[Addition] = field(default_factory=list)
@@ -40,7 +40,7 @@ class ReturnPlan:
 def return_edits(kernel: LaunchedKernel, rests: Mapping[str, Remainder]) -> ReturnPlan:
     """The plan by which every launcher of the file returns the rest of each output's epilogue in the output's place.
 
-    KR320 where no launcher of the file does, or one does not allocate the output itself, uses it for something else too, or
+    KR322 where no launcher of the file does, or one does not allocate the output itself, uses it for something else too, or
     does not return it everywhere.
     """
     plan = ReturnPlan()
@@ -66,7 +66,7 @@ def _refused(output: str, label: Label, why: str) -> Diagnostic:
     help_text = (
         "allocate the output in the launching function, for this kernel alone, and return it; or write the rest in "
     )
-    return Diagnostic("KR320", message, (Label(label.span, why),), help=f"{help_text}torch yourself, where it is used")
+    return Diagnostic("KR322", message, (Label(label.span, why),), help=f"{help_text}torch yourself, where it is used")
 
 
 def _unreadable(kernel: LaunchedKernel, output: str, rest: Remainder) -> Iterator[Diagnostic]:

@@ -143,7 +143,7 @@ def test_what_is_returned(before: str, rest: Remainder, after: list[str]) -> Non
 def test_what_is_refused(before: str, why: str) -> None:
     _, outcome = host(before, (), rests={"out_ptr": SUM})
     found = [d for d in outcome.diagnostics if d.severity is Severity.ERROR]
-    assert {d.code for d in found} == {"KR320"} and any(why in d.labels[0].text for d in found), found
+    assert {d.code for d in found} == {"KR322"} and any(why in d.labels[0].text for d in found), found
 
 
 @pytest.mark.parametrize(
@@ -184,7 +184,7 @@ def test_an_operand_of_the_rest_alone_is_the_launcher_s() -> None:
 
 def test_an_operand_that_torch_does_not_broadcast_so() -> None:
     _, outcome = host(launcher("return c\n"), (), rests={"out_ptr": rest_of("softmax(relu(x), dim=-1) - gate")})
-    assert outcome.codes == ["KR320"]
+    assert outcome.codes == ["KR322"]
 
 
 def test_a_choice_is_made_once() -> None:
@@ -198,7 +198,7 @@ def test_without_a_name_for_torch() -> None:
     )
     assert rewritten(text, (), rests={"out_ptr": rest_of("relu(x).sum()")}).diagnostics == ()
     (found,) = rewritten(text, (), rests={"out_ptr": SUM}).diagnostics
-    assert found.code == "KR320" and found.labels[0].text == "the file has no name for torch"
+    assert found.code == "KR322" and found.labels[0].text == "the file has no name for torch"
 
 
 @pytest.mark.parametrize(
