@@ -11,6 +11,7 @@ import re
 import shlex
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 CONFIGURATION = "pyproject.toml"
 """The file that lists fusions."""
@@ -22,6 +23,7 @@ class Shape(enum.Enum):
     TEXT = "a text"
     TEXTS = "a list of texts"
     NAMED = "a table of texts, or a list of `NAME=TEXT`"
+    FLAG = "true or false"
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +49,7 @@ ARGUMENTS: tuple[Argument, ...] = (
     Argument("operands", "--operand", "operands", Shape.NAMED),
     Argument("keep-original", "--keep-original", "keep_original", Shape.NAMED),
     Argument("drop", "--drop", "drop", Shape.TEXTS),
+    Argument("partial", "--partial", "partial", Shape.FLAG),
     Argument("launcher", "--launcher", "launcher", Shape.TEXT, choices=("rewrite", "leave"), default="rewrite"),
     Argument("numerics", "--numerics", "numerics", Shape.TEXT, choices=("eager", "fused"), default="eager"),
     Argument("set", "--set", "constexprs", Shape.NAMED),
@@ -56,7 +59,7 @@ ARGUMENTS: tuple[Argument, ...] = (
 """In the order of the command line."""
 
 Given = tuple[tuple[str, str], ...]
-"""Each (option, text) that is given, in the order of `ARGUMENTS`; a default is not given."""
+"""Each (option, text) that is given, in the order of `ARGUMENTS`; a default is not given, and a flag has no text."""
 
 _NAME_AND_TEXT = re.compile(r"\s*([A-Za-z_]\w*(?:\[\d+\])?(?::\w+)?)\s*=(?!=)(.*)", re.DOTALL)
 _PATH_AND_NAME = re.compile(r"(.+\.py):([A-Za-z_]\w*)", re.DOTALL)
@@ -71,6 +74,8 @@ EPILOGUE_KERNEL = "--epilogue-kernel"
 
 OPS = ("--epilogue", EPILOGUE_KERNEL, "--prologue")
 """The options whose texts are ops."""
+
+_FLAGS = frozenset(argument.option for argument in ARGUMENTS if argument.shape is Shape.FLAG)
 
 
 def name_and_text(text: str) -> tuple[str | None, str]:
@@ -125,23 +130,27 @@ def names_a_function(given: Given) -> bool:
     return any(o in OPS and path_and_kernel(name_and_text(text)[1]) is not None for o, text in given)
 
 
-def given(values: Mapping[str, str | Iterable[str] | None]) -> Given:
+def given(values: Mapping[str, str | bool | Iterable[str] | None]) -> Given:
     """The arguments of `fuse` by parameter, as options."""
     found = []
     for argument in ARGUMENTS:
         value = values.get(argument.parameter)
-        texts = [] if value is None else [value] if isinstance(value, str) else list(value)
+        if value is None or isinstance(value, bool):
+            found += [(argument.option, "")] if value else []
+            continue
+        texts = [value] if isinstance(value, str) else list(value)
         found += [(argument.option, _one_line(text)) for text in texts if text != argument.default or not text]
     return tuple(found)
 
 
-def keywords(given: Given) -> dict[str, str | tuple[str, ...]]:
-    """What is given, as keyword arguments of `fuse`."""
-    found: dict[str, str | tuple[str, ...]] = {}
+def keywords(given: Given) -> dict[str, Any]:
+    """What is given, as keyword arguments of `fuse`: a text, texts, True for a flag."""
+    found: dict[str, Any] = {}
     for argument in ARGUMENTS:
         texts = tuple(text for option, text in given if option == argument.option)
         if texts:
-            found[argument.parameter] = texts[0] if argument.shape is Shape.TEXT else texts
+            whole = True if argument.shape is Shape.FLAG else texts[0] if argument.shape is Shape.TEXT else texts
+            found[argument.parameter] = whole
     return found
 
 
@@ -165,7 +174,7 @@ def _agree(argument: Argument, asked: Given, settled: Given) -> bool:
 def command(source: str, given: Given, output: str = "") -> str:
     """The `kernel-rewrite fuse` command, for a shell."""
     words = [_PROGRAM, _word(source)]
-    words += [f"{option} {_word(text)}" if _is_plain(option) else f"{option} {quoted(text)}" for option, text in given]
+    words += [_option(option, text) for option, text in given]
     if output:
         words.append(f"-o {_word(output)}")
     return " ".join(words)
@@ -180,9 +189,13 @@ def parse_command(text: str) -> tuple[str, Given, str] | None:
         source, *rest = [w.strip('"') for w in _WORDS.findall(words)] if _EASY.fullmatch(words) else shlex.split(words)
     except ValueError:
         return None
-    pairs = list(zip(rest[::2], rest[1::2], strict=False))
-    if len(rest) % 2 or any(not option.startswith("-") for option, _ in pairs):
-        return None
+    pairs = []
+    while rest:
+        option, values = rest[0], 0 if rest[0] in _FLAGS else 1
+        if not option.startswith("-") or len(rest) <= values:
+            return None
+        pairs.append((option, rest[1] if values else ""))
+        rest = rest[1 + values :]
     output = next((value for option, value in pairs if option == "-o"), "")
     return source, tuple(pair for pair in pairs if pair[0] != "-o"), output
 
@@ -196,9 +209,12 @@ def _word(text: str) -> str:
     return text if re.fullmatch(r"[\w./+-]+", text) else quoted(text)
 
 
-def _is_plain(option: str) -> bool:
-    """Whether the option's texts are words that need no quotes."""
-    return next((a.shape is not Shape.NAMED for a in ARGUMENTS if a.option == option), True)
+def _option(option: str, text: str) -> str:
+    """An option with its text, in quotes where it is no single word."""
+    shape = next((a.shape for a in ARGUMENTS if a.option == option), Shape.TEXT)
+    if shape is Shape.FLAG:
+        return option
+    return f"{option} {quoted(text) if shape is Shape.NAMED else _word(text)}"
 
 
 def _one_line(text: str) -> str:

@@ -95,6 +95,7 @@ CODES: dict[str, str] = {
     # KR32x: outputs that are dropped
     "KR320": "the kernel cannot do without an output",
     "KR321": "what launches the kernel cannot do without an output",
+    "KR322": "the rest of an epilogue cannot stand where the output is returned",
     # KR4xx: the meaning of the op
     "KR401": "the op has no meaning for this element type",
     "KR402": "the op would change the lanes that a load leaves off",

@@ -32,9 +32,11 @@ from kernel_rewrite.selection import (
     choose_outputs,
     comments_are_right,
     kept_names,
+    no_rest_follows,
     operands_have_one_type,
     read_source,
     requested_ops,
+    rests_see_the_op,
     with_kept,
 )
 from kernel_rewrite.source.files import Project
@@ -57,6 +59,7 @@ def fuse(
     constexprs: Iterable[str] = (),
     dtypes: Iterable[str] = (),
     assume: Iterable[str] = (),
+    partial: bool = False,
     launcher: str = "rewrite",
     path: str | None = None,
     project: Project | None = None,
@@ -79,6 +82,8 @@ def fuse(
     an output without its epilogue, at the same places.
     `drop` names outputs that the fused kernel does without: their stores, their parameters, the arguments of launches and the
     buffers that nothing else takes go. Where an epilogue names one, it is what the kernel stored there ("stored").
+    `partial`: of an epilogue that is no function of single elements ("softmax(relu(x), dim=-1)"), the longest part that is
+    one is fused, and the launchers of the file compute the rest in torch where they return the output.
     `launcher`: "rewrite" makes the functions of the file that launch the kernel take the
     operands and pass them on; "leave" leaves them alone. `numerics`: "eager" rounds to the output's type between kernel
     and op, as the unfused pair does; "fused" keeps the precision of the stored value. `constexprs` ("NAME=VALUE") and
@@ -91,7 +96,7 @@ def fuse(
     declared = declared_operands(operands)
     implied = implied_operands(dropped, declared, epilogues)
     stored, loaded, declared = in_words(epilogues, prologues, declared | implied, project, epilogue_kernels)
-    requested, before = requested_ops(stored, loaded, declared, project)
+    requested, before = requested_ops(stored, loaded, declared, project, partial)
     options = Options(
         numerics,
         tuple(constexprs),
@@ -102,6 +107,7 @@ def fuse(
         kept_names(keep_original),
         dropped,
         frozenset(implied),
+        partial,
     )
     project, file, name = read_source(source, path, kernel, project)
     definition = choose_kernel(file, project, name)
@@ -117,7 +123,9 @@ def fuse_outputs(
     """What `fuse` does once the kernel is analysed: check, plan, rewrite and confirm each (output, op) of `requested` and
     each (input, op) of `prologues`; then do without the outputs to drop, and confirm that."""
     comments_are_right(analysis)
-    chosen = choose_outputs(analysis, requested, options.assumed, options.operands, options.launcher)
+    if requested:
+        no_rest_follows(analysis)
+    chosen = choose_outputs(analysis, requested, options.assumed, options.operands, options.launcher, options.partial)
     outputs = with_kept(analysis, chosen, options.kept)
     inputs = choose_inputs(analysis, prologues, options.assumed, options.operands)
     operands_have_one_type(analysis, (*outputs, *inputs))
@@ -130,9 +138,11 @@ def fuse_outputs(
     kept = {request.output: request.kept for request in outputs if request.kept}
     loads = [(plan_input(analysis, request), request.pointwise) for request in inputs]
     fills = {request.output: new_fills(analysis, request) for request in outputs}
+    rests = {request.output: request.rest for request in outputs if request.rest is not None}
     rewrite = fusion_edits(
-        stores, analysis, options.numerics, loads=loads, launcher=options.launcher, fills=fills, kept=kept
+        stores, analysis, options.numerics, loads=loads, launcher=options.launcher, fills=fills, kept=kept, rests=rests
     )
+    rests_see_the_op(analysis, outputs)
     text = apply_edits(analysis.kernel.file, rewrite.edits)
     fused = analysis
     if outputs or inputs:

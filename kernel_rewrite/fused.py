@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from kernel_rewrite import __version__
@@ -42,7 +42,8 @@ NUMERICS = (EAGER, FUSED)
 class Options:
     """How to fuse. `constexprs` ("NAME=VALUE") and `dtypes` ("PARAM=fp16") fix what is otherwise inferred; `assumed` are
     the names of statements taken from the user, `kept` each (output, new parameter that gets its original value). `dropped`
-    are the outputs to do without; of `operands`, those of `implied` need no declaration for it."""
+    are the outputs to do without; of `operands`, those of `implied` need no declaration for it. `partial`: what cannot be
+    fused of an epilogue is left to torch, in the launchers."""
 
     numerics: str = EAGER
     constexprs: tuple[str, ...] = ()
@@ -53,6 +54,7 @@ class Options:
     kept: tuple[tuple[str, str], ...] = ()
     dropped: tuple[str, ...] = ()
     implied: frozenset[str] = frozenset()
+    partial: bool = False
 
 
 def fused_file(
@@ -80,13 +82,12 @@ def fused_file(
     taken = (*_taken_together(every), *rewrite.assumptions, *(without.assumptions if without is not None else ()))
     header = header_of(analysis, outputs, inputs, options, statements, taken)
     edits = rewrite.edits if without is None else composed(file, rewrite.edits, without.file, without.edits)
-    name = "_".join(request.pointwise.name for request in requests)
     names = (short for request in dropped if (short := request.output.removesuffix("_ptr")))
     return Fused(
         source=with_header(text, header),
         diff=unified_diff(file, text),
         kernel=kernel,
-        name=name or f"without_{'_'.join(names)}",
+        name="_".join(request.name for request in requests) or f"without_{'_'.join(names)}",
         proofs=proofs,
         epilogues=tuple((request.output, request.text) for request in outputs),
         statements=statements,
@@ -125,7 +126,7 @@ def header_of(
     closure = fingerprint(file, kernel, project, known, called, beside)
     folder = os.path.dirname(file.location)
     texts = [(f"{request.output}={request.text}", names_a_kernel(request.text)) for request in outputs]
-    arguments = {
+    arguments: dict[str, str | bool | Iterable[str]] = {
         "kernel": kernel,
         "epilogues": [text for text, is_kernel in texts if not is_kernel],
         "epilogue_kernels": [
@@ -135,6 +136,7 @@ def header_of(
         "operands": [declaration(o) for o in options.operands if o.name not in options.implied],
         "keep_original": [f"{request.output}={request.kept}" for request in outputs if request.kept],
         "drop": list(dict.fromkeys(options.dropped)),
+        "partial": options.partial,
         "launcher": "rewrite" if options.launcher else "leave",
         "numerics": options.numerics,
         "constexprs": options.constexprs,

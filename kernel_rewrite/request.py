@@ -9,6 +9,7 @@ from typing import Protocol
 
 from kernel_rewrite.model import Span, Specialization
 from kernel_rewrite.pointwise.language import Epilogue, Input, Pointwise
+from kernel_rewrite.pointwise.remainder import Remainder, Split
 
 
 class Request(Protocol):
@@ -25,6 +26,10 @@ class Request(Protocol):
     @property
     def text(self) -> str: ...
     @property
+    def name(self) -> str:
+        """A short slug of the op, for file names."""
+
+    @property
     def pointwise(self) -> Epilogue: ...
     @property
     def assumed(self) -> frozenset[str]: ...
@@ -36,7 +41,8 @@ class Request(Protocol):
 class OutputRequest:
     """One epilogue for one output, as text and parsed; `assumed` are the names of what is taken from the user, with
     `--assume` or by the comments at `ignoring`. `launcher`: what launches the kernel may be rewritten too. `kept` is the
-    new parameter that gets what the kernel stored to the output before, "" where that is not kept."""
+    new parameter that gets what the kernel stored to the output before, "" where that is not kept. With `rest`, `pointwise`
+    is only the part of the text that is fused, and launchers do the rest in torch."""
 
     output: str
     text: str
@@ -45,6 +51,7 @@ class OutputRequest:
     ignoring: frozenset[Span] = frozenset()
     launcher: bool = False
     kept: str = ""
+    rest: Remainder | None = None
 
     @classmethod
     def without_op(cls, output: str) -> OutputRequest:
@@ -58,6 +65,10 @@ class OutputRequest:
     @property
     def parameter(self) -> str:
         return self.output.split("[")[0]
+
+    @property
+    def name(self) -> str:
+        return Split(self.pointwise, self.rest).name
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +95,10 @@ class InputRequest:
     @property
     def parameter(self) -> str:
         return self.input.split("[")[0]
+
+    @property
+    def name(self) -> str:
+        return self.pointwise.name
 
     @property
     def named(self) -> str:

@@ -12,17 +12,18 @@ from typing import Any
 
 from kernel_rewrite.analysis import Analysis
 from kernel_rewrite.arguments import name_and_text, names_a_kernel
-from kernel_rewrite.checks import ASSUMPTIONS, IN_PLACE
+from kernel_rewrite.checks import ASSUMPTIONS, FULLY_WRITTEN, IN_PLACE, assumptions
 from kernel_rewrite.diagnostics import Diagnostic, FusionRefused, Label
 from kernel_rewrite.epilogue_kernels import read_epilogue_kernel
 from kernel_rewrite.model import MemoryEffect, Operand, Span
 from kernel_rewrite.pointwise.declarations import used_in
 from kernel_rewrite.pointwise.element_types import torch_name
-from kernel_rewrite.pointwise.language import Epilogue, Pointwise, called_name, parse_call, parse_epilogue
+from kernel_rewrite.pointwise.language import Pointwise, called_name, parse_call, parse_epilogue
+from kernel_rewrite.pointwise.remainder import Split, fusable_part, split_epilogue
 from kernel_rewrite.request import InputRequest, OutputRequest, Request, element_type_of
 from kernel_rewrite.retyped import changes, short_name
 from kernel_rewrite.source.closure import KernelDefinition, kernels
-from kernel_rewrite.source.comments import is_skipped, wrong_controls
+from kernel_rewrite.source.comments import NOT_FUSED, controls, is_skipped, wrong_controls
 from kernel_rewrite.source.files import Project, SourceFile, source_from_text
 from kernel_rewrite.source.names import JitDefinition, locals_of, module_scope
 from kernel_rewrite.source.signatures import DTYPE_NAMES
@@ -40,26 +41,45 @@ def requested_ops(
     prologues: Texts,
     operands: Mapping[str, Operand] | None = None,
     project: Project | None = None,
+    partial: bool = False,
 ) -> tuple[Requested, Requested]:
-    """The epilogues and the prologues that are asked for; `project` reads the kernels among them. Raises FusionRefused
-    (KR107, KR108, KR118, KR119, KR123)."""
+    """The epilogues and the prologues that are asked for; `project` reads the kernels among them. With `partial`, a part of
+    an epilogue may be left to torch. Raises FusionRefused (KR107, KR108, KR118, KR119, KR123)."""
     pairs = _pairs(epilogues), _pairs(prologues)
     operands = operands or {}
     used: set[str] = set()
-    for _, text in (*pairs[0], *pairs[1]):
+    for number, (_, text) in enumerate((*pairs[0], *pairs[1])):
         if project is not None and names_a_kernel(text):
             used |= {operand.name for operand in read_epilogue_kernel(text, operands, project).operands}
             continue
         named = used_in(text, operands)
         used |= named.keys()
         if called_name(text) is None:  # else it depends on the file
-            parse_epilogue(text, named)
+            if number < len(pairs[0]):
+                _read(text, named, partial)
+            else:
+                parse_epilogue(text, named)
     unused = [name for name in operands if name not in used]
     if unused:
         help_text = f"leave out `--operand {unused[0]}=...`, or use it"
         message = f"operand `{unused[0]}` is declared and no epilogue uses it"
         raise FusionRefused((Diagnostic("KR119", message, help=help_text),))
     return pairs
+
+
+def _read(text: str, operands: Mapping[str, Operand], partial: bool) -> Split:
+    """The epilogue `text`, with a rest only if `partial`; the refusal of one that has a rest says so."""
+    if partial:
+        return split_epilogue(text, operands)
+    try:
+        return Split(parse_epilogue(text, operands))
+    except FusionRefused as refusal:
+        part = fusable_part(text, operands) if refusal.diagnostics[0].code == "KR118" else ""
+        if not part:
+            raise
+        (found,) = refusal.diagnostics
+        help_text = f"fuse `{part}` alone, and let the launcher do the rest in torch, with `--partial`; or {found.help}"
+        raise FusionRefused((replace(found, help=help_text),)) from None
 
 
 def _pairs(texts: Texts) -> Requested:
@@ -74,17 +94,19 @@ def epilogue_of(
     file: SourceFile,
     project: Project,
     kernel: KernelDefinition | None = None,
-) -> Epilogue:
+    partial: bool = False,
+) -> Split:
     """The epilogue `text` for the kernels of `file`, over those of `operands` that it names: an expression, the call of a
-    Triton function that the file knows by that name, or what a kernel that it names computes. Raises FusionRefused (KR107,
-    KR108, KR118, KR119, KR123; KR120 where `kernel` knows something else by that name)."""
+    Triton function that the file knows by that name, or what a kernel that it names computes. If `partial`, perhaps only a
+    part of it, and the rest. Raises FusionRefused (KR107, KR108, KR118, KR119, KR123; KR120 where `kernel` knows something
+    else by that name)."""
     if names_a_kernel(text):
-        return read_epilogue_kernel(text, operands, project)
+        return Split(read_epilogue_kernel(text, operands, project))
     named = used_in(text, operands)
     name = called_name(text)
     function = module_scope(file, project).lookup(name) if name is not None else None
     if not isinstance(function, JitDefinition) or name is None:
-        return parse_epilogue(text, named)
+        return _read(text, named, partial)
     inside = kernel.scope.lookup(name) if kernel is not None and name not in locals_of(kernel.node) else None
     if kernel is not None and (not isinstance(inside, JitDefinition) or inside.node is not function.node):
         message = f"`{name}` is something else inside of `{kernel.name}`, where it would be called"
@@ -93,7 +115,7 @@ def epilogue_of(
             Label(Span.of(function.file.path, function.node), f"this `{name}` is meant"),
         )
         raise FusionRefused((Diagnostic("KR120", message, labels, help="give the function another name"),))
-    return parse_call(text, named)
+    return Split(parse_call(text, named))
 
 
 def checked_assumptions(names: Iterable[str]) -> frozenset[str]:
@@ -185,10 +207,13 @@ def choose_outputs(
     assumed: frozenset[str],
     operands: Iterable[Operand] = (),
     launcher: bool = False,
+    partial: bool = False,
 ) -> tuple[OutputRequest, ...]:
     """One checked request for each (output or None, epilogue). Raises FusionRefused with every reason."""
     declared = {operand.name: operand for operand in operands}
-    requests = [choose_output(analysis, output, text, assumed, declared, launcher) for output, text in requested]
+    requests = [
+        choose_output(analysis, output, text, assumed, declared, launcher, partial) for output, text in requested
+    ]
     _each_once(requests, "epilogues")
     return tuple(requests)
 
@@ -294,6 +319,31 @@ def comments_are_right(analysis: Analysis) -> None:
         raise FusionRefused(wrong)
 
 
+def no_rest_follows(analysis: Analysis) -> None:
+    """Raise FusionRefused (KR322) where a launcher computes the rest of an earlier epilogue: another one would come between
+    them."""
+    file = analysis.kernel.file
+    functions = [launch.function for launch in analysis.launches if launch.function is not None]
+    for control in controls(file, analysis.project):
+        around = (f for f in functions if f.lineno <= control.line <= (f.end_lineno or f.lineno))
+        if control.directive == NOT_FUSED and any(around):
+            message = f"the rest of another epilogue follows what `{analysis.kernel.name}` stores"
+            help_text = "fuse both into the file that this one was made from, as one epilogue"
+            raise FusionRefused((Diagnostic("KR322", message, (Label(control.span, "here"),), help=help_text),))
+
+
+def rests_see_the_op(analysis: Analysis, requests: Iterable[OutputRequest]) -> None:
+    """Raise FusionRefused (KR322) where the rest of an epilogue would use elements that the kernel may leave as they are."""
+    for request in requests:
+        if request.rest is not None and any(a.name == FULLY_WRITTEN for a in assumptions(analysis, request)):
+            message = f"the rest of the epilogue of `{request.output}` uses elements that may have missed the op"
+            help_text = (
+                "allocate the output with `torch.empty` where it is written as a whole, or leave `--partial` out"
+            )
+            label = Label(analysis.kernel.definition_line)
+            raise FusionRefused((Diagnostic("KR322", message, (label,), help=help_text),))
+
+
 def choose_inputs(
     analysis: Analysis, requested: Requested, assumed: frozenset[str], operands: Iterable[Operand] = ()
 ) -> tuple[InputRequest, ...]:
@@ -311,14 +361,15 @@ def choose_output(
     assumed: frozenset[str],
     operands: Mapping[str, Operand] | None = None,
     launcher: bool = False,
+    partial: bool = False,
 ) -> OutputRequest:
     """The output meant: the one named, or the only eligible one. Raises FusionRefused with every reason."""
     kernel = analysis.kernel
-    pointwise = epilogue_of(text, operands or {}, kernel.file, analysis.project, kernel)
+    split = epilogue_of(text, operands or {}, kernel.file, analysis.project, kernel, partial)
     changed = analysis.parameters_with(MemoryEffect.WRITE, MemoryEffect.ACCUMULATE)
     written = changed or analysis.parameters_with(MemoryEffect.UNKNOWN)
     names = [output] if output is not None else written
-    asked = [OutputRequest(name, text, pointwise, assumed, launcher=launcher) for name in names]
+    asked = [OutputRequest(name, text, split.fused, assumed, launcher=launcher, rest=split.rest) for name in names]
     if not asked:
         raise FusionRefused((_touches_nothing(analysis, "KR210", "stores to"),))
     return _eligible(analysis, asked, output is not None, "output", "--epilogue")

@@ -222,3 +222,45 @@ def test_inspect_says_in_which_specializations_an_output_is_only_written() -> No
 def test_unknown_attribute() -> None:
     with pytest.raises(AttributeError, match="no attribute 'fuze'"):
         _ = kernel_rewrite.fuze  # type: ignore[attr-defined]
+
+
+WITH_A_LAUNCHER = f"""\
+import torch
+{SOURCE}
+
+def scaled(x, factor):
+    out = torch.empty_like(x)
+    scale[(triton.cdiv(x.numel(), 64),)](x, out, factor, x.numel(), BLOCK=64)
+    return out
+"""
+
+
+def test_a_part_of_an_epilogue() -> None:
+    text = "relu(x) / sum(relu(x), dim=-1, keepdim=True)"
+    with pytest.raises(FusionRefused) as refused:
+        kernel_rewrite.fuse(WITH_A_LAUNCHER, text)
+    (found,) = refused.value.diagnostics
+    assert found.code == "KR118" and found.help.startswith("fuse `relu(x)` alone") and "`--partial`" in found.help
+    fused = kernel_rewrite.fuse(WITH_A_LAUNCHER, text, partial=True)
+    assert fused.name == "relu_sum" and fused.epilogues == (("out_ptr", text),)
+    rest = "out / torch.sum(out, dim=-1, keepdim=True)"
+    assert f"\n    return {rest}  # kernel-rewrite: not fused\n" in fused.source
+    assert fused.contract == (f"`scaled` returns `{rest}` for `out`",)
+    for again, options, why in [
+        (fused.source, {}, "the rest of another epilogue follows"),
+        (
+            WITH_A_LAUNCHER.replace("empty_like", "zeros_like"),
+            {"epilogues": "sum(exp(relu(x)) * s)", "operands": ["s=scalar"], "assume": ["fully-written"]},
+            "uses elements that may have missed the op",
+        ),
+        (WITH_A_LAUNCHER, {"launcher": "leave"}, "launchers are to be left alone"),
+        (
+            WITH_A_LAUNCHER,
+            {"epilogues": "sum(relu(x).to(float16)).to(x.dtype)", "dtypes": ["out_ptr=fp32"]},
+            "asks for",
+        ),
+    ]:
+        with pytest.raises(FusionRefused, match="KR322") as refused:
+            kernel_rewrite.fuse(again, **{"epilogues": text, "partial": True, **options})
+        assert why in refused.value.diagnostics[0].message
+    assert kernel_rewrite.fuse(fused.source, prologues="x_ptr=relu").warnings == ()

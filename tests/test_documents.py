@@ -15,6 +15,7 @@ from documents import blocks_of, check
 from kernel_rewrite.arguments import ARGUMENTS
 from kernel_rewrite.checks import ASSUMPTIONS
 from kernel_rewrite.diagnostics import CODES
+from kernel_rewrite.pointwise.whole import WHOLE
 
 ROOT = Path(__file__).parent.parent
 DOCUMENTS = [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -96,6 +97,12 @@ def test_every_key_is_documented() -> None:
     for argument in ARGUMENTS:
         row = re.search(rf"^\| `{argument.key}` \|.*`{argument.option}` \|$", text, re.MULTILINE)
         assert row is not None, argument.key
+
+
+def test_every_function_of_a_rest_is_documented() -> None:
+    text = text_of(ROOT / "docs" / "epilogues.md")
+    (section,) = re.findall(r"^## A part of an epilogue\n(.*?)^## ", text, re.MULTILINE | re.DOTALL)
+    assert [name for name in WHOLE if f"`{name}`" not in section] == []
 
 
 def test_every_assumption_is_explained() -> None:

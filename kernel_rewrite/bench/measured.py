@@ -14,6 +14,7 @@ from kernel_rewrite.bench.timing import SECONDS, Timing
 from kernel_rewrite.diagnostics import Diagnostic, FusionRefused
 from kernel_rewrite.rewrite.header import Header
 from kernel_rewrite.verify.equivalence import runner_environment
+from kernel_rewrite.verify.rests import fused_parts
 
 TIME_LIMIT = 600.0
 
@@ -51,11 +52,13 @@ def measured(
     fused: str, original: str, header: Header, calls: Sequence[str], *, seconds: float = SECONDS, judge: str = "auto"
 ) -> SpeedReport:
     """Time every call. Runs both files, in a process of its own. Raises FusionRefused (KR505)."""
+    epilogues, rests = fused_parts(header)
     request = {
         "fused": str(Path(fused).resolve()),
         "original": str(Path(original).resolve()),
         "kernel": header.kernel,
-        "epilogues": header.epilogues,
+        "epilogues": epilogues,
+        "rests": rests,
         "operands": header.operands,
         "kept": header.kept,
         "calls": list(calls),

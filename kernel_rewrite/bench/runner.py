@@ -20,15 +20,16 @@ from kernel_rewrite.verify.calls import Inputs, names_of
 from kernel_rewrite.verify.launches import is_kernel, tensor_of
 from kernel_rewrite.verify.modules import load, make_interpretable
 from kernel_rewrite.verify.operands import shaped
+from kernel_rewrite.verify.rests import Rest
 from kernel_rewrite.verify.runner import (
     Session,
     choose_judge,
     declared_in,
     device_words,
     kept_in,
-    pointwise_of,
     prepare,
     stored_in,
+    whole_of,
 )
 
 
@@ -114,7 +115,7 @@ def drawn(text: str, module: Any, device: str, seed: int) -> Call:
 def _row(session: Session, text: str, original: Any, fused: Any, seconds: float) -> dict[str, Any]:
     request = session.request
     kernel, epilogues = request["kernel"], request["epilogues"]
-    ops = {output: pointwise_of(session, op) for output, op in epilogues}
+    ops = {output: whole_of(session, output, op) for output, op in epilogues}
     operands = {name for name, operand in declared_in(session).items() if not operand.is_stored} | kept_in(
         session
     ).keys()
@@ -160,7 +161,7 @@ def _row(session: Session, text: str, original: Any, fused: Any, seconds: float)
 def _compiled(
     plain: list[Call],
     values: list[dict[str, Any]],
-    ops: Mapping[str, Pointwise | CalledOp],
+    ops: Mapping[str, Pointwise | CalledOp | Rest],
     kernel: str,
     path: str,
     notes: list[str],

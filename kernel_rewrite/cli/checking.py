@@ -210,6 +210,7 @@ def _with_progress(tasks: Sequence[Task], jobs: int, reporter: Reporter) -> Iter
 @options.epilogue_kernels
 @options.prologues
 @options.operands
+@options.partial
 @click.option("-o", "--output", metavar="FILE", type=click.Path(), help="The file to make. Default: as `fuse` has it.")
 @click.option("--config", metavar="FILE", default=CONFIGURATION, show_default=True, help="The file to add to.")
 @options.reporting("text")
@@ -237,16 +238,20 @@ def _name_of(
     epilogue_kernels: tuple[str, ...],
     prologues: tuple[str, ...],
     operands: tuple[str, ...],
+    partial: bool,
     **_: Any,
 ) -> str:
     from kernel_rewrite.arguments import name_and_text
     from kernel_rewrite.functions import in_words
-    from kernel_rewrite.pointwise.declarations import declared_operands
+    from kernel_rewrite.pointwise.declarations import declared_operands, used_in
+    from kernel_rewrite.pointwise.language import parse_epilogue
     from kernel_rewrite.selection import epilogue_of
     from kernel_rewrite.source.files import Project
 
     project = Project()
     stored, loaded, declared = in_words(epilogues, prologues, declared_operands(operands), project, epilogue_kernels)
-    texts = [name_and_text(text)[1] for text in (*loaded, *stored)]
+    before, behind = ([name_and_text(text)[1] for text in ops] for ops in (loaded, stored))
     file = project.read(source)
-    return "_".join(epilogue_of(text, declared, file, project).name for text in texts)
+    names = [parse_epilogue(text, used_in(text, declared)).name for text in before]
+    names += [epilogue_of(text, declared, file, project, partial=partial).name for text in behind]
+    return "_".join(names)

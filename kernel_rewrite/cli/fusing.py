@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 @options.operands
 @options.keep_original
 @options.drop
+@options.partial
 @click.option(
     "--launcher",
     type=click.Choice(["rewrite", "leave"]),
@@ -106,6 +107,7 @@ def fuse(
       kernel-rewrite fuse matmul.py --epilogue 'gelu(x + bias)' --operand bias=row
       kernel-rewrite fuse matmul.py --epilogue ops.py:epilogue    a function of x and operands
       kernel-rewrite fuse matmul.py --epilogue-kernel gelu.py:gelu_kernel   another kernel, inlined
+      kernel-rewrite fuse matmul.py --epilogue 'softmax(relu(x), dim=-1)' --partial   relu in the kernel
       kernel-rewrite fuse matmul.py --prologue b_ptr=sigmoid      works on what is loaded
       kernel-rewrite fuse pair.py --epilogue 'c_ptr=silu(gate_ptr) * x' --drop gate_ptr
       kernel-rewrite fuse - --stdin-filename matmul.py --epilogue relu < matmul.py

@@ -76,6 +76,11 @@ drop = click.option(
     help="Do without an output that nobody needs: its stores, its parameter and its buffer go. An epilogue may take what was "
     "stored there. Once for each output.",
 )
+partial = click.option(
+    "--partial",
+    is_flag=True,
+    help="Fuse the longest part of an epilogue that can be, and compute the rest in torch where launchers return the output.",
+)
 stdin_filename = click.option(
     "--stdin-filename",
     metavar="FILE",

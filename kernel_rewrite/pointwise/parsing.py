@@ -38,13 +38,16 @@ def parse_epilogue(text: str, operands: Mapping[str, Operand] | None = None) -> 
     Raises FusionRefused with KR107 (a name that is neither an op nor an operand, or no expression at all), KR108 (wrong
     arguments), KR118 (not a function of single elements) or KR119 (an operand that is declared and not used).
     """
-    declared = dict(operands or {})
+    return Parser(text.strip(), dict(operands or {})).pointwise(expression_of(text))
+
+
+def expression_of(text: str) -> ast.expr:
+    """The syntax tree of an epilogue. Raises FusionRefused (KR107)."""
     try:
-        tree = ast.parse(text.strip(), mode="eval").body
+        return ast.parse(text.strip(), mode="eval").body
     except (SyntaxError, ValueError, MemoryError, RecursionError):
         span = Span(EPILOGUE_FILE, 1, 0, 1, max(1, len(text.encode())))
         raise _refusal("KR107", f"`{text}` is not an expression of ops", span, _HELP) from None
-    return Parser(text.strip(), declared).pointwise(tree)
 
 
 _HELP = 'write an op or an expression, e.g. `relu`, `gelu(approximate="tanh")`, `sigmoid(relu(x))` or `x * 2 + 1`'
@@ -90,9 +93,10 @@ class Parser:
                 span,
                 f"leave out `--operand {unused[0]}=...`, or use it",
             )
-        return Pointwise(node, tuple(self._operand(i) for i in used))
+        return Pointwise(node, tuple(self.operand(i) for i in used))
 
-    def _operand(self, used: Input) -> Operand:
+    def operand(self, used: Input) -> Operand:
+        """What a value beside x is declared as."""
         if not used.index:
             return self._declared[used.name]
         dtype = self._declared[used.name].dtype if used.name in self._declared else ""
@@ -172,7 +176,7 @@ class Parser:
     def _is_value(self, tree: ast.expr) -> bool:
         """Whether what stands before a dot is a value, so that what follows is a method, and not a module."""
         while isinstance(tree, ast.Attribute):
-            if ast.unparse(tree) in _MODULES:
+            if ast.unparse(tree) in MODULES:
                 return False
             tree = tree.value
         if isinstance(tree, ast.Name):
@@ -407,7 +411,7 @@ class Parser:
         text = ast.unparse(tree)
         module, _, name = text.rpartition(".")
         name = ALIASES.get(name, name)
-        if name in OPS and (method or not module or module in _MODULES):
+        if name in OPS and (method or not module or module in MODULES):
             return OPS[name]
         self._refuse_not_pointwise(name, tree)
         close = difflib.get_close_matches(name, [*self._declared, *self.names], n=1, cutoff=0.6)
@@ -426,7 +430,7 @@ class Parser:
             raise _refusal("KR118", message, self.span(tree), found.way_out)
 
 
-_MODULES = frozenset(
+MODULES = frozenset(
     {"torch", "F", "nn.functional", "torch.nn.functional", "functional", "torch.special", "torch.Tensor"}
 )
 

@@ -106,7 +106,7 @@ def evaluate(node: Node, x: Any, operands: Mapping[str, Any], kinds: Mapping[str
             return found[0].to(_dtype(str(dict(node.arguments)["dtype"]), x))
         if node.row.infix:
             return INFIX[node.row.infix][1](*found)
-        return _function(node.row.torch)(*found, **torch_arguments(node))
+        return torch_attribute(node.row.torch)(*found, **torch_arguments(node))
 
     return value(node)
 
@@ -124,8 +124,9 @@ def _dtype(name: str, x: Any) -> Any:
     return x.dtype if name == SAME else getattr(torch, name)
 
 
-def _function(dotted: str) -> Callable[..., Any]:
+def torch_attribute(dotted: str) -> Any:
+    """What torch has under a name: `torch.nn.functional.gelu`, `torch.float16`."""
     import torch
 
-    function: Any = functools.reduce(getattr, dotted.split(".")[1:], torch)
-    return function  # type: ignore[no-any-return]
+    found: Any = functools.reduce(getattr, dotted.split(".")[1:], torch)
+    return found

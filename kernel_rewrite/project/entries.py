@@ -37,7 +37,7 @@ class Entry:
     calls: tuple[str, ...] = ()
 
     @property
-    def arguments(self) -> dict[str, str | tuple[str, ...]]:
+    def arguments(self) -> dict[str, Any]:
         """As keyword arguments of `fuse`."""
         return keywords(self.given)
 
@@ -108,7 +108,7 @@ def _entry(place: _Place, fusion: dict[str, Any], root: str) -> Entry:
             raise _wrong(place, f"this fusion has no `{key}`")
     if not {"epilogues", "epilogue-kernels", "prologues", "drop"} & fusion.keys():
         raise _wrong(place, "this fusion has no `epilogues`, no `prologues` and no `drop`")
-    values: dict[str, str | list[str] | None] = {}
+    values: dict[str, str | bool | list[str] | None] = {}
     for argument in ARGUMENTS:
         if argument.key in fusion:
             values[argument.parameter] = _value(place.at_key(argument.key), argument, fusion[argument.key])
@@ -123,7 +123,11 @@ def _entry(place: _Place, fusion: dict[str, Any], root: str) -> Entry:
     return Entry(source, output, given(values), tuple(_texts(place.at_key("calls"), "calls", fusion)))
 
 
-def _value(place: _Place, argument: Argument, value: object) -> str | list[str]:
+def _value(place: _Place, argument: Argument, value: object) -> str | bool | list[str]:
+    if argument.shape is Shape.FLAG:
+        if not isinstance(value, bool):
+            raise _wrong(place, f"`{argument.key}` must be {argument.shape.value}")
+        return value
     if argument.shape is Shape.TEXT:
         text = _text(place, argument.key, value)
         if argument.choices and text not in argument.choices:

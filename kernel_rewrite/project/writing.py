@@ -53,6 +53,8 @@ def entry_text(source: str, output: str, given: Given) -> str:
 
 
 def _value(shape: Shape, texts: list[str]) -> str:
+    if shape is Shape.FLAG:
+        return "true"
     if shape is Shape.TEXT:
         return _quoted(texts[0])
     pairs = [name_and_text(text) for text in texts]

@@ -185,11 +185,13 @@ def is_view(node: ast.expr) -> bool:
     """`x.view(...)`, `x.T`: the same elements, of the same type."""
     if isinstance(node, ast.Call):
         named = isinstance(node.func, ast.Attribute) and node.func.attr in VIEWS
-        return named and not any("dtype" in ast.unparse(a) or "torch." in ast.unparse(a) for a in node.args)
+        given = map(ast.unparse, (*node.args, *node.keywords))
+        return named and not any("dtype" in text or "torch." in text for text in given)
     return isinstance(node, ast.Attribute) and node.attr in ("T", "mT")
 
 
 def allocates(node: ast.Call) -> bool:
+    """`torch.empty(...)`, `x.new_zeros(...)`: a tensor that nothing else has."""
     name = last_name(node.func)
     return isinstance(node.func, ast.Attribute) and (name in EMPTY or name in FILLED or name in FULL)
 
@@ -214,7 +216,7 @@ def _changed(kernel: LaunchedKernel, call: ast.Call, buffer: ChangedBuffer, laun
     edits: list[Edit] = []
     additions: list[Addition] = []
     new: dict[str, str] = {}
-    torch = _torch_name(kernel.file.tree)
+    torch = torch_name_in(kernel.file.tree)
     if buffer.dtype and not torch:
         return AllocationPlan(diagnostics=(_refused(place, buffer.output, "the file has no name for torch"),))
     dtype = f"{torch}.{buffer.dtype}"
@@ -297,7 +299,7 @@ def _filled(call: ast.Call, fill: float | int, typed: bool) -> tuple[ast.expr, s
     return call.func, f"{ast.unparse(call.func.value)}.{_FILL_NAMES[name]}", value
 
 
-def _torch_name(tree: ast.Module) -> str:
+def torch_name_in(tree: ast.Module) -> str:
     """What the file calls torch."""
     for node in tree.body:
         for alias in node.names if isinstance(node, ast.Import) else ():

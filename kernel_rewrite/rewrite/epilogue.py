@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ast
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import libcst as cst
@@ -16,6 +16,7 @@ from kernel_rewrite.pointwise.calls import TritonCall
 from kernel_rewrite.pointwise.emission import Emission, Epilogue, emit
 from kernel_rewrite.pointwise.function import Pointwise
 from kernel_rewrite.pointwise.graph import Input
+from kernel_rewrite.pointwise.remainder import Remainder
 from kernel_rewrite.probes import certain_element_type
 from kernel_rewrite.retyped import new_element_type
 from kernel_rewrite.rewrite.additions import AddedStatements, Replaced
@@ -126,15 +127,17 @@ def fusion_edits(
     launcher: bool = True,
     fills: Mapping[str, Fills] = {},
     kept: Mapping[str, str] = {},
+    rests: Mapping[str, Remainder] = {},
 ) -> Rewrite:
     """The edits of the kernel's file that make each plan's stores store E(value) and each plan's loads give P(value), and
     with `launcher` those of the functions that launch the kernel, so that they take and pass on what E reads, allocate an
     output with the element type that E gives it, and fill it with what `fills` says instead of what they fill it with. `kept`
-    names the new parameter for each output whose original value is stored too.
+    names the new parameter for each output whose original value is stored too. Launchers return an output of `rests` with the
+    rest of its epilogue, in torch.
 
     Raises FusionRefused: KR213 for a store that cannot be edited or a helper of another file that cannot be copied here,
-    KR301 to KR304 and KR306 for an operand or a kept value whose place cannot be derived, KR310 to KR319 for a parameter
-    that cannot be added or an allocation that cannot be changed, KR410 where an output's old element type is needed and
+    KR301 to KR304 and KR306 for an operand or a kept value whose place cannot be derived, KR310 to KR322 for a parameter
+    that cannot be added or a launcher that cannot be changed, KR410 where an output's old element type is needed and
     cannot be spelled.
     """
     closure, project = analysis.closure, analysis.project
@@ -162,7 +165,8 @@ def fusion_edits(
         if (held := retyped.get(store.output)) is not None or fills.get(store.output)
     ]
     sites = frozenset(site.call.span for store, _ in stores for site in store.sites)
-    grown = _grown_signature(analysis, [pointwise for _, pointwise in plans], buffers, launcher, taken, kept)
+    _can_be_left(analysis, rests, retyped, launcher)
+    grown = _grown_signature(analysis, [pointwise for _, pointwise in plans], buffers, launcher, taken, kept, rests)
     taken |= {parameter.name for parameter in (*grown.parameters.values(), *grown.kept.values())}
     edits: list[Edit] = list(grown.edits)
     added: list[TreeAddition | AddedStatements] = list(grown.additions)
@@ -342,12 +346,13 @@ def _grown_signature(
     launcher: bool,
     taken: Iterable[str],
     kept: Mapping[str, str],
+    rests: Mapping[str, Remainder],
 ) -> _Grown:
-    """The parameters that the operands and what is kept need, and the allocations of the outputs that change. Raises
-    FusionRefused (KR310 to KR317, KR319)."""
+    """The parameters that the operands and what is kept need, and the allocations and the returns of the outputs that change.
+    Raises FusionRefused (KR310 to KR317, KR319, KR322)."""
     every: dict[str, Operand] = {o.name: o for pointwise in pointwises for o in pointwise.operands}
     operands = {name: operand for name, operand in every.items() if not operand.is_stored}
-    if not operands and not buffers and not kept:
+    if not operands and not buffers and not kept and not rests:
         return _Grown()
     keeping = kept_parameters(analysis.kernel, kept, operands)
     retyped = {buffer.output for buffer in buffers if buffer.dtype}
@@ -369,13 +374,30 @@ def _grown_signature(
     if not launcher:
         contract = (*kernel_contract(kernel, added, buffers), *kept_contract(keeping, retyped))
         return _Grown(parameters, keeping, signature.edits, signature.additions, contract)
-    plan = launcher_edits(kernel, added, buffers)
+    behind = {o.name: o for rest in rests.values() for o in rest.operands if o.name not in operands}
+    alone = [NewParameter(name, name, number=o.is_number, launchers_alone=True) for name, o in behind.items()]
+    plan = launcher_edits(kernel, (*added, *alone), buffers, rests)
     errors = tuple(d for d in plan.diagnostics if d.severity is Severity.ERROR)
     errors += tuple(overwritten(kernel, keeping)) if keeping else ()
     if errors:
         raise FusionRefused(errors)
     edits, additions = (*signature.edits, *plan.edits), (*signature.additions, *plan.additions)
     return _Grown(parameters, keeping, edits, additions, (*plan.contract, *kept_contract(keeping, retyped)))
+
+
+def _can_be_left(analysis: Analysis, rests: Mapping[str, Remainder], retyped: Container[str], launcher: bool) -> None:
+    """Raise FusionRefused (KR322) where launchers cannot do the rest of an epilogue, whatever they look like."""
+    for output, rest in rests.items():
+        why, help_text = "", "leave `--partial` out, and write the rest in torch where the output is used"
+        if not launcher:
+            why = "launchers are to be left alone"
+        elif rest.casts_to_the_type_of_x and output in retyped:
+            why = "it asks for the element type of x, which the fused part changes"
+            help_text = "name the element type: `.to(float16)`"
+        if why:
+            message = f"the rest of the epilogue of `{output}` cannot be computed where a launcher returns it: {why}"
+            label = Label(analysis.kernel.definition_line)
+            raise FusionRefused((Diagnostic("KR322", message, (label,), help=help_text),))
 
 
 def _no_call_twice(plans: Iterable[Plan]) -> None:

@@ -8,15 +8,18 @@ from __future__ import annotations
 
 import ast
 from bisect import bisect
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from types import MappingProxyType
 
 from kernel_rewrite.diagnostics import Diagnostic, Label, Severity
 from kernel_rewrite.model import Edit, Span
+from kernel_rewrite.pointwise.remainder import Remainder
 from kernel_rewrite.rewrite.additions import AddedKeywords, AddedParameters, Addition
 from kernel_rewrite.rewrite.allocations import ChangedBuffer, allocation_edits
 from kernel_rewrite.rewrite.brackets import call_bracket, definition_bracket, inserted
 from kernel_rewrite.rewrite.parameters import LaunchedKernel, NewParameter, passed
+from kernel_rewrite.rewrite.returned import return_edits
 from kernel_rewrite.source.callers import Callers, HostDefinition, bound_in
 from kernel_rewrite.source.launches import Launch
 from kernel_rewrite.source.symbolic import HostFunction
@@ -58,26 +61,34 @@ class LauncherPlan:
 
 
 def launcher_edits(
-    kernel: LaunchedKernel, parameters: Sequence[NewParameter], buffers: Sequence[ChangedBuffer] = ()
+    kernel: LaunchedKernel,
+    parameters: Sequence[NewParameter],
+    buffers: Sequence[ChangedBuffer] = (),
+    rests: Mapping[str, Remainder] = MappingProxyType({}),
 ) -> LauncherPlan:
-    """The plan by which each launch of the file passes `parameters`, and each output of `buffers` is allocated anew.
+    """The plan by which each launch of the file passes `parameters`, each output of `buffers` is allocated anew, and each
+    output of `rests` is returned with the rest of its epilogue.
 
     Diagnostics: KR311 (a launcher uses the operand's name), KR312 (a launch outside any function), KR313 (in an autograd
     function), KR314 (in a function whose signature is fixed), KR315 (what is launched is uncertain), KR317 (an allocation
-    cannot be changed), and as a warning KR318 (a caller that does not pass the operands on).
+    cannot be changed), KR322 (an output is not returned so that the rest can be computed there), and as a warning KR318 (a
+    caller that does not pass the operands on).
     """
     planner = _Planner(kernel, tuple(parameters))
     if parameters:
         planner.plan()
     for buffer in buffers:
         if buffer.dtype:
-            planner.retype(buffer)
-    changed = allocation_edits(kernel, buffers)
+            planner.change(f"the element type that `{buffer.output}` has now")
+    for output in rests:
+        planner.change(f"what `{output}` is returned as now")
+        planner.refuse_backwards_of_callers()
+    changed, returned = allocation_edits(kernel, buffers), return_edits(kernel, rests)
     return LauncherPlan(
-        (*planner.edits, *changed.edits),
-        (*planner.contract, *changed.contract),
-        tuple(dict.fromkeys((*planner.diagnostics, *changed.diagnostics))),
-        (*planner.additions, *changed.additions),
+        (*planner.edits, *changed.edits, *returned.edits),
+        (*planner.contract, *changed.contract, *returned.contract),
+        tuple(dict.fromkeys((*planner.diagnostics, *changed.diagnostics, *returned.diagnostics))),
+        (*planner.additions, *changed.additions, *returned.additions),
     )
 
 
@@ -117,8 +128,8 @@ class _Planner:
         for taker in list(self.takers):
             self._callers_of(taker)
 
-    def retype(self, buffer: ChangedBuffer) -> None:
-        """Note what stands against another element type for the output of the launchers, whatever they pass for it."""
+    def change(self, what: str) -> None:
+        """Note what stands against a change of `what` a fake implementation tells, whatever launchers pass."""
         self.diagnostics += uncertain_uses(self.kernel, self.callers)
         name, path = self.kernel.node.name, self.kernel.file.path
         for launch in self.kernel.launches:
@@ -130,10 +141,19 @@ class _Planner:
             self.diagnostics += self._backward(taker, launch.span)
             for fake in _fakes_of(taker, self.callers):
                 label = Label(Span.of(path, fake.args.args[0]) if fake.args.args else launch.span, "in this function")
-                message = (
-                    f"the fake implementation of `{taker.name}` tells the element type that `{buffer.output}` has now"
-                )
+                message = f"the fake implementation of `{taker.name}` tells {what}"
                 self.diagnostics.append(self._fixed(message, label))
+
+    def refuse_backwards_of_callers(self) -> None:
+        """Note the autograd functions that call a launcher."""
+        takers = {
+            _taker(launch.function, self.callers) for launch in self.kernel.launches if launch.function is not None
+        }
+        for taker in takers:
+            for call in self.callers.calls(taker):
+                caller = self.callers.function(call)
+                if caller is not None:
+                    self.diagnostics += self._backward(caller, Span.of(self.kernel.file.path, call))
 
     # one launch ------------------------------------------------------------------------------------------------------
 

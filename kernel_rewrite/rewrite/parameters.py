@@ -52,18 +52,19 @@ class NewParameter:
 
     `name` is the kernel's parameter ("bias_ptr"), free in the kernel; `operand` what a launcher calls it ("bias").
     `strides` are further parameters for its strides, each with the dimension it is of: ("stride_bias_m", 0). `number`
-    says that the operand is a Python number; else it is a tensor.
+    says that the operand is a Python number; else it is a tensor. `launchers_alone`: the kernel does not have it.
     """
 
     name: str
     operand: str
     strides: tuple[tuple[str, int], ...] = ()
     number: bool = False
+    launchers_alone: bool = False
 
 
 def passed(parameters: Iterable[NewParameter]) -> tuple[tuple[str, str], ...]:
     """What a launch passes for `parameters`, in the order of the kernel's signature: (parameter, expression)."""
-    parameters = tuple(parameters)
+    parameters = tuple(p for p in parameters if not p.launchers_alone)
     strides = ((name, f"{p.operand}.stride({dimension})") for p in parameters for name, dimension in p.strides)
     return (*((p.name, p.operand) for p in parameters), *strides)
 

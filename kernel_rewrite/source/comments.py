@@ -1,4 +1,5 @@
-"""Comments to this tool: `# kernel-rewrite: skip`, `# kernel-rewrite: ignore[KR208] reason`."""
+"""Comments to this tool: `# kernel-rewrite: skip`, `# kernel-rewrite: ignore[KR208] reason`; and its own mark for what a
+launcher computes in torch, `# kernel-rewrite: not fused`."""
 
 from __future__ import annotations
 
@@ -14,7 +15,7 @@ from kernel_rewrite.diagnostics import CODES, Diagnostic, Label
 from kernel_rewrite.model import Span
 from kernel_rewrite.source.files import Project, SourceFile
 
-SKIP, IGNORE = "skip", "ignore"
+SKIP, IGNORE, NOT_FUSED = "skip", "ignore", "not fused"
 
 _COMMENT = re.compile(r"#\s*kernel-rewrite:\s*(.*)")
 _IGNORE = re.compile(r"ignore\s*\[([^\]]*)\]\s*(.*)")
@@ -31,6 +32,11 @@ class Control:
     line: int
     codes: tuple[str, ...] = ()
     wrong: str = ""
+
+
+def mark(directive: str) -> str:
+    """The comment that says `directive`."""
+    return f"# kernel-rewrite: {directive}"
 
 
 def controls(file: SourceFile, project: Project) -> tuple[Control, ...]:
@@ -68,6 +74,8 @@ def _controls(file: SourceFile) -> Iterator[Control]:
 def _control(text: str, span: Span, line: int) -> Control:
     if re.fullmatch(r"skip\b.*", text):
         return Control(SKIP, span, line)
+    if text == NOT_FUSED:
+        return Control(NOT_FUSED, span, line)
     found = _IGNORE.fullmatch(text)
     if found is None:
         word = re.match(r"\w*", text)

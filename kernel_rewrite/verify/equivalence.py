@@ -19,6 +19,7 @@ from kernel_rewrite.model import InternalError, Span
 from kernel_rewrite.pointwise.declarations import declared_operands
 from kernel_rewrite.rewrite.header import Header, digest, read_header
 from kernel_rewrite.verify.calls import TRIALS
+from kernel_rewrite.verify.rests import fused_parts
 from kernel_rewrite.verify.results import UNCHANGED, Trial, Verification, trial_from_json
 
 JUDGES = ("auto", "interpreter", "cuda")
@@ -64,11 +65,13 @@ def verify(
     text = _read(path)
     header = _header(path, text)
     original_path = _original(path, header, original)
+    epilogues, rests = fused_parts(header)
     request = {
         "fused": str(path.resolve()),
         "original": str(original_path.resolve()),
         "kernel": header.kernel,
-        "epilogues": header.epilogues,
+        "epilogues": epilogues,
+        "rests": rests,
         "prologues": [(name.partition(":")[0], op) for name, op in header.prologues],
         "outputs": _outputs(original_path, header),
         "operands": header.operands,

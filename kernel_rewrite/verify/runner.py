@@ -4,13 +4,14 @@ output. `python -m kernel_rewrite.verify.runner`."""
 from __future__ import annotations
 
 import contextlib
+import functools
 import json
 import os
 import sys
 import tempfile
 import time
 import traceback
-from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TextIO
 
@@ -24,7 +25,8 @@ if TYPE_CHECKING:
     from kernel_rewrite.pointwise.language import Pointwise
     from kernel_rewrite.verify.guards import Outside
     from kernel_rewrite.verify.host import Configurations
-    from kernel_rewrite.verify.launches import TorchOp, Twin
+    from kernel_rewrite.verify.launches import Capture, TorchOp, Twin
+    from kernel_rewrite.verify.rests import Applied, Rest
 
 MOST_CONFIGURATIONS = 8
 """Of an autotuner, with each set of inputs but the first, which runs all of them."""
@@ -57,6 +59,13 @@ class Session:
     operands: dict[str, Any] = field(default_factory=dict)  # what the call gave for them
     folder: str = ""  # of kernels that are made here
     beside: dict[str, Any] = field(default_factory=dict)  # the modules of kernels that are inlined, by path
+
+    @functools.cached_property
+    def launchers(self) -> tuple[str, ...]:
+        """The functions of the original that launch the kernel."""
+        from kernel_rewrite.verify.rests import launchers_of
+
+        return launchers_of(self.request["original"], self.request["kernel"])
 
     def say(self, event: str, **fields: Any) -> None:
         self.out.write(json.dumps({"event": event, **fields}) + "\n")
@@ -218,8 +227,12 @@ def _run_trial(session: Session, call: str, inputs: Inputs, seed: int, choice: C
     expected = _evaluate(session, session.original, session.request["original"], call, inputs, seed)
     session.say("start", **base, side="fused")
     got = _evaluate(session, session.fused, session.request["fused"], call, inputs, seed, expected)
+
+    def again() -> Evaluation:
+        return _evaluate(session, session.original, session.request["original"], call, inputs, seed, replayed=got)
+
     trial = {
-        **_judged(session, base, expected, got, choice.most > 1),
+        **_judged(session, base, expected, got, choice.most > 1, again),
         "autotune": "; ".join(dict.fromkeys(choice.taken)),
     }
     session.say("trial", **trial)
@@ -247,13 +260,19 @@ def _evaluate(
     inputs: Inputs,
     seed: int,
     original: Evaluation | None = None,
+    replayed: Evaluation | None = None,
 ) -> Evaluation:
-    """What the original does with the op behind its launches; with `original`, what that did, what the fused file does."""
+    """What the original does with the op behind its launches; with `original`, what that did, what the fused file does. With
+    `replayed`, what the fused file did, its outputs stand in the place of those of the op."""
     from kernel_rewrite.verify.guards import SEEN
     from kernel_rewrite.verify.launches import CannotFollow, Recorder, followed
+    from kernel_rewrite.verify.rests import applied_behind
 
     with_op = original is None
     ops = {output: _op(session, text) for output, text in session.request["epilogues"]} if with_op else {}
+    rests = _rests(session, ops) if with_op else {}
+    if replayed is not None:
+        ops = {output: _replay(output, replayed) for output in ops}
     inputs_ops = {name: _op(session, text) for name, text in session.request["prologues"]} if with_op else {}
     declared = {name: operand for name, operand in declared_in(session).items() if not operand.is_stored}
     given = Operands(declared | kept_in(session), dense=bool(inputs.layout))
@@ -264,7 +283,10 @@ def _evaluate(
     result = Evaluation()
     SEEN.reads = SEEN.writes = 0
     try:
-        with followed(session.request["kernel"], path, recorder):
+        with (
+            followed(session.request["kernel"], path, recorder),
+            applied_behind(module, session.launchers if rests else (), recorder.captures, rests),
+        ):
             session.operands = given.values
             hand = given.withhold if with_op else given.hand_on
             result.value = evaluate(given.handed(call), module, session.device, inputs, seed, {HANDED: hand})
@@ -323,6 +345,52 @@ def _op(session: Session, text: str) -> TorchOp:
         return defined
 
     return TorchOp(on_cpu if session.judge == "interpreter" else pointwise.evaluate)
+
+
+def _rests(session: Session, ops: Mapping[str, TorchOp]) -> dict[str, Applied]:
+    """What torch makes of each returned output whose epilogue has a rest."""
+    from kernel_rewrite.verify.rests import rest_of
+
+    def applied(text: str, op: TorchOp) -> Applied:
+        rest = rest_of(text, declared_in(session))
+        assert rest is not None
+
+        def behind(capture: Capture, tensor: Any) -> Any:
+            if capture.dtype != str(tensor.dtype).removeprefix("torch."):  # the output cannot hold what the op gives
+                tensor = op.apply(tensor, **op.given(tensor, {}))
+            values = {o.name: session.operands[o.name] for o in rest.remainder.operands if o.name in session.operands}
+            missing = [o.name for o in rest.remainder.operands if o.name not in values]
+            if missing:
+                raise ValueError(f"the call does not pass `{missing[0]}`")
+            return rest.remainder.evaluate(tensor, **values)
+
+        return behind
+
+    return {output: applied(text, ops[output]) for output, text in session.request.get("rests", ())}
+
+
+def _replay(output: str, evaluation: Evaluation) -> TorchOp:
+    """In the place of an op, what another evaluation has left in the output, launch by launch."""
+    from kernel_rewrite.verify.launches import CannotFollow, TorchOp
+
+    left = iter([capture.after for launch in evaluation.launches for capture in launch if capture.output == output])
+
+    def next_of(data: Any) -> Any:
+        found = next(left, None)
+        if found is None or found.dtype != data.dtype or found.shape != data.shape:
+            raise CannotFollow(f"`{output}` is another tensor in the fused file")
+        return found.clone()
+
+    return TorchOp(next_of)
+
+
+def whole_of(session: Session, output: str, text: str) -> Pointwise | CalledOp | Rest:
+    """The op `text` for `output`, with the rest of the epilogue that it is of."""
+    from kernel_rewrite.verify.rests import rest_of
+
+    whole = dict(session.request.get("rests", ())).get(output)
+    rest = rest_of(whole, declared_in(session)) if whole is not None else None
+    return rest if rest is not None else pointwise_of(session, text)
 
 
 def pointwise_of(session: Session, text: str) -> Pointwise | CalledOp:
@@ -400,9 +468,15 @@ def _where(error: BaseException, path: str) -> list[str]:
 
 
 def _judged(
-    session: Session, base: dict[str, Any], expected: Evaluation, got: Evaluation, autotuned: bool
+    session: Session,
+    base: dict[str, Any],
+    expected: Evaluation,
+    got: Evaluation,
+    autotuned: bool,
+    again: Callable[[], Evaluation],
 ) -> dict[str, Any]:
-    """The trial that the two evaluations make."""
+    """The trial that the two evaluations make. `again`: the original's with the fused file's outputs, to which the rest of an
+    epilogue is applied."""
     session.trace = expected.trace
     if expected.error:
         return {**base, "skipped": f"fails with the original file: {expected.error}"}
@@ -422,11 +496,24 @@ def _judged(
     strayed = _strayed(session, expected, got)
     if strayed:
         return {**trial, "failure": strayed}
+    anew = _allocated_anew(expected, got)
+    rests = bool(session.request.get("rests"))
     if not all(_is_identical(output) for output in outputs):
-        return trial
+        if not rests or any(output["wrong"] or output["unwritten_otherwise"] for output in outputs):
+            return trial
+        expected = again()
+        if expected.error:
+            session.notes.append(f"what is returned could not be compared in every run: {expected.error}")
+            return trial
+        anew = _allocated_anew(expected, got)
     trial["returned_compared"] = True
-    if not _same_values(expected.value, got.value, _allocated_anew(expected, got), expected.left_out):
-        trial["failure"] = "what the call returns differs, though the kernel's outputs do not"
+    if not _same_values(expected.value, got.value, anew, expected.left_out):
+        of = (
+            "is not what torch makes of the kernel's outputs"
+            if rests
+            else "differs, though the kernel's outputs do not"
+        )
+        trial["failure"] = f"what the call returns {of}"
     return trial
 
 

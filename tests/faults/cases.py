@@ -61,6 +61,7 @@ class Request:
     prologues: tuple[str, ...] = ()
     kept: tuple[str, ...] = ()
     kernels: tuple[str, ...] = ()
+    partial: bool = False
 
     @classmethod
     def read(cls, text: str) -> Request:
@@ -70,6 +71,7 @@ class Request:
         parser.add_argument("--prologue", action="append", default=[])
         parser.add_argument("--numerics", default="eager")
         parser.add_argument("--kernel")
+        parser.add_argument("--partial", action="store_true")
         parser.add_argument("--no-launcher", dest="launcher", action="store_const", const="leave", default="rewrite")
         parser.add_argument("--allow-in-place", dest="assume", action="append_const", const="in-place", default=[])
         for name in ("--set", "--dtype", "--assume", "--operand", "--keep-original", "--drop"):
@@ -81,7 +83,7 @@ class Request:
             *stored_by_drop(o.drop, o.operand, o.epilogue),
         )  # what is dropped behind it is there yet
         ends = operands, o.launcher, tuple(o.prologue), tuple(o.keep_original), tuple(o.epilogue_kernel)
-        return cls(tuple(o.epilogue), o.numerics, o.kernel, *fixed, *ends)
+        return cls(tuple(o.epilogue), o.numerics, o.kernel, *fixed, *ends, o.partial)
 
     @property
     def declared(self) -> dict[str, Operand]:
@@ -97,7 +99,7 @@ class Request:
     def _asked(self) -> tuple[Requested, Requested]:
         operands, project = declared_operands(self.operands), Project()
         words, before, declared = in_words(self.epilogues, self.prologues, operands, project, self.kernels)
-        return requested_ops(words, before, declared, project)
+        return requested_ops(words, before, declared, project, self.partial)
 
     @property
     def is_more_than_an_op(self) -> bool:
@@ -105,6 +107,7 @@ class Request:
         return any(
             names_a_kernel(text)
             or called_name(text) is not None
+            or self.partial
             or parse_epilogue(text, used_in(text, self.declared)).operands
             for _, text in (*self.requested(), *self.before())
         )
@@ -193,7 +196,7 @@ def fused_case(
 ) -> Case:
     """The right fusion of `epilogues` and `prologues` into `analysis`. Raises FusionRefused."""
     operands, assumed = request.declared.values(), checked_assumptions(request.assumed)
-    chosen = choose_outputs(analysis, epilogues, assumed, operands, request.launcher == "rewrite")
+    chosen = choose_outputs(analysis, epilogues, assumed, operands, request.launcher == "rewrite", request.partial)
     requests = with_kept(analysis, chosen, kept_names(request.kept))
     inputs = choose_inputs(analysis, prologues or (), assumed, operands)
     rewrite, text = rewritten(analysis, requests, request.numerics, request.launcher, inputs)
@@ -211,7 +214,10 @@ def rewritten(
     stores = [(plan_output(analysis, request), request.pointwise) for request in requests]
     loads = [(plan_input(analysis, request), request.pointwise) for request in inputs]
     kept = {request.output: request.kept for request in requests if request.kept}
-    rewrite = fusion_edits(stores, analysis, numerics, loads=loads, launcher=launcher == "rewrite", kept=kept)
+    rests = {request.output: request.rest for request in requests if request.rest is not None}
+    rewrite = fusion_edits(
+        stores, analysis, numerics, loads=loads, launcher=launcher == "rewrite", kept=kept, rests=rests
+    )
     return rewrite, apply_edits(analysis.kernel.file, rewrite.edits)
 
 

@@ -9,12 +9,14 @@ from __future__ import annotations
 import ast
 import copy
 import random
+import re
 from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass, field, replace
 
 from kernel_rewrite.diagnostics import FusionRefused
 from kernel_rewrite.pointwise.language import parse_epilogue
 from kernel_rewrite.request import element_type_of
+from kernel_rewrite.rewrite.additions import Replaced
 from tests.faults.aligned import LoadedSite, loaded_sites
 from tests.faults.cases import Case, rewritten
 
@@ -731,6 +733,35 @@ FAULTS: tuple[Maker, ...] = (
     *(deleted_statement, swapped_statements, extra_access, wrong_copy, lost_decorator, wrong_config, wrong_signature),
     wrong_launcher,
 )
+
+
+def wrong_rest(scene: Scene) -> Iterator[Fault]:
+    """What launchers return where that is the rest of an epilogue: not the rest, another one, or more."""
+    case = scene.case
+    rests = [request.rest for request in case.requests if request.rest is not None]
+    for addition in case.rewrite.additions:
+        if not isinstance(addition, Replaced):
+            continue
+        output, text = ast.unparse(addition.node), addition.text
+        if text not in [rest.torch_text(output) for rest in rests]:
+            continue
+        others = {
+            "rest dropped": output,
+            "rest twice": re.sub(rf"\b{re.escape(output)}\b", f"({text})", text),
+            "more than the rest": f"torch.relu({text})",
+            "output changed before the rest": re.sub(rf"\b{re.escape(output)}\b", f"{output}.mul_(2)", text, count=1),
+            "dim of the rest": text.replace("dim=-1", "dim=0"),
+            "function of the rest": text.replace("softmax", "log_softmax"),
+        }
+        for match in re.finditer(re.escape(text), case.text):
+            for kind, other in others.items():
+                if other != text:
+                    spoiled = case.text[: match.start()] + other + case.text[match.end() :]
+                    yield Fault(kind, f"offset {match.start()}", text=spoiled)
+
+
+REST_FAULTS: tuple[Maker, ...] = (wrong_rest,)
+"""For a fusion of a part of an epilogue."""
 
 
 def faults(scene: Scene, per_maker: int | None = None, seed: int = 0, makers: Iterable[Maker] = FAULTS) -> list[Fault]:

@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 
 from kernel_rewrite.model import InternalError
-from kernel_rewrite.rewrite.confirm import confirm
+from kernel_rewrite.rewrite.confirm import check_source, confirm, read_rewritten
 from tests.faults.cases import FIXTURES, Case, Request, analysed_text, fixture_cases, fused_case, standing_in
-from tests.faults.generator import FAULTS, Scene, faults
+from tests.faults.generator import FAULTS, REST_FAULTS, Scene, faults
 from tests.faults.judges import Compiled, judged, optimised
 from tests.faults.loads import PROLOGUE_FAULTS
 from tests.test_fixtures import skip_unless_supported
@@ -46,6 +46,18 @@ def test_a_spoiled_rewrite_is_rejected(folder: Path, installed_triton: tuple[int
                 assert not verdict.is_hole, (
                     f"{case.name}: {fault.kind}: {fault.what}: {verdict}\n{scene.spoiled(fault)}"
                 )
+
+
+def test_every_fault_of_a_rest_is_rejected() -> None:
+    folder = FIXTURES / "softmax_left_to_torch"
+    kinds = set()
+    with standing_in(folder):
+        (case,) = fixture_cases(folder, ())
+        for fault in faults(Scene.of(case), makers=REST_FAULTS):
+            with pytest.raises(InternalError, match="not what was planned"):
+                check_source(read_rewritten(fault.text, case.analysis), case.rewrite, case.analysis)
+            kinds.add(fault.kind)
+    assert len(kinds) == 6
 
 
 KERNEL = """\

@@ -81,6 +81,7 @@ WRONG = {
     "epilogues of numbers": (HEAD + "epilogues = [1]\n", 4, "must be a table of texts", ""),
     "assume as a table": (HEAD + 'epilogues = "relu"\nassume = { a = "b" }\n', 5, "must be a list of texts", ""),
     "unknown numerics": (HEAD + 'epilogues = "relu"\nnumerics = "wild"\n', 5, '"eager" or "fused"', ""),
+    "partial as a text": (HEAD + 'epilogues = "relu"\npartial = "true"\n', 5, "must be true or false", ""),
     "calls as a text": (HEAD + 'epilogues = "relu"\ncalls = "f()"\n', 5, "`calls` must be a list", ""),
     "not TOML": (HEAD + "epilogues = \n", 4, "not valid TOML", ""),
     "a table for the list": ('[tool.kernel-rewrite.fusion]\nsource = "a.py"\n', 1, "must be a list of tables", ""),
@@ -147,6 +148,24 @@ def test_init_lists_the_operands_of_an_epilogue(repository: Path) -> None:
         (repository / "pyproject.toml").read_text().replace('residual = "tile"', 'residual = "tile:fp16"')
     )
     assert run("check").exit_code == 1
+
+
+def test_a_part_of_an_epilogue(repository: Path) -> None:
+    asked = ["--epilogue", "out_ptr=softmax(relu(x), dim=-1)"]
+    assert "--partial" in run("init", "demo/double.py", *asked).output
+    assert run("init", "demo/double.py", *asked, "--partial").exit_code == 0
+    assert "\npartial = true\n" in (repository / "pyproject.toml").read_text()
+    entry = read_configuration("pyproject.toml").entries[-1]
+    assert entry.output == "demo/double_relu_softmax.py" and entry.arguments["partial"] is True
+    assert run("fuse").exit_code == 0 and run("check").exit_code == 0
+    fused, source = repository / entry.output, repository / entry.source
+    assert " --partial\n" in fused.read_text()
+    source.write_text(source.read_text().replace("    return out\n", "    return out, x\n"))
+    assert run("check", entry.output).exit_code == 1
+    assert run("check", entry.output, "--fix").exit_code == 0
+    assert "return torch.softmax(out, dim=-1), x  # kernel-rewrite: not fused" in fused.read_text()
+    (repository / "pyproject.toml").write_text((repository / "pyproject.toml").read_text().replace("= true", "= false"))
+    assert "KR118" in run("check", entry.output).output
 
 
 def test_init_names_a_function_from_the_configuration(repository: Path, monkeypatch: pytest.MonkeyPatch) -> None:

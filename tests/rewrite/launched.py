@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import ast
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from textwrap import dedent
+from types import MappingProxyType
 
 from kernel_rewrite.diagnostics import Diagnostic
+from kernel_rewrite.pointwise.remainder import Remainder
 from kernel_rewrite.rewrite.additions import Addition
 from kernel_rewrite.rewrite.allocations import ChangedBuffer
 from kernel_rewrite.rewrite.edits import apply_edits
@@ -60,11 +62,15 @@ class Outcome:
 
 
 def rewritten(
-    text: str, parameters: Sequence[NewParameter] = (BIAS,), buffers: Sequence[ChangedBuffer] = (), name: str = "kernel"
+    text: str,
+    parameters: Sequence[NewParameter] = (BIAS,),
+    buffers: Sequence[ChangedBuffer] = (),
+    name: str = "kernel",
+    rests: Mapping[str, Remainder] = MappingProxyType({}),
 ) -> Outcome:
     kernel = read(text, name)
     signature = parameter_edits(kernel, parameters)
-    launchers = launcher_edits(kernel, parameters, buffers)
+    launchers = launcher_edits(kernel, parameters, buffers, rests)
     additions = (*signature.additions, *launchers.additions)
     new = apply_edits(kernel.file, [*signature.edits, *launchers.edits])
     check_unchanged(kernel.file.tree, ast.parse(new), (), additions)

@@ -29,6 +29,7 @@ HEADER = Header(
         ("--epilogue", 'b[1]=gelu(approximate="tanh")'),
         ("--epilogue", "c=clamp(min=$0, max='it\\'s')"),
         ("--numerics", "fused"),
+        ("--partial", ""),
         ("--set", "BLOCK=64"),
         ("--assume", "no-alias"),
     ),
@@ -88,13 +89,19 @@ def test_no_header() -> None:
 
 @pytest.mark.parametrize("text", ["a=b 'c", "x", 'k = "$HOME" `ls` \\', "f(x)\n+ 1", "naïve"])
 def test_a_command_says_what_is_given(text: str) -> None:
-    asked = given({"kernel": "k", "epilogues": [text, f"o={text}"], "numerics": "eager", "assume": ()})
+    wanted = {"kernel": "k", "epilogues": [text, f"o={text}"], "partial": True, "numerics": "eager", "assume": ()}
+    asked = given(wanted)
+    assert given({**wanted, "partial": False}) == tuple(pair for pair in asked if pair != ("--partial", ""))
     assert parse_command(command("a b.py", asked)) == ("a b.py", asked, "")
     assert parse_command(command("a.py", asked, "c.py")) == ("a.py", asked, "c.py")
     assert "--numerics" not in dict(asked) and ("--kernel", "k") in asked
 
 
-@pytest.mark.parametrize("text", ["", "kernel-rewrite fuse", "make all", "kernel-rewrite fuse 'a.py", "rm a.py"])
+@pytest.mark.parametrize(
+    "text",
+    ["", "kernel-rewrite fuse", "make all", "kernel-rewrite fuse 'a.py", "rm a.py"]
+    + ["kernel-rewrite fuse a.py --kernel", "kernel-rewrite fuse a.py --partial k --numerics fused"],
+)
 def test_other_commands_are_none(text: str) -> None:
     assert parse_command(text) is None
 
