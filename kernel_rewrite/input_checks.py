@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 
 from kernel_rewrite.analysis import Analysis
 from kernel_rewrite.checks import (
@@ -38,7 +39,14 @@ def unlowered(analysis: Analysis, request: InputRequest) -> Iterator[Diagnostic]
     overridden = any(f.kind == "constexpr" and f.evidence is Evidence.OVERRIDE for f in analysis.facts)
     missing = analysis.uncovered(request.parameter, MemoryEffect.READ)
     found = unlowered_code(request.parameter, missing, analysis.complete, overridden, MemoryEffect.READ)
-    yield from (d for d in found if not d.labels or d.labels[0].span not in shown)
+    failed = tuple(
+        f"Triton rejects the kernel with {failure.specialization.origin}: {failure.message}"
+        for failure in analysis.failures[:3]
+        if failure.specialization.origin
+    )
+    for diagnostic in found:
+        if not diagnostic.labels or diagnostic.labels[0].span not in shown:
+            yield replace(diagnostic, notes=(*diagnostic.notes, *failed)) if diagnostic.code == "KR226" else diagnostic
 
 
 def written_under_another_name(analysis: Analysis, request: InputRequest) -> Iterator[Diagnostic]:

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from kernel_rewrite.diagnostics import Diagnostic, Label
 from kernel_rewrite.model import MemoryAccess, MemoryEffect, Span, TritonObject, Unresolved
 from kernel_rewrite.source.accesses import HelperCall, MemoryCall, SourceCalls, calls_in
+from kernel_rewrite.source.dead_code import is_dead
 from kernel_rewrite.source.names import callee
 from kernel_rewrite.source.pointer_flow import MAXIMUM_PATHS, PointerFlow, Reached
 
@@ -62,6 +63,8 @@ def uncovered(
     findings, count = [], 0
     for reached in flow.reached(buffer):
         count += 1
+        if is_dead(reached, calls.closure):
+            continue
         key = (reached.path, id(reached.call))
         is_open = key in compiled or not _is_guarded(reached)
         call = memory_calls.get(id(reached.call))

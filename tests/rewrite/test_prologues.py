@@ -342,6 +342,83 @@ def test_a_tuple_of_strides_is_no_buffer() -> None:
     assert fuse(STRIDES, prologues=["x_ptr=relu"], dtypes=["x_ptr=fp32"]).source.count("relu(tl.load") == 2
 
 
+STRIDE = """\
+import triton
+import triton.language as tl
+
+
+@triton.jit
+def k(x_ptr, out_ptr, stride_row, stride_column, n, ROWS: tl.constexpr, WIDE: tl.constexpr):
+    rows = tl.make_tensor_descriptor(x_ptr, shape=[n, 16], strides=[stride_row, stride_column], block_shape=[ROWS, 16])
+    x = rows.load([0, 0])
+    if WIDE:
+        x += tl.load(x_ptr + tl.arange(0, 16))[None, :]
+    at = tl.arange(0, ROWS)[:, None] * 16 + tl.arange(0, 16)[None, :]
+    tl.store(out_ptr + at, x)
+
+
+def launch(x, out):
+    k[(1,)](x, out, x.stride(0), x.stride(1), x.shape[0], ROWS=16, WIDE=True)
+"""
+
+
+def test_the_last_stride_of_a_descriptor_is_no_buffer() -> None:
+    assert fuse(STRIDE, prologues=["x_ptr=abs"], dtypes=["x_ptr=fp32"]).source.count("tl.abs(") == 2
+
+
+HANDED_ON = """import triton
+import triton.language as tl
+from triton.language.extra.other_device import only_there
+
+
+@triton.jit
+def rows(p, offs, n, MASKED: tl.constexpr):
+    {first}
+    if MASKED:
+        a = tl.load(p + offs, mask=offs < n, other=0.0)
+    else:
+        a = {otherwise}
+    return a
+
+
+@triton.jit
+def half(p, offs, n, MASKED: tl.constexpr):
+    return rows(p, offs, n, not MASKED and MASKED) * 0.5
+
+
+@triton.jit
+def k(x_ptr, out_ptr, n, BLOCK: tl.constexpr, FLAG: tl.constexpr):
+    offs = tl.arange(0, BLOCK)
+    a = {call}
+    if FLAG:
+        a = only_there(a)
+    tl.store(out_ptr + offs, a)
+"""
+
+
+@pytest.mark.parametrize("call", ["rows(x_ptr, offs, n, False)", "half(x_ptr, offs, n, MASKED=True)"])
+def test_a_branch_that_a_literal_rules_out_never_runs(call: str) -> None:
+    """Where some values do not compile, what is in no TTIR is dead only if the source says so."""
+    text = HANDED_ON.format(first="n += 0", otherwise="tl.load(p + offs)", call=call)
+    assert fuse(text, prologues=["x_ptr=relu"], dtypes=["x_ptr=fp32"]).source.count("relu(") >= 1
+
+
+@pytest.mark.parametrize(
+    ("first", "call"),
+    [
+        ("n += 0", "rows(x_ptr, offs, n, FLAG)"),
+        ("n += 0", "rows(x_ptr, offs, n, True) if FLAG else rows(x_ptr, offs, n, False)"),
+        ("MASKED = not MASKED", "rows(x_ptr, offs, n, False) if FLAG else offs * 0.0"),
+    ],
+)
+def test_a_branch_that_no_literal_rules_out_may_run(first: str, call: str) -> None:
+    text = HANDED_ON.format(first=first, otherwise="offs * 0.0", call=f"tl.load(x_ptr) + ({call})")
+    with pytest.raises(FusionRefused, match="KR226") as caught:
+        fuse(text, prologues=["x_ptr=relu"], dtypes=["x_ptr=fp32"])
+    (note,) = caught.value.diagnostics[0].notes
+    assert note.startswith("Triton rejects the kernel with FLAG=") and "only_there is not defined" in note
+
+
 def test_what_the_tuner_zeroes_is_zero() -> None:
     tuner = "@triton.autotune([triton.Config({'BLOCK': 16})], key=['n'], reset_to_zero=['x_ptr'])\n@triton.jit\ndef k("
     body = LOAD + "\ntl.store(out_ptr + offs, a, mask=m)\n"
