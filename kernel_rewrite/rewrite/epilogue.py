@@ -85,7 +85,8 @@ class Rewrite:
 
     @property
     def assumptions(self) -> tuple[Assumption, ...]:
-        """What operands, new element types of outputs and the buffers that keep original values take from the caller."""
+        """What operands, new element types of outputs, the buffers that keep original values and the bounds of blocks take
+        from the caller."""
         found = [assumption for writer in self.writers.values() for assumption in writer.assumptions]
         if any(not parameter.number for parameter in self.parameters.values()):
             names = "`, `".join(name for name, parameter in self.parameters.items() if not parameter.number)
@@ -95,6 +96,9 @@ class Rewrite:
             if held is not None and held.shrinks and any(site.form.through_descriptor for site in plan.sites):
                 what = f"the strides of `{held.output}` but for the last are multiples of 16 bytes in its new type"
                 found.append(Assumption("descriptor-strides", what))
+            if isinstance(plan, LoadPlan) and any(bound.is_assumed for site in plan.sites for bound in site.bounds):
+                what = f"no block of `{plan.input}` starts before the first element of a dimension"
+                found.append(Assumption("input-blocks", what))
         return tuple(dict.fromkeys((*found, *kept_assumptions(self.kept, self.retyped))))
 
 

@@ -51,11 +51,19 @@ def index(p, offs, m):
 
 
 @triton.jit
+def rows(d, at):
+    t = d.load([at, 0])
+    return tl.sum(t, 0)
+
+
+@triton.jit
 def k(x_ptr, y_ptr, out_ptr, n, BLOCK: tl.constexpr, FLAG: tl.constexpr):
     offs = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
     m = offs < n
 """
 
+DESCRIPTOR = "d = tl.make_tensor_descriptor(x_ptr, [n, 16], [16, 1], [16, 16])\n"
+BLOCK = "b = tl.make_block_ptr(x_ptr, (n, 16), (16, 1), (0, 0), (16, 16), (1, 0))\n"
 SUM = "\ntl.store(out_ptr + offs, a + tl.sum(a), mask=m)"
 """A reduction: every lane takes part."""
 
@@ -202,6 +210,56 @@ FUSED = {
 }
 
 
+WITHIN = {
+    "a descriptor": (
+        DESCRIPTOR + "t = d.load([n // 2, 0])\na = tl.sum(t, 0)" + SUM,
+        "t = tl.where((n // 2 + tl.arange(0, 16) < n)[:, None] & (tl.arange(0, 16) < 16)[None, :], add_1(t), t)",
+    ),
+    "an offset that may be negative": (
+        DESCRIPTOR + "t = d.load([n - 20, 0])\na = tl.sum(t, 0)" + SUM,
+        "t = tl.where((n - 20 + tl.arange(0, 16) >= 0)[:, None] & (n - 20 + tl.arange(0, 16) < n)[:, None]"
+        " & (tl.arange(0, 16) < 16)[None, :], add_1(t), t)",
+    ),
+    "an offset by the name that the load takes": (
+        DESCRIPTOR + "t = n // 2\nt = d.load([t, 0])\na = tl.sum(t, 0)" + SUM,
+        "t = add_1_where(d.load([t, 0]), (t + tl.arange(0, 16) < n)[:, None] & (tl.arange(0, 16) < 16)[None, :])",
+    ),
+    "a descriptor of one dimension": (
+        "d = tl.make_tensor_descriptor(x_ptr, [n], [1], [BLOCK])\na = d.load([offset])" + SUM,
+        "a = tl.where(offset + tl.arange(0, BLOCK) < n, add_1(a), a)",
+    ),
+    "a helper that is handed a descriptor": (
+        DESCRIPTOR + "a = rows(d, n // 2)" + SUM,
+        "t = tl.where((at + tl.arange(0, d.block_shape[0]) < d.shape[0])[:, None]"
+        " & (tl.arange(0, d.block_shape[1]) < d.shape[1])[None, :], add_1(t), t)",
+    ),
+    "a block pointer, one of its bounds checked": (
+        BLOCK + "t = tl.load(b, boundary_check=(0,))\na = tl.sum(t, 0)" + SUM,
+        "t = tl.where((tl.arange(0, 16) < n)[:, None], add_1(t), t)",
+    ),
+    "a block that a loop moves": (
+        BLOCK + "a = offs * 0.0\nfor i in range(32, n, 16):\n    t = tl.load(b, boundary_check=(0,))\n"
+        "    a += tl.sum(t, 0)\n    b = b.advance((16, 0))" + SUM,
+        "t = tl.where((i - 32 + tl.arange(0, 16) >= 0)[:, None] & (i - 32 + tl.arange(0, 16) < n)[:, None], add_1(t), t)",
+    ),
+    "a block that a loop moves from where it was moved to": (
+        BLOCK
+        + "b = tl.advance(b, (32, 0))\na = offs * 0.0\nfor i in range(n):\n    t = tl.load(b, boundary_check=(0,))\n"
+        "    a += tl.sum(t, 0)\n    b = b.advance((16, 0))" + SUM,
+        "t = tl.where((32 + i * 16 + tl.arange(0, 16) < n)[:, None], add_1(t), t)",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", WITHIN)
+def test_the_bounds_of_a_block_are_written_out(name: str, installed_triton: tuple[int, ...]) -> None:
+    body, line = WITHIN[name]
+    if "make_block_ptr" in body and installed_triton >= (3, 9):
+        pytest.skip("block pointers are gone in Triton 3.9")
+    text = fused_text("offset = tl.program_id(0) * BLOCK\n" + body, "x + 1", "fp32")
+    assert line in [found.strip() for found in text.splitlines()], text
+
+
 def fused_text(body: str, prologue: str, dtype: str, epilogue: tuple[str, ...] = ()) -> str:
     types = [f"x_ptr={dtype}", f"y_ptr={'i32' if 'index(y_ptr' in body else 'fp32'}", "out_ptr=fp32"]
     text = HEAD + textwrap.indent(body, "    ") + "\n"
@@ -267,8 +325,32 @@ REFUSED = {
         "x + 1",
         "KR402",
     ),
-    "descriptors are padded": (
-        "d = tl.make_tensor_descriptor(x_ptr, [n, 16], [16, 1], [16, 16])\na = tl.sum(d.load([0, 0]), 0)" + SUM,
+    "a block whose offset is read": (
+        DESCRIPTOR + "a = tl.sum(d.load([tl.load(y_ptr).to(tl.int32), 0]), 0)" + SUM,
+        "x + 1",
+        "KR402",
+    ),
+    "a block whose offset changes": (
+        "i = 0\nb = tl.make_block_ptr(x_ptr, (n, 16), (16, 1), (i, 0), (16, 16), (1, 0))\ni = n\n"
+        "a = tl.sum(tl.load(b, boundary_check=(0, 1)), 0)" + SUM,
+        "x + 1",
+        "KR402",
+    ),
+    "a block that moves by more each round": (
+        BLOCK + "a = offs * 0.0\nfor i in range(0, n, 16):\n    a += tl.sum(tl.load(b, boundary_check=(0,)), 0)\n"
+        "    b = tl.advance(b, (i, 0))" + SUM,
+        "x + 1",
+        "KR402",
+    ),
+    "a block that moves before it is loaded": (
+        BLOCK + "a = offs * 0.0\nfor i in range(0, n, 16):\n    b = tl.advance(b, (16, 0))\n"
+        "    a += tl.sum(tl.load(b, boundary_check=(0,)), 0)" + SUM,
+        "x + 1",
+        "KR402",
+    ),
+    "a block that moves while a test holds": (
+        BLOCK + "i = 0\na = offs * 0.0\nwhile i < n:\n    a += tl.sum(tl.load(b, boundary_check=(0,)), 0)\n"
+        "    b = tl.advance(b, (16, 0))\n    i += 16" + SUM,
         "x + 1",
         "KR402",
     ),
@@ -282,8 +364,10 @@ REFUSED = {
 
 
 @pytest.mark.parametrize("name", REFUSED)
-def test_a_load_is_left_alone(name: str) -> None:
+def test_a_load_is_left_alone(name: str, installed_triton: tuple[int, ...]) -> None:
     body, prologue, code = REFUSED[name]
+    if "make_block_ptr" in body and installed_triton >= (3, 9):
+        pytest.skip("block pointers are gone in Triton 3.9")
     with pytest.raises(FusionRefused) as caught:
         fused_text(body, prologue, "fp32")
     assert code in {diagnostic.code for diagnostic in caught.value.diagnostics}, caught.value
