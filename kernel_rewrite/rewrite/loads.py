@@ -178,8 +178,8 @@ def _no_bounds(call: MemoryCall, input: str, pointwise: Pointwise, reason: str) 
         "KR402",
         f"{pointwise.name} would change the lanes of `{input}` that this load leaves off",
         (Label(call.span, f"the lanes beyond its bounds cannot be told from here: its block {reason}"),),
-        help="make the block in this function, from names and offsets that are computed before the load, load through pointers "
-        "with a mask, or choose an op that leaves zero zero",
+        help="make the block in this function, from names and offsets that are computed before the load, load through "
+        "pointers with a mask, or choose an op that leaves zero zero",
     )
 
 

@@ -819,10 +819,13 @@ class _Walk:
     def _note_carried(self, loop: Operation, block: Block, frame: Mapping[Value, Expression]) -> None:
         """Note each block pointer that a loop moves by the same steps at the end of each round."""
         counter, *arguments = block.arguments
+        last = block.operations[-1] if block.operations else None
+        if not arguments or last is None or last.name != "scf.yield":
+            return  # nothing is carried
         lower, _, by, *first = map(_uncast, values_of(loop, frame))
         makers = {result: operation for operation in block.operations for result in operation.results}
         outer = {value: term for value, term in frame.items() if value not in block.arguments}
-        for argument, before, yielded in zip(arguments, first, block.operations[-1].operands, strict=True):
+        for argument, before, yielded in zip(arguments, first, last.operands, strict=True):
             move = makers.get(yielded)
             if move is None or move.name != "tt.advance" or move.operands[0] != argument:
                 continue
