@@ -68,10 +68,13 @@ class ExpectedOperand:
 
 def objection(terms: Terms, store: Store, expected: Mapping[str, ExpectedOperand], names: Names) -> str:
     """Why what the stored term reads is not right, in words; "" when it is. `names` are those of the original's parameters
-    that stand for numbers."""
+    that stand for numbers. What the stored value itself reads was judged where it was loaded."""
+    of_prologues = {id(read) for read in operand_reads(store.value)}
     for read in operand_reads(store.found):
         operand = expected.get(operand_of(read.operands[0]))
         if operand is None:
+            if id(read) in of_prologues:
+                continue
             return f"a read of `{operand_of(read.operands[0])}`, which the epilogue does not name"
         problem = _embellished(store, read) or _CHECKS[operand.follows](terms, store, read, operand, names)
         if problem:
