@@ -195,7 +195,7 @@ def _rewritten(
             own = element_type_of(specialization, request.output)
             types[request.kept] = f"*{own or 'fp32'}"  # a launch may pass None for the output
         for operand in (o for o in request.pointwise.operands if not o.is_stored):
-            kind = TRITON_TYPES[operand.dtype] if operand.dtype else element
+            kind = TRITON_TYPES[operand.dtype] if operand.dtype else element or "fp32"  # beside None: nothing reads it
             parameter = rewrite.parameters[operand.name]
             types.setdefault(parameter.name, "fp32" if operand.is_number else f"*{kind}")
             types |= {name: "i32" for name, _ in parameter.strides}

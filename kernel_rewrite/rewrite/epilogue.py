@@ -177,13 +177,15 @@ def fusion_edits(
     writers: dict[str, OperandWriter] = {}
     rewriters: list[tuple[Plan, dict[FunctionRef, str], _Rewriter | LoadRewriter]] = []
     loaded: list[Edit] = []
+    helpers: dict[str, str] = {}
     for load, pointwise in loads:
         names = _copy_names(load, pointwise, taken)
         writer = OperandWriter(analysis, load, pointwise.operands, grown.parameters, spelling.tl, taken)
         writers[load.input] = writer
         held = retyped_inputs.get(load.input)
-        loader = LoadRewriter(load, pointwise, writer, held, analysis, spelling, names, frozenset(taken))
+        loader = LoadRewriter(load, pointwise, writer, held, analysis, spelling, names, frozenset(taken), dict(helpers))
         loaded += loader.in_place()
+        helpers |= loader.helpers
         taken |= loader.helpers.keys() | writer.names
         rewriters.append((load, names, loader))
     loaded = nested(file, loaded)
@@ -222,8 +224,10 @@ def fusion_edits(
             sites,
             tuple(loaded),
             bool(loads),
+            dict(helpers),
         )
         edits += rewriter.in_place()
+        helpers |= rewriter.helpers
         taken |= rewriter.helpers.keys() | writer.names
         rewriters.append((store, names, rewriter))
     edits += [edit for edit in loaded if not any(_holds(outer, edit) for outer in edits)]
@@ -421,8 +425,10 @@ class _Rewriter:
         sites: frozenset[Span],
         loaded: tuple[Edit, ...] = (),
         behind_prologues: bool = False,
+        known: Mapping[str, str] = {},
     ) -> None:
         self._plan = plan
+        self._known = known  # helpers of other rewriters, by name
         self._pointwise = pointwise
         self._loaded = loaded
         self._operands = operands
@@ -565,6 +571,7 @@ class _Rewriter:
             jit=self._spelling.jit,
             taken_names=self._taken,
             value_may_be_product=self._product,
+            known=self._known,
         )
         self.helpers |= {helper.name: helper.text for helper in emission.helpers}
         return emission

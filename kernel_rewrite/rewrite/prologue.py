@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import ast
 import contextlib
+from collections.abc import Mapping
 from typing import Any
 
 from kernel_rewrite.analysis import Analysis
@@ -54,6 +55,7 @@ class LoadRewriter:
         spelling: Spelling,
         clone_names: dict[FunctionRef, str],
         taken: frozenset[str],
+        known: Mapping[str, str] = {},
     ) -> None:
         self._plan = plan
         self._pointwise = pointwise
@@ -65,6 +67,7 @@ class LoadRewriter:
         self._spelling = spelling
         self._clone_names = clone_names
         self._taken = taken
+        self._known = known  # helpers of other rewriters, by name
         self._apart = may_add_loaded(analysis, plan.input)
         self._definitions: dict[FunctionRef, Definitions] = {}
         self.helpers: dict[str, str] = {}
@@ -149,13 +152,16 @@ class LoadRewriter:
         self.helpers |= {helper.name: helper.text for helper in inside.helpers}
         kept = _ZERO if self._plan.holds else X
         parameters = [X, mask_name, *(names.get(key, key) for key in given)]
-        name = free(f"{self._pointwise.name}_where", self._taken)
-        self.helpers[name] = (
-            f"@{self._spelling.jit}\n"
-            f"def {name}({', '.join(parameters)}):\n"
+        rest = (
+            f"({', '.join(parameters)}):\n"
             f'    """{self._pointwise.torch_text()} where the mask is on, {kept} elsewhere."""\n'
             f"    return {self._spelling.tl}.where({mask_name}, {inside.expression}, {kept})\n"
         )
+        name = f"{self._pointwise.name}_where"
+        text = f"@{self._spelling.jit}\ndef {name}{rest}"
+        if self._known.get(name) != text:
+            name = free(name, self._taken)
+        self.helpers[name] = f"@{self._spelling.jit}\ndef {name}{rest}"
         return f"{name}({', '.join([_LOADED, self._mask_of(site), *given.values()])})"
 
     def _definitions_of(self, ref: FunctionRef) -> Definitions:
@@ -185,6 +191,7 @@ class LoadRewriter:
             "libdevice": self._spelling.libdevice or "libdevice",
             "jit": self._spelling.jit,
             "taken_names": self._taken,
+            "known": self._known,
             "settled": True,
             "apart": self._apart,
         }

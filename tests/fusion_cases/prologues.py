@@ -221,6 +221,28 @@ CASES: list[Case] = [
             ("tile", "tile", "randn(40, 56)", ""),
         )
     ),
+    fuses(
+        "A14-an element of a tuple of inputs and outputs",
+        "tuple_of_all",
+        "args[1]=x + 1",
+        "launch(a, b + 1)",
+        inputs=("randn(100)", "randn(100)"),
+    ),
+    fuses(
+        "H36-an input that may be None",
+        "optional",
+        "b_ptr=x + 1",
+        "launch(a, b + 1)",
+        inputs=("randn(100)", "randn(100)"),
+    ),
+    fuses("H36-an input that is None", "optional", "b_ptr=x + 1", "launch(a, b)", inputs=("randn(100)", "None")),
+    fuses(
+        "M15-an input behind one that is None",
+        "optional",
+        "a_ptr=x * 2",
+        "launch(a * 2, b)",
+        inputs=("randn(100)", "None"),
+    ),
     # ---------------------------------------------------------------------------------- HB2: prologues of a product
     *(
         fuses(

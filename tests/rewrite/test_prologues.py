@@ -529,3 +529,129 @@ def test_values_that_are_diamonds_take_linear_time(loop: str) -> None:
     started = time.process_time()
     fused_text(body + store, "x + 1", "fp32")
     assert time.process_time() - started < 10
+
+
+# ------------------------------------------------------------------- tuples, arguments that are None, pointers that are cast
+
+TUPLE = """\
+import torch
+import triton
+import triton.language as tl
+
+
+@triton.jit
+def k(args, n, BLOCK: tl.constexpr):
+    offs = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
+    mask = offs < n
+    a = tl.load(args[0] + offs, mask=mask, other=0.0)
+    b = tl.load(args[1] + offs, mask=mask, other=0.0)
+    tl.store(args[2] + offs, a - tl.sum(b), mask=mask)
+
+
+def launch(a, b):
+    out = torch.empty_like(a)
+    k[(triton.cdiv(a.numel(), 32),)]((a, b, out), a.numel(), BLOCK=32)
+    return out
+"""
+UNPACKED = TUPLE.replace("    mask = offs < n\n", "    mask = offs < n\n    p, q, r = args\n")
+UNPACKED = UNPACKED.replace("args[0]", "p").replace("args[1]", "q").replace("args[2]", "r")
+OPTIONAL = """\
+import torch
+import triton
+import triton.language as tl
+
+
+@triton.jit
+def k(b_ptr, a_ptr, out_ptr, n, BLOCK: tl.constexpr):
+    offs = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
+    mask = offs < n
+    a = tl.load(a_ptr + offs, mask=mask, other=0.0)
+    if b_ptr is not None:
+        b = tl.load(b_ptr + offs, mask=mask, other=0.0)
+        a += tl.sum(b)
+    tl.store(out_ptr + offs, a, mask=mask)
+
+
+def launch(a, b=None):
+    out = torch.empty_like(a)
+    k[(triton.cdiv(a.numel(), 32),)](b, a, out, a.numel(), BLOCK=32)
+    return out
+"""
+CAST = """\
+import triton
+import triton.language as tl
+
+
+@triton.jit
+def k(a_ptr, out_ptr, n, BLOCK: tl.constexpr):
+    offs = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
+    p = a_ptr.to(tl.pointer_type(tl.float32))
+    a = tl.load(p + offs, mask=offs < n, other=0.0)
+    tl.store(out_ptr + offs, a, mask=offs < n)
+"""
+AT_B = "b = tl.where(mask, add_1(b), b)"
+
+FORMS: dict[str, tuple[str, str, str, dict[str, object]]] = {
+    "an element of a tuple": (TUPLE, "args[1]=x + 1", AT_B, {}),
+    "an element of a tuple, of which nobody sees more": (TUPLE, "args[0]=x + 1", "a = add_1(tl.load(args[0]", {}),
+    "an element by a name of its own": (UNPACKED, "args[1]=x + 1", AT_B, {}),
+    "an argument that may be None": (OPTIONAL, "b_ptr=x + 1", AT_B, {}),
+    "an argument behind one that may be None": (OPTIONAL, "a_ptr=x + 1", "a = add_1(tl.load(a_ptr", {}),
+    "an argument that is always None here": (OPTIONAL.replace("](b, a", "](None, a"), "b_ptr=x + 1", AT_B, {}),
+    "an operand beside what may be None": (OPTIONAL, "b_ptr=x + y", "b = tl.where(mask, b + y, b)", {"y": "tile"}),
+    "a cast to its own type": (CAST, "a_ptr=x + 1", "a = add_1(tl.load(p", {}),
+}
+
+
+@pytest.mark.parametrize("name", FORMS)
+def test_a_parameter_is_passed_in_another_form(name: str) -> None:
+    text, prologue, line, operands = FORMS[name]
+    dtypes = ["a_ptr=fp32"] if text is CAST else []
+    assert line in fuse(text, prologues=[prologue], operands=operands, dtypes=dtypes).source  # type: ignore[arg-type]
+
+
+NO_FORMS: dict[str, tuple[str, str, list[str], str]] = {
+    "a whole tuple": (TUPLE, "args=relu", ["KR220"], "name one of them: `args[0]` or `args[1]`"),
+    "no element of the tuple": (TUPLE, "args[7]=relu", ["KR220"], "name a parameter"),
+    "an element that is written": (TUPLE, "args[2]=relu", ["KR220"], "name a parameter"),
+    "another type in a tuple": (TUPLE, "args[1]:float16=x.to(float32)", ["KR403"], "name the type"),
+    "an element that is written too": (
+        TUPLE.replace("(a, b, out)", "(a, b, b)"),
+        "args[1]=relu",
+        ["KR229"],
+        "pass a buffer",
+    ),
+    "an element by a number that changes": (
+        TUPLE.replace("    b = ", "    for i in tl.static_range(2):\n        a += tl.load(args[i] + offs)\n    b = "),
+        "args[1]=relu",
+        ["KR224"],
+        "give each buffer a load",
+    ),
+    "a cast to what nothing says": (CAST, "a_ptr=relu", ["KR225"], "say what the elements are"),
+    "a cast to another type": (
+        CAST.replace("float32", "int32").replace("0.0", "0"),
+        "a_ptr=relu",
+        ["KR225", "KR225"],
+        "load it with",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", NO_FORMS)
+def test_a_parameter_in_another_form_is_refused(name: str) -> None:
+    text, prologue, codes, help_text = NO_FORMS[name]
+    with pytest.raises(FusionRefused) as caught:
+        fuse(text, prologues=[prologue])
+    assert [diagnostic.code for diagnostic in caught.value.diagnostics] == codes, caught.value
+    assert help_text in caught.value.diagnostics[0].help
+
+
+def test_one_op_on_two_inputs_has_one_helper() -> None:
+    text = fuse(TUPLE, ["args[2]=x + 1"], prologues=["args[0]=sigmoid", "args[1]=sigmoid"]).source
+    assert text.count("def sigmoid(") == 1 and "torch_sigmoid" not in text
+    twice = (
+        HEAD
+        + "    tl.store(out_ptr + offs, tl.sum(tl.load(x_ptr + offs, mask=m, other=0.0)) - tl.sum(tl.load(y_ptr + offs, mask=m, other=0.0)))\n"
+    )
+    text = fuse(twice, prologues=["x_ptr=x + 1", "y_ptr=x + 1"], kernel="k", dtypes=["x_ptr=fp32", "y_ptr=fp32"]).source
+    assert text.count("def add_1(") == text.count("def add_1_where(") == 1, text
