@@ -236,7 +236,7 @@ def _not_zero(input: str, pointwise: Pointwise, analysis: Analysis) -> Iterator[
             yield Diagnostic(
                 "KR402",
                 f"{pointwise.name} would change the lanes of `{input}` that this load leaves off",
-                (Label(call.span, "they hold something else than zero, in the type that the kernel has it with"),),
+                (Label(call.span, "they may hold something else than zero, in the type that the kernel has it with"),),
                 help="let the lanes that are off be zero, `other=0.0`, and put them right behind the load",
             )
 

@@ -393,6 +393,36 @@ HELD = {
 }
 
 
+NAN_PADDED = DESCRIPTOR.replace("[16, 16])", "[16, 16], padding_option='nan')")
+
+
+@pytest.mark.parametrize(
+    ("maker", "prologue", "guards"),
+    [
+        (DESCRIPTOR, "x_ptr=x * 2", 0),
+        (NAN_PADDED, "x_ptr=where(x > 0, x, 0)", 1),
+        (NAN_PADDED, "x_ptr=relu", 0),
+        (DESCRIPTOR, "x_ptr:int8=x.to(float32) - 3", 1),
+        (BLOCK.replace("b =", "d ="), "x_ptr:int8=x.to(float32) - 3", 1),
+    ],
+)
+def test_what_a_block_is_padded_with(maker: str, prologue: str, guards: int, installed_triton: tuple[int, ...]) -> None:
+    if maker.startswith("d = tl.make_block_ptr") and installed_triton >= (3, 9):
+        pytest.skip("block pointers are gone in Triton 3.9")
+    load = "tl.load(d, boundary_check=(0,))" if "block_ptr" in maker else "d.load([0, 0])"
+    text = HEAD + textwrap.indent(f"{maker}t = {load}\na = tl.sum(t, 0)" + SUM, "    ") + "\n"
+    types = ["x_ptr=fp32", "y_ptr=fp32"]
+    source = fuse(text, prologues=[prologue], kernel="k", dtypes=types, constexprs=["BLOCK=16"]).source
+    assert source.count("    t = tl.where((tl.arange(0, 16) < n)") == guards, source
+    assert ", 0.0)\n" in source or ":int8" not in prologue
+
+
+def test_a_descriptor_padded_with_nan_holds_no_other_type() -> None:
+    text = HEAD + textwrap.indent(NAN_PADDED + "t = d.load([0, 0])\na = tl.sum(t, 0)" + SUM, "    ") + "\n"
+    with pytest.raises(FusionRefused, match="KR402"):
+        fuse(text, prologues=["x_ptr:int8=x.to(float32)"], kernel="k", dtypes=["x_ptr=fp32"], constexprs=["BLOCK=16"])
+
+
 @pytest.mark.parametrize("name", HELD)
 def test_an_input_keeps_its_type(name: str) -> None:
     body, prologue, code = HELD[name]
