@@ -41,7 +41,7 @@ class Definitions:
         self._places: dict[int, _Place] = {}
         self._order: dict[int, int] = {}
         self._holders: dict[int, ast.stmt] = {}
-        self._loops: dict[int, ast.stmt] = {}
+        self._loops: dict[int, ast.For | ast.While | ast.AsyncFor] = {}
         self._bindings: dict[str, list[Binding]] = {}
         self._block(function.body, (), ())
 
@@ -157,9 +157,10 @@ class Definitions:
                 self._bindings.setdefault(name, []).append(binding)
             if isinstance(statement, ast.If) and self._is_fixed(statement.test):
                 self._flags[id(statement.body)] = ast.dump(statement.test)
+            inside = loops
             if isinstance(statement, _LOOPS):
                 self._loops[id(statement)] = statement
-            inside = (*loops, id(statement)) if isinstance(statement, _LOOPS) else loops
+                inside = (*loops, id(statement))
             for inner in _blocks(statement):
                 self._block(inner, here, inside)
 

@@ -7,7 +7,17 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from kernel_rewrite.ttir.parse import lengths_of, pointee_type, split_tensor
-from kernel_rewrite.ttir.polynomials import Key, Polynomial, around, key, polynomial, summed, terms_within, times
+from kernel_rewrite.ttir.polynomials import (
+    Key,
+    Polynomial,
+    around,
+    constant,
+    key,
+    polynomial,
+    summed,
+    terms_within,
+    times,
+)
 from kernel_rewrite.ttir.validate import Carried, Expression, Load, Store, Terms
 
 _BOUNDS = re.compile(r"boundaryCheck = array<i32: ([\d, ]*)>")
@@ -90,14 +100,14 @@ class Block:
         return None
 
 
-def stored_block(store: Store) -> Block | None:
+def stored_block(store: Store, terms: Terms) -> Block | None:
     """The block that a store writes; None when it is made where that cannot be seen, or chosen among several."""
     pointer = store.pointer
     steps: list[tuple[Polynomial, ...]] = []
     while pointer.operation == "tt.advance":
         steps.append(tuple(map(polynomial, pointer.operands[1:])))
         pointer = pointer.operands[0]
-    return _block(pointer, steps, store.others, store.attributes)
+    return _block(pointer, steps, store.others, store.attributes, terms)
 
 
 def loaded_block(terms: Terms, load: Load) -> Block | None:
@@ -133,29 +143,20 @@ def _block(
     steps: list[tuple[Polynomial, ...]],
     others: tuple[Expression, ...],
     attributes: str,
-    terms: Terms | None = None,
+    terms: Terms,
 ) -> Block | None:
     """The block of a pointer that was moved by `steps`. `others` and `attributes` are the access's own."""
     lengths = _block_lengths(pointer.type)
     rank = len(lengths)
+    base, checked, starts = pointer, frozenset(range(rank)), others
     if pointer.operation == "tt.make_tensor_ptr" and len(pointer.operands) == 1 + 3 * rank:
         bounds = _BOUNDS.search(attributes)
         checked = frozenset(int(n) for n in bounds[1].split(",") if n.strip()) if bounds else frozenset()
-        starts = pointer.operands[1 + 2 * rank :]
-        base, sizes, strides = pointer.operands[0], pointer.operands[1 : 1 + rank], pointer.operands[1 + rank :][:rank]
-    elif _is_descriptor(pointer):
-        checked = frozenset(range(rank))
-        starts = others
-        if pointer.operation == "tt.make_tensor_descriptor" and len(pointer.operands) == 1 + 2 * rank:
-            base, sizes, strides = pointer.operands[0], pointer.operands[1 : 1 + rank], pointer.operands[1 + rank :]
-        elif pointer.operation == "parameter" and terms is not None:  # its sizes and strides are those behind it
-            behind = [
-                terms.term("parameter", str(int(pointer.attributes) + 1 + n), t)
-                for n, t in enumerate(["i32"] * rank + ["i64"] * rank)
-            ]
-            base, sizes, strides = pointer, tuple(behind[:rank]), tuple(behind[rank:])
-        else:
-            return None
+        base, described, starts = pointer.operands[0], pointer.operands[1:], pointer.operands[1 + 2 * rank :]
+    elif pointer.operation == "tt.make_tensor_descriptor" and len(pointer.operands) == 1 + 2 * rank:
+        base, described = pointer.operands[0], pointer.operands[1:]
+    elif pointer.operation == "parameter" and _is_descriptor(pointer):
+        described = made_outside(pointer, terms)
     else:
         return None
     if any(split_tensor(term.type)[0] for term in starts):
@@ -163,14 +164,25 @@ def _block(
     steps = [*steps, tuple(map(polynomial, starts))]
     if any(len(step) != rank for step in steps):
         return None
+    strides = tuple(map(polynomial, described[rank : 2 * rank]))
+    if base is pointer:
+        strides = (*strides[:-1], constant(1))
     return Block(
         base,
-        tuple(map(polynomial, sizes)),
-        tuple(map(polynomial, strides)),
+        tuple(map(polynomial, described[:rank])),
+        strides,
         tuple(summed(*(step[number] for step in steps)) for number in range(rank)),
         lengths,
         checked,
     )
+
+
+def made_outside(descriptor: Expression, terms: Terms) -> tuple[Expression, ...]:
+    """The sizes and the strides of a descriptor that the launcher makes: the parameters of the compiled kernel behind its
+    own. Its last stride is 1, whatever that parameter."""
+    rank, first = len(_block_lengths(descriptor.type)), int(descriptor.attributes) + 1
+    types = ("i32",) * rank + ("i64",) * rank
+    return tuple(terms.term("parameter", str(first + number), type_) for number, type_ in enumerate(types))
 
 
 def _is_descriptor(pointer: Expression) -> bool:

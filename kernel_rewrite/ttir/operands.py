@@ -123,7 +123,7 @@ def _axis(terms: Terms, store: Store, read: Expression, operand: ExpectedOperand
         return f"its index is not multiplied by `{direction.own}`"
     if not is_block(store.pointer):
         return _part(index, stride, _offsets(store.pointer), names) or _guarded(store, read, index, names.parameters)
-    block = stored_block(store)
+    block = stored_block(store, terms)
     if block is None:
         return "the block of the store could not be followed"
     dimension = block.along(stride)
@@ -138,7 +138,7 @@ def _axis(terms: Terms, store: Store, read: Expression, operand: ExpectedOperand
 
 def _axes(terms: Terms, store: Store, read: Expression, operand: ExpectedOperand, names: Names) -> str:
     offsets, place = _offsets(read.operands[0]), _offsets(store.pointer)
-    block = stored_block(store) if is_block(store.pointer) else None
+    block = stored_block(store, terms) if is_block(store.pointer) else None
     if block is None and is_block(store.pointer):
         return "the block of the store could not be followed"
     whole: Polynomial = {}
@@ -232,7 +232,7 @@ def _written(terms: Terms, store: Store, read: Expression, operand: ExpectedOper
         return _guarded(store, read, index, names.parameters, factors_within(read.operands[0]))
     if is_block(read.operands[0]):
         return "it is read as a block"
-    block = stored_block(store)
+    block = stored_block(store, terms)
     if block is None:
         whole = not split_tensor(read.operands[0].type)[0] and len(read.operands) == 1
         return "" if whole else "the block of the store could not be followed"

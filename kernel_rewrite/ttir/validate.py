@@ -658,9 +658,9 @@ class _Walk:
         other: Region,
         frames: tuple[dict[Value, Expression], dict[Value, Expression]],
         path: tuple[Location, ...],
-        loop: Operation | None = None,
+        loop: Sequence[Expression] = (),
     ) -> Sequence[Expression] | None:
-        """Walk two regions; `loop` is the `scf.for` of the original that they belong to."""
+        """Walk two regions; `loop` are the operands of the `scf.for` that they are the body of."""
         first, second = one.reachable(), other.reachable()
         self._same("number of blocks", str(len(first)), str(len(second)), None)
         labels = tuple({b.label: (i, b) for i, b in enumerate(blocks)} for blocks in (first, second))
@@ -675,8 +675,8 @@ class _Walk:
                 self._same_types("type of a block argument", [argument.type], [its_twin.type], None)
                 name = self.terms.term("block argument", f"{place}.{index}.{number}", argument.type)
                 frames[0][argument] = frames[1][its_twin] = name
-            if loop is not None:
-                self._note_carried(loop, block, frames[0])
+        if loop and len(first) == 1:
+            self._note_carried(first[0], frames[0], loop)
         returned: Sequence[Expression] | None = None
         for block, twin in zip(first, second, strict=True):
             returned = self._blocks(block, twin, frames, labels, path)
@@ -811,18 +811,17 @@ class _Walk:
             beside = {name: self._taken(name, one, expected, stored) for name in rule.beside}
             self._stored(Store(expected[0], mask, expected[stored], found, others, one.attributes, beside), rule, one)
         self._same("number of regions", str(len(one.regions)), str(len(other.regions)), one.location)
+        loop = values_of(one, frames[0]) if one.name == "scf.for" else ()
         for region, twin in zip(one.regions, other.regions, strict=True):
-            self._regions(
-                region, twin, (dict(frames[0]), dict(frames[1])), path, one if one.name == "scf.for" else None
-            )
+            self._regions(region, twin, (dict(frames[0]), dict(frames[1])), path, loop)
 
-    def _note_carried(self, loop: Operation, block: Block, frame: Mapping[Value, Expression]) -> None:
+    def _note_carried(self, block: Block, frame: Mapping[Value, Expression], loop: Sequence[Expression]) -> None:
         """Note each block pointer that a loop moves by the same steps at the end of each round."""
         counter, *arguments = block.arguments
         last = block.operations[-1] if block.operations else None
         if not arguments or last is None or last.name != "scf.yield":
             return  # nothing is carried
-        lower, _, by, *first = map(_uncast, values_of(loop, frame))
+        lower, _, by, *first = map(_uncast, loop)
         makers = {result: operation for operation in block.operations for result in operation.results}
         outer = {value: term for value, term in frame.items() if value not in block.arguments}
         for argument, before, yielded in zip(arguments, first, last.operands, strict=True):
