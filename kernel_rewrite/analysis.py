@@ -148,7 +148,9 @@ class Analysis:
 
 
 def _is_number(fact: ParameterFact) -> bool:
-    """Whether a parameter is a number, or a tuple of nothing but numbers."""
+    """Whether a parameter is a number, also one that is always the same, or a tuple of nothing but numbers."""
+    if fact.kind == "constexpr":  # the last stride of a descriptor, which must be 1
+        return bool(fact.type) and isinstance(fact.type, tuple) and all(isinstance(v, (int, float)) for v in fact.type)
     return fact.kind == "scalar" or (fact.kind == "tuple" and _are_numbers(fact.type))
 
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
 
 from kernel_rewrite.analysis import Analysis
 from kernel_rewrite.checks import (
@@ -37,8 +38,15 @@ def unlowered(analysis: Analysis, request: InputRequest) -> Iterator[Diagnostic]
     shown = {label.span for d in analysis.read_only(request.input).diagnostics for label in d.labels}
     overridden = any(f.kind == "constexpr" and f.evidence is Evidence.OVERRIDE for f in analysis.facts)
     missing = analysis.uncovered(request.parameter, MemoryEffect.READ)
-    found = unlowered_code(request.parameter, missing, analysis.complete, overridden, MemoryEffect.READ)
-    yield from (d for d in found if not d.labels or d.labels[0].span not in shown)
+    found = unlowered_code(request.parameter, missing, analysis.complete, overridden, MemoryEffect.READ, request.input)
+    failed = tuple(
+        f"Triton rejects the kernel with {failure.specialization.origin}: {failure.message}"
+        for failure in analysis.failures[:3]
+        if failure.specialization.origin
+    )
+    for diagnostic in found:
+        if not diagnostic.labels or diagnostic.labels[0].span not in shown:
+            yield replace(diagnostic, notes=(*diagnostic.notes, *failed)) if diagnostic.code == "KR226" else diagnostic
 
 
 def written_under_another_name(analysis: Analysis, request: InputRequest) -> Iterator[Diagnostic]:
@@ -61,6 +69,23 @@ def written_under_another_name(analysis: Analysis, request: InputRequest) -> Ite
                 (Label(alias.span, f"`{request.parameter}` and `{other}` overlap here"),),
                 help=f"pass a buffer of its own, or, if they never overlap, `--assume {INPUT_APART}`",
             )
+    yield from _written_in_its_tuple(analysis, request, changed)
+
+
+def _written_in_its_tuple(analysis: Analysis, request: InputRequest, changed: Iterable[str]) -> Iterator[Diagnostic]:
+    """KR229 for an element of a tuple, and another one that the kernel writes."""
+    others = [root for root in changed if root.startswith(f"{request.parameter}[") and root != request.input]
+    for launch in analysis.launches if "[" in request.input else ():
+        fact = launch.facts.get(request.parameter)
+        items = {f"{request.parameter}[{index}]": item.roots for index, item in enumerate(fact.items)} if fact else {}
+        for other in others:
+            if items.get(other, frozenset()) & items.get(request.input, frozenset()):
+                yield Diagnostic(
+                    "KR229",
+                    f"this launch passes one tensor both as `{request.input}` and as `{other}`, which the kernel writes",
+                    (Label(launch.span, f"`{request.input}` and `{other}` overlap here"),),
+                    help=f"pass a buffer of its own, or, if they never overlap, `--assume {INPUT_APART}`",
+                )
 
 
 def element_types(analysis: Analysis, request: InputRequest) -> Iterator[Diagnostic]:

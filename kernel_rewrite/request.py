@@ -117,6 +117,7 @@ def element_type_of(specialization: Specialization, buffer: str) -> str:
     name, _, index = buffer.partition("[")
     kind = specialization.type_of(name)
     if isinstance(kind, (tuple, list)) and index:
-        kind = kind[int(index.rstrip("]"))]
+        number = index.rstrip("]")
+        kind = kind[int(number)] if number.isdigit() and int(number) < len(kind) else ""
     match = re.match(r"\*(?:k?)(\w+)|tensordesc<(\w+)", str(kind))
     return (match[1] or match[2]) if match else ""

@@ -383,6 +383,7 @@ def choose_input(
     operands: Mapping[str, Operand] | None = None,
 ) -> InputRequest:
     """The input meant: the one named, or the only eligible one. Raises FusionRefused with every reason."""
+    _in_words(analysis, text)
     pointwise = parse_epilogue(text, used_in(text, operands or {}))
     read = analysis.parameters_with(MemoryEffect.READ)
     input, _, holds = input.partition(":") if input is not None else (None, "", "")
@@ -395,6 +396,24 @@ def choose_input(
     if not asked:
         raise FusionRefused((_touches_nothing(analysis, "KR220", "loads from"),))
     return _eligible(analysis, asked, input is not None, "input", "--prologue")
+
+
+def _in_words(analysis: Analysis, text: str) -> None:
+    """Raise FusionRefused (KR107) where a prologue calls a Triton function of the file."""
+    name = called_name(text)
+    function = module_scope(analysis.kernel.file, analysis.project).lookup(name) if name is not None else None
+    if isinstance(function, JitDefinition):
+        raise FusionRefused(
+            (
+                Diagnostic(
+                    "KR107",
+                    f"`{name}` is a Triton function, which an epilogue may call and a prologue may not",
+                    (Label(Span.of(function.file.path, function.node), "what type it gives is only known to Triton"),),
+                    help="write what it does as an expression, or as a Python function of torch's functions: "
+                    f"`ops.py:{name}`",
+                ),
+            )
+        )
 
 
 def _have_types(pointwise: Pointwise) -> None:

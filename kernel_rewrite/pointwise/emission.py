@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ast
 import itertools
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, replace
 
 from kernel_rewrite.pointwise.calls import TritonCall, inputs_of
@@ -63,19 +63,21 @@ def emit(
     value_may_be_product: bool = False,
     settled: bool = False,
     apart: bool = False,
+    known: Mapping[str, str] = {},
 ) -> Emission:
     """Triton source for E(value).
 
     `value` is the text of the stored value, any expression, already of the buffer's element type unless
     `pointwise.commutes_with_rounding`; `operands` maps each operand, by key or name, to the text of its loaded value.
     `tl`, `libdevice` and `jit` are the file's own spellings of triton.language, triton.language.extra.libdevice and
-    triton.jit. A helper takes a name outside `taken_names`. `value_may_be_product`: the stored value may end in a
+    triton.jit. A helper takes a name outside `taken_names`, or is the one of `known` (name: text) that has its very text.
+    `value_may_be_product`: the stored value may end in a
     product, which a sum must not swallow. `settled`: what is written has torch's result type by itself, for a place that
     converts nothing; `apart`: it is no product that a sum behind it could swallow.
 
     A short expression that mentions everything once stands in the store; another one becomes a function of its own.
     """
-    writer = _Writer(tl, libdevice, jit, frozenset(taken_names))
+    writer = _Writer(tl, libdevice, jit, frozenset(taken_names), known)
     texts = operands or {}
     if isinstance(pointwise, TritonCall):
         x = writer.rounded(value) if value_may_be_product else value
@@ -116,8 +118,8 @@ def _printed(tree: ast.expr) -> str:
 class _Writer:
     """Collects the helpers of one emission."""
 
-    def __init__(self, tl: str, libdevice: str, jit: str, taken: frozenset[str]) -> None:
-        self._tl, self._libdevice, self._jit, self._taken = tl, libdevice, jit, taken
+    def __init__(self, tl: str, libdevice: str, jit: str, taken: frozenset[str], known: Mapping[str, str]) -> None:
+        self._tl, self._libdevice, self._jit, self._taken, self._known = tl, libdevice, jit, taken, known
         self._helpers: dict[Helper | None, HelperSource] = {}
         self._uses_libdevice = False
 
@@ -136,12 +138,11 @@ class _Writer:
         """Write the whole epilogue as one function; its name."""
         lines = [f"{name} = {self.expression(tree, whole, {})}" for name, tree in whole.statements]
         lines.append(f"return {self.expression(whole.tree, whole, {})}")
-        name = self._free(pointwise.name)
         parameters = ", ".join([X, *whole.parameters.values()])
         check = _type_check(f"`{pointwise.name}`", self._tl) if whole.floats_alone and whole.types else []
         body = [f'"""{pointwise.torch_text()}."""', *check, *lines]
-        self._helpers[None] = HelperSource(name, self._text(name, parameters, body))
-        return name
+        self._helpers[None] = self._named(pointwise.name, lambda name: self._text(name, parameters, body))
+        return self._helpers[None].name
 
     def defined(self, call: TritonCall) -> str:
         """Write the function that a kernel of the user's was turned into; its name."""
@@ -160,19 +161,18 @@ class _Writer:
         if helper not in self._helpers:
             baked = "_".join(value for _, value in helper.baked)
             plain = helper.op if helper.op in _PLAIN else OPS[helper.op].helper_name
-            name = self._free(f"{plain}_{baked}" if baked else plain)
-            self._helpers[helper] = HelperSource(name, self._helper_text(helper, name))
+            wanted = f"{plain}_{baked}" if baked else plain
+            self._helpers[helper] = self._named(wanted, lambda name: self._helper_text(helper, name))
         return self._helpers[helper].name
 
-    def _free(self, wanted: str) -> str:
-        """`gelu`, or `torch_gelu`, `torch_gelu_2`, ... when the file has a `gelu` of its own."""
+    def _named(self, wanted: str, text: Callable[[str], str]) -> HelperSource:
+        """The helper under `gelu`, or `torch_gelu`, `torch_gelu_2`, ... when the file has another `gelu`."""
         taken = self._taken | {helper.name for helper in self._helpers.values()}
-        if wanted not in taken:
-            return wanted
-        name, count = f"torch_{wanted}", 2
-        while name in taken:
-            name, count = f"torch_{wanted}_{count}", count + 1
-        return name
+        more = (f"torch_{wanted}_{count}" for count in itertools.count(2))
+        for name in itertools.chain([wanted, f"torch_{wanted}"], more):
+            if name not in taken or (name in self._known and self._known[name] == text(name)):
+                return HelperSource(name, text(name))
+        raise AssertionError("names never end")
 
     def _helper_text(self, helper: Helper, name: str) -> str:
         if helper.op in _PLAIN:

@@ -29,6 +29,7 @@ from kernel_rewrite.rewrite.unchanged import check_clone, check_unchanged
 from kernel_rewrite.source.closure import close, kernels
 from kernel_rewrite.source.files import Project, SourceFile, source_from_text
 from kernel_rewrite.source.signatures import TRITON_TYPES
+from kernel_rewrite.ttir.blocks import guarded, is_block
 from kernel_rewrite.ttir.lanes import OffLanes, loads_at, off_lanes
 from kernel_rewrite.ttir.lower import TIME_LIMIT, Lowered, LoweringFailure
 from kernel_rewrite.ttir.operands import Direction, ExpectedOperand, Follows, objection
@@ -207,7 +208,7 @@ def _rewritten(
             own = element_type_of(specialization, request.output)
             types[request.kept] = f"*{own or 'fp32'}"  # a launch may pass None for the output
         for operand in (o for o in request.pointwise.operands if not o.is_stored):
-            kind = TRITON_TYPES[operand.dtype] if operand.dtype else element
+            kind = TRITON_TYPES[operand.dtype] if operand.dtype else element or "fp32"  # beside None: nothing reads it
             parameter = rewrite.parameters[operand.name]
             types.setdefault(parameter.name, "fp32" if operand.is_number else f"*{kind}")
             types |= {name: "i32" for name, _ in parameter.strides}
@@ -476,9 +477,11 @@ class References:
                 raise NotPlanned("lanes that are off do not hold zero")
             if not guarded:
                 return whole
+            off = _zero_like(terms, whole.type) if request.holds else load.value
+            if is_block(load.pointer):
+                return self._within_bounds(terms, load, whole, off, request, access)
             if load.mask is None:
                 raise NotPlanned("the load has no mask to put its lanes right with")
-            off = _zero_like(terms, whole.type) if request.holds else load.value
             return terms.term("arith.select", "%, %, %", whole.type, (load.mask, whole, off))
 
         expected = self._expected(request, in_helper=bool(access.call_path))
@@ -488,6 +491,18 @@ class References:
             return objection(terms, place, expected, _names(terms, view))
 
         return LoadedValue(result, what_is_read, _TTIR_TYPES.get(request.holds, request.holds))
+
+    def _within_bounds(
+        self, terms: Terms, load: Load, whole: Expression, off: Expression, request: InputRequest, access: MemoryAccess
+    ) -> Expression:
+        """P of what is loaded within the bounds of a block, `off` beyond them, as the rewritten kernel has it. Raises
+        FusionRefused (KR402) where the bounds in the source are not those of the block."""
+        found = guarded(terms, load, whole, off)
+        if found is None:
+            span = self.analysis.span_of(access.location, access.operation) or self.analysis.kernel.definition_line
+            label = Label(span, "the bounds of this block could not be confirmed in the compiled kernel")
+            raise FusionRefused((_changed_lanes(request, label),))
+        return found
 
     def _operands_beside(self, terms: Terms, load: Load, request: InputRequest) -> tuple[Expression, ...]:
         """The operands of P as the rewritten kernel has them at one load: a number by its parameter, any other as it was
@@ -606,6 +621,15 @@ class References:
             if isinstance(request.pointwise, TritonCall) and foreign_in(self._lowered[key]) is not None:
                 raise InternalError(f"KR902: {request.text} is no function of single elements for x of {shape} {dtype}")
         return function_terms(self._lowered[key])(terms, value, *operands)
+
+
+def _changed_lanes(request: InputRequest, label: Label) -> Diagnostic:
+    return Diagnostic(
+        "KR402",
+        f"{request.pointwise.name} would change the lanes of `{request.input}` that this load leaves off",
+        (label,),
+        help="make the block from names that do not change, or load through pointers with a mask",
+    )
 
 
 def _rejected_alone(analysis: Analysis, request: Request, failure: LoweringFailure) -> Exception:

@@ -86,7 +86,8 @@ class Rewrite:
 
     @property
     def assumptions(self) -> tuple[Assumption, ...]:
-        """What operands, new element types of outputs and the buffers that keep original values take from the caller."""
+        """What operands, new element types of outputs, the buffers that keep original values and the bounds of blocks take
+        from the caller."""
         found = [assumption for writer in self.writers.values() for assumption in writer.assumptions]
         if any(not parameter.number for parameter in self.parameters.values()):
             names = "`, `".join(name for name, parameter in self.parameters.items() if not parameter.number)
@@ -96,6 +97,9 @@ class Rewrite:
             if held is not None and held.shrinks and any(site.form.through_descriptor for site in plan.sites):
                 what = f"the strides of `{held.output}` but for the last are multiples of 16 bytes in its new type"
                 found.append(Assumption("descriptor-strides", what))
+            if isinstance(plan, LoadPlan) and any(bound.is_assumed for site in plan.sites for bound in site.bounds):
+                what = f"no block of `{plan.input}` starts before the first element of a dimension"
+                found.append(Assumption("input-blocks", what))
         return tuple(dict.fromkeys((*found, *kept_assumptions(self.kept, self.retyped))))
 
 
@@ -177,13 +181,15 @@ def fusion_edits(
     writers: dict[str, OperandWriter] = {}
     rewriters: list[tuple[Plan, dict[FunctionRef, str], _Rewriter | LoadRewriter]] = []
     loaded: list[Edit] = []
+    helpers: dict[str, str] = {}
     for load, pointwise in loads:
         names = _copy_names(load, pointwise, taken)
         writer = OperandWriter(analysis, load, pointwise.operands, grown.parameters, spelling.tl, taken)
         writers[load.input] = writer
         held = retyped_inputs.get(load.input)
-        loader = LoadRewriter(load, pointwise, writer, held, analysis, spelling, names, frozenset(taken))
+        loader = LoadRewriter(load, pointwise, writer, held, analysis, spelling, names, frozenset(taken), dict(helpers))
         loaded += loader.in_place()
+        helpers |= loader.helpers
         taken |= loader.helpers.keys() | writer.names
         rewriters.append((load, names, loader))
     loaded = nested(file, loaded)
@@ -222,8 +228,10 @@ def fusion_edits(
             sites,
             tuple(loaded),
             bool(loads),
+            dict(helpers),
         )
         edits += rewriter.in_place()
+        helpers |= rewriter.helpers
         taken |= rewriter.helpers.keys() | writer.names
         rewriters.append((store, names, rewriter))
     edits += [edit for edit in loaded if not any(_holds(outer, edit) for outer in edits)]
@@ -439,8 +447,10 @@ class _Rewriter:
         sites: frozenset[Span],
         loaded: tuple[Edit, ...] = (),
         behind_prologues: bool = False,
+        known: Mapping[str, str] = {},
     ) -> None:
         self._plan = plan
+        self._known = known  # helpers of other rewriters, by name
         self._pointwise = pointwise
         self._loaded = loaded
         self._operands = operands
@@ -583,6 +593,7 @@ class _Rewriter:
             jit=self._spelling.jit,
             taken_names=self._taken,
             value_may_be_product=self._product,
+            known=self._known,
         )
         self.helpers |= {helper.name: helper.text for helper in emission.helpers}
         return emission

@@ -17,6 +17,9 @@ from kernel_rewrite.pointwise.language import Pointwise
 from kernel_rewrite.rewrite.placement import stands_alone
 from kernel_rewrite.rewrite.stores import copied_helpers
 from kernel_rewrite.source.accesses import AccessForm, HelperCall, MemoryCall
+from kernel_rewrite.source.addresses import NotAffine
+from kernel_rewrite.source.blocks import literal_dimensions
+from kernel_rewrite.source.bounds import Bound, block_bounds
 from kernel_rewrite.source.definitions import Definitions
 from kernel_rewrite.source.syntax import mentions
 from kernel_rewrite.ttir.lanes import OffLanes, loads_at, off_lanes
@@ -24,14 +27,15 @@ from kernel_rewrite.ttir.lanes import OffLanes, loads_at, off_lanes
 
 @dataclass(frozen=True, slots=True)
 class LoadSite:
-    """One load call to rewrite. `guarded`: lanes that its mask turns off must keep what the load gives them. `named`: the
-    call is all that a line of its own gives to a name."""
+    """One load call to rewrite. `guarded`: lanes that its mask, or the `bounds` of its block, turn off must keep what the
+    load gives them. `named`: the call is all that a line of its own gives to a name."""
 
     call: MemoryCall
     form: AccessForm
     guarded: bool = False
     block_pointer: bool = False
     named: bool = False
+    bounds: tuple[Bound, ...] = ()
 
     @property
     def stays(self) -> bool:
@@ -108,8 +112,17 @@ def plan_loads(
         if input not in access.roots and call in sites and path is not None and on_path.issuperset(path):
             problems.append(_shared(call, input, access.roots))
     changed = _changed_lanes(input, pointwise, analysis)
+    bounds: dict[MemoryCall, tuple[Bound, ...]] = {}
     for call in sites:
-        if call in changed:
+        if call not in changed:
+            continue
+        is_block = call in block_pointers or sites[call].through_descriptor
+        try:
+            bounds[call] = _bounds(call, sites[call], analysis) if is_block else ()
+        except NotAffine as reason:
+            problems.append(_no_bounds(call, input, pointwise, str(reason)))
+            continue
+        if not is_block or not changed[call]:
             problems += _unguardable(call, sites[call], input, pointwise, changed[call], analysis)
     if holds:
         problems += _not_zero(input, pointwise, analysis)
@@ -118,7 +131,14 @@ def plan_loads(
     clones = copied_helpers(calls, on_path, references)
     redirected = tuple(sorted((c for c in on_path if c.callee in clones), key=lambda c: c.span))
     planned = (
-        LoadSite(call, form, call in changed, call in block_pointers, _is_named(call, form, analysis))
+        LoadSite(
+            call,
+            form,
+            call in changed,
+            call in block_pointers,
+            _is_named(call, form, bounds.get(call, ()), analysis),
+            bounds.get(call, ()),
+        )
         for call, form in sites.items()
     )
     way = tuple(sorted(on_path, key=lambda c: c.span))
@@ -126,15 +146,41 @@ def plan_loads(
 
 
 # x = tl.load(pointer, mask=m)
-def _is_named(call: MemoryCall, form: AccessForm, analysis: Analysis) -> bool:
+def _is_named(call: MemoryCall, form: AccessForm, bounds: tuple[Bound, ...], analysis: Analysis) -> bool:
     function, mask = analysis.closure.function(call.function), LoadSite(call, form).mask
     file = analysis.kernel.file if call.function.file == analysis.kernel.file.path else None
     file = file or analysis.project.file(call.function.file)
     assert function is not None and file is not None
     match statement := Definitions(function.node).statement_of(call.node):
         case ast.Assign(targets=[ast.Name(id=name)], value=value) if value is call.node:
-            return stands_alone(file, statement) and (mask is None or not mentions(mask, name))
+            own = any(bound.mentions(name) for bound in bounds) or (mask is not None and mentions(mask, name))
+            return stands_alone(file, statement) and not own
     return False
+
+
+def _bounds(call: MemoryCall, form: AccessForm, analysis: Analysis) -> tuple[Bound, ...]:
+    """The bounds of the block that a call loads. Raises NotAffine."""
+    function, pointer = analysis.closure.function(call.function), call.pointer(form)
+    assert function is not None and pointer is not None
+    definitions = Definitions(function.node, analysis.closure.constexpr_parameters(function))
+    statement = definitions.statement_of(call.node)
+    if form.through_descriptor:
+        offsets, checked = call.argument(form, "offsets"), None
+        if offsets is None:
+            raise NotAffine("has offsets that are not written out")
+        return block_bounds(pointer, offsets, checked, statement, definitions)
+    dimensions = literal_dimensions(call.argument(form, "boundary_check"))
+    return block_bounds(pointer, None, dimensions, statement, definitions)
+
+
+def _no_bounds(call: MemoryCall, input: str, pointwise: Pointwise, reason: str) -> Diagnostic:
+    return Diagnostic(
+        "KR402",
+        f"{pointwise.name} would change the lanes of `{input}` that this load leaves off",
+        (Label(call.span, f"the lanes beyond its bounds cannot be told from here: its block {reason}"),),
+        help="make the block in this function, from names and offsets that are computed before the load, load through "
+        "pointers with a mask, or choose an op that leaves zero zero",
+    )
 
 
 def _changed_lanes(input: str, pointwise: Pointwise, analysis: Analysis) -> dict[MemoryCall, bool]:
@@ -166,12 +212,12 @@ def _unguardable(
     mask = LoadSite(call, form).mask
     if mask is not None and masked and not _reads_itself(mask, analysis):
         return
-    if mask is None:
+    if not masked:
+        why = "it leaves lanes off in some specializations only"
+        way_out = "write the load with a mask and the one without as two calls"
+    elif mask is None:
         why = "there is no mask in the source to put them right with"
         way_out = "load through pointers with a mask, or choose an op that leaves zero zero"
-    elif not masked:
-        why = "it has a mask in some specializations only"
-        way_out = "write the load with a mask and the one without as two calls"
     else:
         why, way_out = "its mask is read or named in the call", "give the mask a name on a line of its own"
     yield Diagnostic(
@@ -190,7 +236,7 @@ def _not_zero(input: str, pointwise: Pointwise, analysis: Analysis) -> Iterator[
             yield Diagnostic(
                 "KR402",
                 f"{pointwise.name} would change the lanes of `{input}` that this load leaves off",
-                (Label(call.span, "they hold something else than zero, in the type that the kernel has it with"),),
+                (Label(call.span, "they may hold something else than zero, in the type that the kernel has it with"),),
                 help="let the lanes that are off be zero, `other=0.0`, and put them right behind the load",
             )
 

@@ -4,12 +4,15 @@ b = tl.load(b_ptrs)                                    ->  b = sigmoid(tl.load(b
 a = tl.load(a_ptrs, mask=offs_k < K - k, other=0.0)    ->  the same, and behind it
                                                            a = tl.where(offs_k < K - k, sigmoid(a), a)
 acc += tl.load(a_ptrs, mask=m, other=0.0)              ->  acc += sigmoid_where(tl.load(a_ptrs, mask=m, other=0.0), m)
+a = a_desc.load([row, k])                              ->  the same, and behind it
+    a = tl.where((row + tl.arange(0, BLOCK_M) < M)[:, None] & (k + tl.arange(0, BLOCK_K) < K)[None, :], sigmoid(a), a)
 """
 
 from __future__ import annotations
 
 import ast
 import contextlib
+from collections.abc import Mapping
 from typing import Any
 
 from kernel_rewrite.analysis import Analysis
@@ -28,6 +31,7 @@ from kernel_rewrite.rewrite.products import may_add_loaded
 from kernel_rewrite.rewrite.retyping import RetypedOutput
 from kernel_rewrite.rewrite.spelling import Spelling, free
 from kernel_rewrite.source.accesses import HelperCall
+from kernel_rewrite.source.bounds import bounds_text
 from kernel_rewrite.source.definitions import Definitions
 from kernel_rewrite.source.expressions import grouped, parsed, printed, substitute
 from kernel_rewrite.source.files import SourceFile, newline_of
@@ -51,6 +55,7 @@ class LoadRewriter:
         spelling: Spelling,
         clone_names: dict[FunctionRef, str],
         taken: frozenset[str],
+        known: Mapping[str, str] = {},
     ) -> None:
         self._plan = plan
         self._pointwise = pointwise
@@ -62,6 +67,7 @@ class LoadRewriter:
         self._spelling = spelling
         self._clone_names = clone_names
         self._taken = taken
+        self._known = known  # helpers of other rewriters, by name
         self._apart = may_add_loaded(analysis, plan.input)
         self._definitions: dict[FunctionRef, Definitions] = {}
         self.helpers: dict[str, str] = {}
@@ -121,19 +127,23 @@ class LoadRewriter:
     # a = tl.load(a_ptrs, mask=m, other=0.0) -> a = tl.where(m, sigmoid(a), a)
     def _behind(self, site: LoadSite) -> tuple[ast.stmt, str]:
         """The statement of a load whose off lanes must stay what they are, and the one that goes behind it."""
-        file, mask = self._file_of(site.call.function), site.mask
         statement = self._definitions_of(site.call.function).statement_of(site.call.node)
-        assert mask is not None and isinstance(statement, ast.Assign) and isinstance(statement.targets[0], ast.Name)
+        assert isinstance(statement, ast.Assign) and isinstance(statement.targets[0], ast.Name)
         name = statement.targets[0].id
         kept = _ZERO if self._plan.holds else name  # what is loaded has another type than P of it
         changed = self._emission(name, site).expression
-        return statement, f"{name} = {self._spelling.tl}.where({_on_one_line(file, mask)}, {changed}, {kept})"
+        return statement, f"{name} = {self._spelling.tl}.where({self._mask_of(site)}, {changed}, {kept})"
+
+    def _mask_of(self, site: LoadSite) -> str:
+        """The text of the lanes that a load leaves on."""
+        if site.bounds:
+            return bounds_text(site.bounds, self._spelling.tl)
+        assert site.mask is not None
+        return _on_one_line(self._file_of(site.call.function), site.mask)
 
     # tl.load(a_ptrs, mask=m, other=0.0).to(tl.float32) -> sigmoid_where(tl.load(a_ptrs, mask=m, other=0.0), m).to(tl.float32)
     def _guarded(self, site: LoadSite) -> str:
         """The call of a helper, over what is loaded, that puts P where the mask is on."""
-        mask = site.mask
-        assert mask is not None
         names = parameter_names(self._pointwise.result)
         given = self._operands.texts(site)
         own = {X, *names.values()}
@@ -142,15 +152,17 @@ class LoadRewriter:
         self.helpers |= {helper.name: helper.text for helper in inside.helpers}
         kept = _ZERO if self._plan.holds else X
         parameters = [X, mask_name, *(names.get(key, key) for key in given)]
-        name = free(f"{self._pointwise.name}_where", self._taken)
-        self.helpers[name] = (
-            f"@{self._spelling.jit}\n"
-            f"def {name}({', '.join(parameters)}):\n"
+        rest = (
+            f"({', '.join(parameters)}):\n"
             f'    """{self._pointwise.torch_text()} where the mask is on, {kept} elsewhere."""\n'
             f"    return {self._spelling.tl}.where({mask_name}, {inside.expression}, {kept})\n"
         )
-        text = _on_one_line(self._file_of(site.call.function), mask)
-        return f"{name}({', '.join([_LOADED, text, *given.values()])})"
+        name = f"{self._pointwise.name}_where"
+        text = f"@{self._spelling.jit}\ndef {name}{rest}"
+        if self._known.get(name) != text:
+            name = free(name, self._taken)
+        self.helpers[name] = f"@{self._spelling.jit}\ndef {name}{rest}"
+        return f"{name}({', '.join([_LOADED, self._mask_of(site), *given.values()])})"
 
     def _definitions_of(self, ref: FunctionRef) -> Definitions:
         if ref not in self._definitions:
@@ -179,6 +191,7 @@ class LoadRewriter:
             "libdevice": self._spelling.libdevice or "libdevice",
             "jit": self._spelling.jit,
             "taken_names": self._taken,
+            "known": self._known,
             "settled": True,
             "apart": self._apart,
         }

@@ -138,8 +138,8 @@ class Reader:
         return tuple(self._conjuncts(mask, statement, 0)) if mask is not None else ()
 
     def concerning(self, index: ast.expr, conjuncts: Collection[ast.expr], statement: ast.stmt) -> tuple[ast.expr, ...]:
-        """The conjuncts that vary only along what `index` varies along."""
-        own = self._varying(index, statement)
+        """The conjuncts that vary only along what `index` varies along, or is computed from."""
+        own = self._computed_from(index, statement, 0)
         return tuple(c for c in conjuncts if self._varying(c, statement) <= own)
 
     def mixing(self, index: ast.expr, conjuncts: Collection[ast.expr], statement: ast.stmt) -> tuple[ast.expr, ...]:
@@ -237,6 +237,16 @@ class Reader:
             if isinstance(part, ast.Name) and part.id not in self._uniform | self._constexprs:
                 found |= self._varying_name(part, statement, depth)
         return frozenset(found)
+
+    # depth = offs_k + k * BLOCK_K; inside = offs_k + k * BLOCK_K < K
+    def _computed_from(self, node: ast.expr, statement: ast.stmt, depth: int) -> frozenset[str]:
+        """What an expression varies with, and what the names in it were computed from."""
+        found = self._varying(node, statement)
+        for name in {part.id for part in ast.walk(node) if isinstance(part, ast.Name)} if depth < _DEPTH else ():
+            value = self._definitions.value_at(name, statement) if self._definitions.bindings(name) else None
+            if value is not None and not mentions(value, name):
+                found |= self._computed_from(value, statement, depth + 1)
+        return found
 
     def _varying_name(self, node: ast.Name, statement: ast.stmt, depth: int) -> frozenset[str]:
         if not self._definitions.bindings(node.id):

@@ -82,20 +82,18 @@ def block(
 ) -> Block:
     """The block that an expression of `statement` points to. `offsets` are those of a descriptor's store; `checked` are the
     dimensions at whose bounds the store stops (None: all). Raises NotAffine."""
-    call, moves = _maker(pointer, statement, definitions)
-    given = _arguments(call)
-    starts = _parts(offsets if offsets is not None else given.get("offsets"), statement, definitions)
-    sizes, strides, lengths = (
-        _parts(given.get(n), statement, definitions) for n in ("shape", "strides", "block_shape")
-    )
+    call, moves = maker(pointer, statement, definitions)
+    given = given_arguments(call)
+    starts = parts(offsets if offsets is not None else given.get("offsets"), statement, definitions)
+    sizes, strides, lengths = (parts(given.get(n), statement, definitions) for n in ("shape", "strides", "block_shape"))
     rank = len(lengths)
     if not len(starts) == len(sizes) == len(strides) == rank or "base" not in given:
         raise NotAffine("is that of a block whose dimensions could not be counted")
     for move in moves:
-        steps = _parts(move, statement, definitions)
+        steps = parts(move, statement, definitions)
         if len(steps) != rank:
             raise NotAffine("is that of a block whose dimensions could not be counted")
-        starts = tuple(map(_moved, starts, steps))
+        starts = tuple(map(moved_start, starts, steps))
     dimensions = tuple(
         Dimension(
             reader.stride(strides[number], statement),
@@ -128,7 +126,7 @@ def literal_dimensions(boundary_check: ast.expr | None) -> frozenset[int]:
         raise NotAffine("is checked at bounds that are not written out") from None
 
 
-def _maker(pointer: ast.expr, statement: ast.stmt, definitions: Definitions) -> tuple[ast.Call, list[ast.expr]]:
+def maker(pointer: ast.expr, statement: ast.stmt, definitions: Definitions) -> tuple[ast.Call, list[ast.expr]]:
     """The call that makes what `pointer` is, and the steps it was advanced by."""
     moves: list[ast.expr] = []
     for _ in range(_DEPTH):
@@ -153,13 +151,13 @@ def _maker(pointer: ast.expr, statement: ast.stmt, definitions: Definitions) -> 
     raise NotAffine("is that of a block whose maker could not be found")
 
 
-def _arguments(call: ast.Call) -> dict[str, ast.expr]:
+def given_arguments(call: ast.Call) -> dict[str, ast.expr]:
     names = _MAKERS[last_name(call.func)]
     given = dict(zip(names, call.args, strict=False))
     return given | {keyword.arg: keyword.value for keyword in call.keywords if keyword.arg is not None}
 
 
-def _parts(node: ast.expr | None, statement: ast.stmt, definitions: Definitions) -> tuple[ast.expr, ...]:
+def parts(node: ast.expr | None, statement: ast.stmt, definitions: Definitions) -> tuple[ast.expr, ...]:
     """The items of `(row, col)` or `[row, col]`, also through a name."""
     if isinstance(node, ast.Name):
         node = definitions.value_at(node.id, statement)
@@ -168,11 +166,11 @@ def _parts(node: ast.expr | None, statement: ast.stmt, definitions: Definitions)
     return tuple(node.elts)
 
 
-def _moved(start: ast.expr, step: ast.expr) -> ast.expr:
-    if _is_zero(step):
+def moved_start(start: ast.expr, step: ast.expr) -> ast.expr:
+    if is_zero(step):
         return start
-    return step if _is_zero(start) else ast.BinOp(start, ast.Add(), step)
+    return step if is_zero(start) else ast.BinOp(start, ast.Add(), step)
 
 
-def _is_zero(node: ast.expr) -> bool:
+def is_zero(node: ast.expr) -> bool:
     return isinstance(node, ast.Constant) and node.value == 0

@@ -41,6 +41,7 @@ class Definitions:
         self._places: dict[int, _Place] = {}
         self._order: dict[int, int] = {}
         self._holders: dict[int, ast.stmt] = {}
+        self._loops: dict[int, ast.For | ast.While | ast.AsyncFor] = {}
         self._bindings: dict[str, list[Binding]] = {}
         self._block(function.body, (), ())
 
@@ -55,6 +56,10 @@ class Definitions:
     def statement_of(self, node: ast.AST) -> ast.stmt:
         """The innermost statement that holds `node`."""
         return self._holders[id(node)]
+
+    def loops_around(self, statement: ast.stmt) -> tuple[ast.stmt, ...]:
+        """The loops that hold `statement`, outermost first."""
+        return tuple(self._loops[loop] for loop in self._places[id(statement)].loops)
 
     def value_at(self, name: str, statement: ast.stmt) -> ast.expr | None:
         """What `name` holds at `statement`, in terms of names that hold there what they held when it was bound; None when
@@ -152,7 +157,10 @@ class Definitions:
                 self._bindings.setdefault(name, []).append(binding)
             if isinstance(statement, ast.If) and self._is_fixed(statement.test):
                 self._flags[id(statement.body)] = ast.dump(statement.test)
-            inside = (*loops, id(statement)) if isinstance(statement, _LOOPS) else loops
+            inside = loops
+            if isinstance(statement, _LOOPS):
+                self._loops[id(statement)] = statement
+                inside = (*loops, id(statement))
             for inner in _blocks(statement):
                 self._block(inner, here, inside)
 

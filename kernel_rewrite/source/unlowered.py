@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from kernel_rewrite.diagnostics import Diagnostic, Label
 from kernel_rewrite.model import MemoryAccess, MemoryEffect, Span, TritonObject, Unresolved
 from kernel_rewrite.source.accesses import HelperCall, MemoryCall, SourceCalls, calls_in
+from kernel_rewrite.source.dead_code import is_dead
 from kernel_rewrite.source.names import callee
 from kernel_rewrite.source.pointer_flow import MAXIMUM_PATHS, PointerFlow, Reached
 
@@ -26,13 +27,14 @@ class Finding:
     `kind`: "missed" (an access of the one kind asked for, left without the op), "other" (an access of another kind, or a
     call whose effect the source does not show) or "shared" (an access that may also go to `others`). `open`: the code is
     compiled in some specialization, or stands under no test; it is then no dead code, however many combinations were
-    lowered.
+    lowered. `elements`: the elements of tuples that it accesses where it is compiled, if those are all.
     """
 
     kind: str
     reached: Reached
     others: frozenset[str] = frozenset()
     open: bool = False
+    elements: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +64,8 @@ def uncovered(
     findings, count = [], 0
     for reached in flow.reached(buffer):
         count += 1
+        if is_dead(reached, calls.closure):
+            continue
         key = (reached.path, id(reached.call))
         is_open = key in compiled or not _is_guarded(reached)
         call = memory_calls.get(id(reached.call))
@@ -73,7 +77,9 @@ def uncovered(
         if buffer not in roots:
             continue
         if effect not in call.effects:
-            findings.append(Finding("other", reached, open=is_open))
+            found = compiled.get(key, frozenset())
+            elements = found if all("[" in root for root in found) else frozenset()
+            findings.append(Finding("other", reached, open=is_open, elements=elements))
         elif key not in wanted:
             findings.append(Finding("missed", reached, open=is_open))
         elif roots != {buffer}:
@@ -82,21 +88,24 @@ def uncovered(
 
 
 _Keys = set[tuple[tuple[HelperCall, ...], int]]
+_Roots = dict[tuple[tuple[HelperCall, ...], int], frozenset[str]]
 
 
 def _lowered(
     buffer: str, effect: MemoryEffect, accesses: Iterable[MemoryAccess], calls: SourceCalls
-) -> tuple[_Keys, _Keys]:
-    """The (way, call) pairs that some specialization compiles, and those of them that have `effect` on the buffer."""
-    compiled: _Keys = set()
+) -> tuple[_Roots, _Keys]:
+    """The (way, call) pairs that some specialization compiles, each with the buffers that it then accesses, and those of them
+    that have `effect` on the buffer."""
+    compiled: _Roots = {}
     wanted: _Keys = set()
     for access in accesses:
         call, path = calls.memory_call(access.location, access.operation), calls.path_of(access)
         if call is None or path is None:
             continue
-        compiled.add((path, id(call.node)))
+        key = path, id(call.node)
+        compiled[key] = compiled.get(key, frozenset()) | access.roots
         if access.effect is effect and any(root.split("[")[0] == buffer for root in access.roots):
-            wanted.add((path, id(call.node)))
+            wanted.add(key)
     return compiled, wanted
 
 
@@ -139,19 +148,27 @@ def _is_opaque(reached: Reached, calls: SourceCalls) -> bool:
 
 
 def unlowered_code(
-    buffer: str, found: Uncovered, complete: bool, overridden: bool, effect: MemoryEffect = MemoryEffect.WRITE
+    buffer: str,
+    found: Uncovered,
+    complete: bool,
+    overridden: bool,
+    effect: MemoryEffect = MemoryEffect.WRITE,
+    element: str = "",
 ) -> Iterator[Diagnostic]:
     """KR206, KR207 and KR212 for an output, KR224, KR226 and KR227 for an input: what is `uncovered`.
 
     With both sides of every test taken in every combination that a launch can have (`complete`), what was not compiled
     and stands under a test is dead code. With values given by the user (`overridden`), a launch can have others: an access
-    that only those reach would be left without the op.
+    that only those reach would be left without the op. `element` is the one of a tuple that is asked about: the source does
+    not tell its elements apart, TTIR does.
     """
     words = _WORDS[effect]
     if found.countless:
         code, _, _ = words["other"]
         yield Diagnostic(code, f"`{buffer}` is handed on in more ways than can be followed", help=_FIX)
     for finding in dict.fromkeys(found.findings):
+        if complete and not overridden and finding.elements and element not in finding.elements:
+            continue
         if complete and not finding.open and (finding.kind == "other" or not overridden):
             continue
         if complete and overridden and finding.kind == "other":

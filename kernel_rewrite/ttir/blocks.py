@@ -1,4 +1,4 @@
-"""The block that a store through a block pointer or a tensor descriptor writes, as the compiled kernel makes it."""
+"""The block that a store or a load through a block pointer or a tensor descriptor has, as the compiled kernel makes it."""
 
 from __future__ import annotations
 
@@ -7,12 +7,23 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from kernel_rewrite.ttir.parse import lengths_of, pointee_type, split_tensor
-from kernel_rewrite.ttir.polynomials import Key, Polynomial, around, key, polynomial, summed, terms_within
-from kernel_rewrite.ttir.validate import Expression, Store
+from kernel_rewrite.ttir.polynomials import (
+    Key,
+    Polynomial,
+    around,
+    constant,
+    key,
+    polynomial,
+    summed,
+    terms_within,
+    times,
+)
+from kernel_rewrite.ttir.validate import Carried, Expression, Load, Store, Terms
 
 _BOUNDS = re.compile(r"boundaryCheck = array<i32: ([\d, ]*)>")
 _AXIS = re.compile(r"\{axis = (\d+) : i32\}")
 _BELOW = re.compile(r"\s*slt\b")
+_NOT_BELOW = re.compile(r"\s*sge\b")
 _RANGE = "{{end = {} : i32, start = 0 : i32}}"
 
 
@@ -50,6 +61,30 @@ class Block:
             for factor in ranges
         )
 
+    def is_inside(self, mask: Expression) -> bool:
+        """Whether a mask is on for the elements of the block before the ends of all dimensions that are checked, and for no
+        other behind one. Elements before the first of a dimension may be on, where no test says that they are off."""
+        ends, starts = set(), set()
+        for test in conjuncts(mask):
+            end, start = self.bound(test), self.first(test)
+            if end is None and start is None:
+                return False
+            ends |= {end} - {None}
+            starts |= {start} - {None}
+        return ends == self.checked and starts <= self.checked
+
+    def first(self, test: Expression) -> int | None:
+        """The dimension whose first element a test starts at: `index >= 0`."""
+        axes: tuple[str, ...] = ()
+        inside = test
+        while test.operation == "tt.expand_dims":
+            axes, test = around(test, axes), test.operands[0]
+        if test.operation != "arith.cmpi" or not _NOT_BELOW.match(test.attributes):
+            return None
+        index, zero = (polynomial(operand, axes) for operand in test.operands)
+        own = (d for d in range(len(self.lengths)) if self.is_index(index, inside, d))
+        return next(own, None) if not zero else None
+
     def bound(self, test: Expression) -> int | None:
         """The dimension whose size a test stops at: true for the elements of the block before it, false for those behind."""
         axes: tuple[str, ...] = ()
@@ -65,34 +100,116 @@ class Block:
         return None
 
 
-def stored_block(store: Store) -> Block | None:
+def stored_block(store: Store, terms: Terms) -> Block | None:
     """The block that a store writes; None when it is made where that cannot be seen, or chosen among several."""
     pointer = store.pointer
-    steps: list[tuple[Expression, ...]] = []
+    steps: list[tuple[Polynomial, ...]] = []
     while pointer.operation == "tt.advance":
-        steps.append(pointer.operands[1:])
+        steps.append(tuple(map(polynomial, pointer.operands[1:])))
         pointer = pointer.operands[0]
+    return _block(pointer, steps, store.others, store.attributes, terms)
+
+
+def loaded_block(terms: Terms, load: Load) -> Block | None:
+    """The block that a load reads, likewise; also one that a loop advances once a round, and that of a descriptor which the
+    kernel is given."""
+    pointer = load.pointer
+    steps: list[tuple[Polynomial, ...]] = []
+    while pointer.operation == "tt.advance" or pointer in terms.carried:
+        if pointer.operation == "tt.advance":
+            steps.append(tuple(map(polynomial, pointer.operands[1:])))
+            pointer = pointer.operands[0]
+            continue
+        carried = terms.carried[pointer]
+        come = [_come(polynomial(step), carried) for step in carried.steps]
+        if any(step is None for step in come):
+            return None
+        steps.append(tuple(step for step in come if step is not None))
+        pointer = carried.first
+    return _block(pointer, steps, load.others, load.attributes, terms)
+
+
+def _come(step: Polynomial, carried: Carried) -> Polynomial | None:
+    """How far a step a round has come when the loop has counted from its first value to this round's."""
+    count = summed(polynomial(carried.counter), times({(): -1}, polynomial(carried.lower)))
+    by = polynomial(carried.by)
+    if step == by or not step:
+        return count if step else {}
+    return times(step, count) if by == {(): 1} else None
+
+
+def _block(
+    pointer: Expression,
+    steps: list[tuple[Polynomial, ...]],
+    others: tuple[Expression, ...],
+    attributes: str,
+    terms: Terms,
+) -> Block | None:
+    """The block of a pointer that was moved by `steps`. `others` and `attributes` are the access's own."""
     lengths = _block_lengths(pointer.type)
     rank = len(lengths)
+    base, checked, starts = pointer, frozenset(range(rank)), others
     if pointer.operation == "tt.make_tensor_ptr" and len(pointer.operands) == 1 + 3 * rank:
-        bounds = _BOUNDS.search(store.attributes)
+        bounds = _BOUNDS.search(attributes)
         checked = frozenset(int(n) for n in bounds[1].split(",") if n.strip()) if bounds else frozenset()
-        steps.append(pointer.operands[1 + 2 * rank :])
+        base, described, starts = pointer.operands[0], pointer.operands[1:], pointer.operands[1 + 2 * rank :]
     elif pointer.operation == "tt.make_tensor_descriptor" and len(pointer.operands) == 1 + 2 * rank:
-        checked = frozenset(range(rank))
-        steps.append(store.others)
+        base, described = pointer.operands[0], pointer.operands[1:]
+    elif pointer.operation == "parameter" and _is_descriptor(pointer):
+        described = made_outside(pointer, terms)
     else:
         return None
-    if any(len(step) != rank or any(split_tensor(term.type)[0] for term in step) for step in steps):
+    if any(split_tensor(term.type)[0] for term in starts):
         return None  # a scatter
+    steps = [*steps, tuple(map(polynomial, starts))]
+    if any(len(step) != rank for step in steps):
+        return None
+    strides = tuple(map(polynomial, described[rank : 2 * rank]))
+    if base is pointer:
+        strides = (*strides[:-1], constant(1))
     return Block(
-        pointer.operands[0],
-        tuple(map(polynomial, pointer.operands[1 : 1 + rank])),
-        tuple(map(polynomial, pointer.operands[1 + rank : 1 + 2 * rank])),
-        tuple(summed(*(polynomial(step[number]) for step in steps)) for number in range(rank)),
+        base,
+        tuple(map(polynomial, described[:rank])),
+        strides,
+        tuple(summed(*(step[number] for step in steps)) for number in range(rank)),
         lengths,
         checked,
     )
+
+
+def made_outside(descriptor: Expression, terms: Terms) -> tuple[Expression, ...]:
+    """The sizes and the strides of a descriptor that the launcher makes: the parameters of the compiled kernel behind its
+    own. Its last stride is 1, whatever that parameter."""
+    rank, first = len(_block_lengths(descriptor.type)), int(descriptor.attributes) + 1
+    types = ("i32",) * rank + ("i64",) * rank
+    return tuple(terms.term("parameter", str(first + number), type_) for number, type_ in enumerate(types))
+
+
+def _is_descriptor(pointer: Expression) -> bool:
+    return pointer.type.startswith("!tt.tensordesc<")
+
+
+def guarded(terms: Terms, load: Load, whole: Expression, off: Expression) -> Expression | None:
+    """The value that the fused kernel has of a load: `whole` for the elements inside the bounds of its block, `off` beyond;
+    None when it has none such."""
+    block = loaded_block(terms, load)
+    if block is None:
+        return None
+    for found in terms.choices(whole, off):
+        if block.is_inside(found.operands[0]):
+            return found
+    return None
+
+
+def conjuncts(mask: Expression) -> Iterator[Expression]:
+    """The tests that are all true where a mask is, each without the shape it is spread to."""
+    if mask.operation == "arith.andi":
+        for operand in mask.operands:
+            yield from conjuncts(operand)
+    elif mask.operation in ("tt.splat", "tt.broadcast"):
+        yield from conjuncts(mask.operands[0])
+    else:
+        yield mask
 
 
 def is_block(pointer: Expression) -> bool:

@@ -29,8 +29,8 @@ class OffLanes:
 
 def off_lanes(module: Module, operation: Operation) -> OffLanes:
     """The off lanes of a `tt.load` or `tt.descriptor_load` of `module`."""
-    if operation.name == "tt.descriptor_load":  # padded with zeros, or with NaN where the descriptor says so
-        return OffLanes(True, (0.0, math.nan), _unused(module, operation, None))
+    if operation.name == "tt.descriptor_load":
+        return OffLanes(True, _padding_of(module, operation), _unused(module, operation, None))
     if _is_block_pointer(operation):
         if not _checks_bounds(operation):
             return OffLanes()
@@ -45,6 +45,15 @@ def off_lanes(module: Module, operation: Operation) -> OffLanes:
     makers = _makers(_holder(module, operation))
     fill = _constant(operation.operands[2], makers)
     return OffLanes(True, None if fill is None else (fill,), _unused(module, operation, mask))
+
+
+def _padding_of(module: Module, load: Operation) -> tuple[float, ...]:
+    """What a descriptor's load may hold beyond the bounds: zeros, or NaN where the maker says so; either where it is made
+    elsewhere."""
+    maker = _makers(_holder(module, load)).get(load.operands[0])
+    if maker is None or maker.name != "tt.make_tensor_descriptor":
+        return (0.0, math.nan)
+    return (math.nan,) if (maker.attribute("padding") or "").startswith("2") else (0.0,)
 
 
 def loads_at(module: Module, places: Iterable[tuple[str, object]]) -> Iterator[Operation]:

@@ -17,7 +17,7 @@ import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
-from kernel_rewrite.ttir.blocks import Block, is_block, stored_block
+from kernel_rewrite.ttir.blocks import Block, conjuncts, is_block, stored_block
 from kernel_rewrite.ttir.parse import split_tensor
 from kernel_rewrite.ttir.polynomials import (
     Key,
@@ -68,10 +68,13 @@ class ExpectedOperand:
 
 def objection(terms: Terms, store: Store, expected: Mapping[str, ExpectedOperand], names: Names) -> str:
     """Why what the stored term reads is not right, in words; "" when it is. `names` are those of the original's parameters
-    that stand for numbers."""
+    that stand for numbers. What the stored value itself reads was judged where it was loaded."""
+    of_prologues = {id(read) for read in operand_reads(store.value)}
     for read in operand_reads(store.found):
         operand = expected.get(operand_of(read.operands[0]))
         if operand is None:
+            if id(read) in of_prologues:
+                continue
             return f"a read of `{operand_of(read.operands[0])}`, which the epilogue does not name"
         problem = _embellished(store, read) or _CHECKS[operand.follows](terms, store, read, operand, names)
         if problem:
@@ -120,7 +123,7 @@ def _axis(terms: Terms, store: Store, read: Expression, operand: ExpectedOperand
         return f"its index is not multiplied by `{direction.own}`"
     if not is_block(store.pointer):
         return _part(index, stride, _offsets(store.pointer), names) or _guarded(store, read, index, names.parameters)
-    block = stored_block(store)
+    block = stored_block(store, terms)
     if block is None:
         return "the block of the store could not be followed"
     dimension = block.along(stride)
@@ -135,7 +138,7 @@ def _axis(terms: Terms, store: Store, read: Expression, operand: ExpectedOperand
 
 def _axes(terms: Terms, store: Store, read: Expression, operand: ExpectedOperand, names: Names) -> str:
     offsets, place = _offsets(read.operands[0]), _offsets(store.pointer)
-    block = stored_block(store) if is_block(store.pointer) else None
+    block = stored_block(store, terms) if is_block(store.pointer) else None
     if block is None and is_block(store.pointer):
         return "the block of the store could not be followed"
     whole: Polynomial = {}
@@ -229,7 +232,7 @@ def _written(terms: Terms, store: Store, read: Expression, operand: ExpectedOper
         return _guarded(store, read, index, names.parameters, factors_within(read.operands[0]))
     if is_block(read.operands[0]):
         return "it is read as a block"
-    block = stored_block(store)
+    block = stored_block(store, terms)
     if block is None:
         whole = not split_tensor(read.operands[0].type)[0] and len(read.operands) == 1
         return "" if whole else "the block of the store could not be followed"
@@ -254,8 +257,8 @@ def _guarded(
 ) -> str:
     """The read must be on where the store is, and off where the store's mask turns off its index."""
     mask = read.operands[1] if len(read.operands) > 1 else None
-    tests = set(_conjuncts(store.mask)) if store.mask is not None else set()
-    own = set(_conjuncts(mask)) if mask is not None else set()
+    tests = set(conjuncts(store.mask)) if store.mask is not None else set()
+    own = set(conjuncts(mask)) if mask is not None else set()
     if not own <= tests:
         return "its mask is off where the store is on"
     along = {factor for monomial in index for factor in monomial} | set(more)
@@ -268,7 +271,7 @@ def _guarded(
 
 def _within(block: Block, read: Expression) -> str:
     """The read must be on where the store of the block is, and off behind the bounds of the dimensions it varies along."""
-    tests = list(_conjuncts(read.operands[1])) if len(read.operands) > 1 else []
+    tests = list(conjuncts(read.operands[1])) if len(read.operands) > 1 else []
     bounds = {block.bound(test) for test in tests}
     if not bounds <= block.checked:
         return "its mask is off where the store is on"
@@ -323,17 +326,6 @@ def _element(pointer_type: str) -> str:
 
 
 # ---------------------------------------------------------------------------------------------------------------- masks
-
-
-def _conjuncts(mask: Expression) -> Iterator[Expression]:
-    """The tests that are all true where a mask is, each without the shape it is spread to."""
-    if mask.operation == "arith.andi":
-        for operand in mask.operands:
-            yield from _conjuncts(operand)
-    elif mask.operation in ("tt.splat", "tt.broadcast"):
-        yield from _conjuncts(mask.operands[0])
-    else:
-        yield mask
 
 
 def _directions(test: Expression, parameters: Mapping[str, Expression], axes: tuple[str, ...]) -> Iterator[Key]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 from kernel_rewrite.diagnostics import Diagnostic, Label
@@ -91,12 +91,17 @@ def read_only(input: str, accesses: Accesses, span_of: SpanOf) -> ReadOnlyVerdic
     touching = [s for s in seen if reaches(s, input)]
     loads = [s for s in touching if is_read(s)]
     if not loads:
-        return ReadOnlyVerdict(input, (), (_never_read(input, touching),))
+        elements = {root for s in seen if is_read(s) for root in s.access.roots if root.startswith(f"{input}[")}
+        return ReadOnlyVerdict(input, (), (_never_read(input, touching, elements),))
     diagnostics = reasons_found(REASONS, input, seen, loads, f"`{input}` is loaded here", count, span_of)
     return ReadOnlyVerdict(input, unique(s.site for s in loads), tuple(diagnostics))
 
 
-def _never_read(input: str, touching: Sequence[Seen]) -> Diagnostic:
+def _never_read(input: str, touching: Sequence[Seen], elements: Collection[str]) -> Diagnostic:
+    if elements:
+        names = " or ".join(f"`{name}`" for name in sorted(elements))
+        message = f"`{input}` is a tuple, of which the kernel reads elements"
+        return Diagnostic("KR220", message, help=f"name one of them: {names}")
     labels = tuple(Label(s.site, f"`{input}` is only written here") for s in touching[:1])
     return Diagnostic(
         "KR220", f"the kernel does not read `{input}`", labels, help="name a parameter that the kernel loads from"

@@ -45,6 +45,18 @@ class Expression:
     identity: int = 0
 
 
+@dataclass(frozen=True, slots=True)
+class Carried:
+    """A block pointer that a loop moves by the same `steps` at the end of each round: what it is before the loop (`first`),
+    the loop's variable, its first value, and what it counts by."""
+
+    first: Expression
+    steps: tuple[Expression, ...]
+    counter: Expression
+    lower: Expression
+    by: Expression
+
+
 COMMUTATIVE = frozenset(
     f"arith.{name}"
     for name in ("addi", "muli", "andi", "ori", "xori", "addf", "mulf", "maxsi", "minsi", "maxui", "minui")
@@ -99,6 +111,12 @@ class Terms:
         self._known: dict[tuple[object, ...], Expression] = {}
         self._names: dict[int, str] = {}
         self._named: dict[str, dict[int, Expression]] = {}
+        self.carried: dict[Expression, Carried] = {}
+
+    def choices(self, one: Expression, other: Expression) -> list[Expression]:
+        """The terms that are `one` where some mask is on, and `other` elsewhere."""
+        known = self._known.values()
+        return [t for t in known if t.operation == "arith.select" and t.operands[1:] == (one, other)]
 
     def call_it(self, term: Expression, operation: Operation) -> None:
         """Remember the source variable that `operation` gives its result to, if any."""
@@ -731,7 +749,9 @@ class _Walk:
         other: Region,
         frames: tuple[dict[Value, Expression], dict[Value, Expression]],
         path: tuple[Location, ...],
+        loop: Sequence[Expression] = (),
     ) -> Sequence[Expression] | None:
+        """Walk two regions; `loop` are the operands of the `scf.for` that they are the body of."""
         first, second = one.reachable(), other.reachable()
         self._same("number of blocks", str(len(first)), str(len(second)), None)
         labels = tuple({b.label: (i, b) for i, b in enumerate(blocks)} for blocks in (first, second))
@@ -746,6 +766,8 @@ class _Walk:
                 self._same_types("type of a block argument", [argument.type], [its_twin.type], None)
                 name = self.terms.term("block argument", f"{place}.{index}.{number}", argument.type)
                 frames[0][argument] = frames[1][its_twin] = name
+        if loop and len(first) == 1:
+            self._note_carried(first[0], frames[0], loop)
         returned: Sequence[Expression] | None = None
         for block, twin in zip(first, second, strict=True):
             returned = self._blocks(block, twin, frames, labels, path)
@@ -880,8 +902,27 @@ class _Walk:
             beside = {name: self._taken(name, one, expected, stored) for name in rule.beside}
             self._stored(Store(expected[0], mask, expected[stored], found, others, one.attributes, beside), rule, one)
         self._same("number of regions", str(len(one.regions)), str(len(other.regions)), one.location)
+        loop = values_of(one, frames[0]) if one.name == "scf.for" else ()
         for region, twin in zip(one.regions, other.regions, strict=True):
-            self._regions(region, twin, (dict(frames[0]), dict(frames[1])), path)
+            self._regions(region, twin, (dict(frames[0]), dict(frames[1])), path, loop)
+
+    def _note_carried(self, block: Block, frame: Mapping[Value, Expression], loop: Sequence[Expression]) -> None:
+        """Note each block pointer that a loop moves by the same steps at the end of each round."""
+        counter, *arguments = block.arguments
+        last = block.operations[-1] if block.operations else None
+        if not arguments or last is None or last.name != "scf.yield":
+            return  # nothing is carried
+        lower, _, by, *first = map(_uncast, loop)
+        makers = {result: operation for operation in block.operations for result in operation.results}
+        outer = {value: term for value, term in frame.items() if value not in block.arguments}
+        for argument, before, yielded in zip(arguments, first, last.operands, strict=True):
+            move = makers.get(yielded)
+            if move is None or move.name != "tt.advance" or move.operands[0] != argument:
+                continue
+            made = [_made_before(step, makers, outer, self._original) for step in move.operands[1:]]
+            if all(step is not None for step in made):
+                steps = tuple(step for step in made if step is not None)
+                self.terms.carried[frame[argument]] = Carried(before, steps, frame[counter], lower, by)
 
     def _kept(
         self,
@@ -1108,6 +1149,27 @@ def _carried(operation: Operation, aliases: Mapping[Value, Value], labels: Label
     for successor in operation.successors:
         arguments = labels[successor.label][1].arguments
         yield from (v for v, a in zip(successor.operands, arguments, strict=True) if a not in aliases)
+
+
+def _uncast(term: Expression) -> Expression:
+    """A term without casts to its own type, which Triton puts around the bounds of a loop."""
+    while term.operation == "arith.bitcast" and term.operands[0].type == term.type:
+        (term,) = term.operands
+    return term
+
+
+def _made_before(
+    value: Value, makers: Mapping[Value, Operation], frame: Mapping[Value, Expression], side: Side
+) -> Expression | None:
+    """The term of a value that is known before a block runs (`frame`), or that is a constant."""
+    if value in frame:
+        return frame[value]
+    maker = makers.get(value)
+    if maker is None or maker.operands or maker.name != "arith.constant":
+        return None
+    inner = dict(frame)
+    side.define(maker, inner)
+    return inner[value]
 
 
 _READS = frozenset({"tt.load", "tt.descriptor_load"})

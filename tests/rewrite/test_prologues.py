@@ -51,11 +51,19 @@ def index(p, offs, m):
 
 
 @triton.jit
+def rows(d, at):
+    t = d.load([at, 0])
+    return tl.sum(t, 0)
+
+
+@triton.jit
 def k(x_ptr, y_ptr, out_ptr, n, BLOCK: tl.constexpr, FLAG: tl.constexpr):
     offs = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
     m = offs < n
 """
 
+DESCRIPTOR = "d = tl.make_tensor_descriptor(x_ptr, [n, 16], [16, 1], [16, 16])\n"
+BLOCK = "b = tl.make_block_ptr(x_ptr, (n, 16), (16, 1), (0, 0), (16, 16), (1, 0))\n"
 SUM = "\ntl.store(out_ptr + offs, a + tl.sum(a), mask=m)"
 """A reduction: every lane takes part."""
 
@@ -202,6 +210,56 @@ FUSED = {
 }
 
 
+WITHIN = {
+    "a descriptor": (
+        DESCRIPTOR + "t = d.load([n // 2, 0])\na = tl.sum(t, 0)" + SUM,
+        "t = tl.where((n // 2 + tl.arange(0, 16) < n)[:, None] & (tl.arange(0, 16) < 16)[None, :], add_1(t), t)",
+    ),
+    "an offset that may be negative": (
+        DESCRIPTOR + "t = d.load([n - 20, 0])\na = tl.sum(t, 0)" + SUM,
+        "t = tl.where((n - 20 + tl.arange(0, 16) >= 0)[:, None] & (n - 20 + tl.arange(0, 16) < n)[:, None]"
+        " & (tl.arange(0, 16) < 16)[None, :], add_1(t), t)",
+    ),
+    "an offset by the name that the load takes": (
+        DESCRIPTOR + "t = n // 2\nt = d.load([t, 0])\na = tl.sum(t, 0)" + SUM,
+        "t = add_1_where(d.load([t, 0]), (t + tl.arange(0, 16) < n)[:, None] & (tl.arange(0, 16) < 16)[None, :])",
+    ),
+    "a descriptor of one dimension": (
+        "d = tl.make_tensor_descriptor(x_ptr, [n], [1], [BLOCK])\na = d.load([offset])" + SUM,
+        "a = tl.where(offset + tl.arange(0, BLOCK) < n, add_1(a), a)",
+    ),
+    "a helper that is handed a descriptor": (
+        DESCRIPTOR + "a = rows(d, n // 2)" + SUM,
+        "t = tl.where((at + tl.arange(0, d.block_shape[0]) < d.shape[0])[:, None]"
+        " & (tl.arange(0, d.block_shape[1]) < d.shape[1])[None, :], add_1(t), t)",
+    ),
+    "a block pointer, one of its bounds checked": (
+        BLOCK + "t = tl.load(b, boundary_check=(0,))\na = tl.sum(t, 0)" + SUM,
+        "t = tl.where((tl.arange(0, 16) < n)[:, None], add_1(t), t)",
+    ),
+    "a block that a loop moves": (
+        BLOCK + "a = offs * 0.0\nfor i in range(32, n, 16):\n    t = tl.load(b, boundary_check=(0,))\n"
+        "    a += tl.sum(t, 0)\n    b = b.advance((16, 0))" + SUM,
+        "t = tl.where((i - 32 + tl.arange(0, 16) >= 0)[:, None] & (i - 32 + tl.arange(0, 16) < n)[:, None], add_1(t), t)",
+    ),
+    "a block that a loop moves from where it was moved to": (
+        BLOCK
+        + "b = tl.advance(b, (32, 0))\na = offs * 0.0\nfor i in range(n):\n    t = tl.load(b, boundary_check=(0,))\n"
+        "    a += tl.sum(t, 0)\n    b = b.advance((16, 0))" + SUM,
+        "t = tl.where((32 + i * 16 + tl.arange(0, 16) < n)[:, None], add_1(t), t)",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", WITHIN)
+def test_the_bounds_of_a_block_are_written_out(name: str, installed_triton: tuple[int, ...]) -> None:
+    body, line = WITHIN[name]
+    if "make_block_ptr" in body and installed_triton >= (3, 9):
+        pytest.skip("block pointers are gone in Triton 3.9")
+    text = fused_text("offset = tl.program_id(0) * BLOCK\n" + body, "x + 1", "fp32")
+    assert line in [found.strip() for found in text.splitlines()], text
+
+
 def fused_text(body: str, prologue: str, dtype: str, epilogue: tuple[str, ...] = ()) -> str:
     types = [f"x_ptr={dtype}", f"y_ptr={'i32' if 'index(y_ptr' in body else 'fp32'}", "out_ptr=fp32"]
     text = HEAD + textwrap.indent(body, "    ") + "\n"
@@ -267,8 +325,32 @@ REFUSED = {
         "x + 1",
         "KR402",
     ),
-    "descriptors are padded": (
-        "d = tl.make_tensor_descriptor(x_ptr, [n, 16], [16, 1], [16, 16])\na = tl.sum(d.load([0, 0]), 0)" + SUM,
+    "a block whose offset is read": (
+        DESCRIPTOR + "a = tl.sum(d.load([tl.load(y_ptr).to(tl.int32), 0]), 0)" + SUM,
+        "x + 1",
+        "KR402",
+    ),
+    "a block whose offset changes": (
+        "i = 0\nb = tl.make_block_ptr(x_ptr, (n, 16), (16, 1), (i, 0), (16, 16), (1, 0))\ni = n\n"
+        "a = tl.sum(tl.load(b, boundary_check=(0, 1)), 0)" + SUM,
+        "x + 1",
+        "KR402",
+    ),
+    "a block that moves by more each round": (
+        BLOCK + "a = offs * 0.0\nfor i in range(0, n, 16):\n    a += tl.sum(tl.load(b, boundary_check=(0,)), 0)\n"
+        "    b = tl.advance(b, (i, 0))" + SUM,
+        "x + 1",
+        "KR402",
+    ),
+    "a block that moves before it is loaded": (
+        BLOCK + "a = offs * 0.0\nfor i in range(0, n, 16):\n    b = tl.advance(b, (16, 0))\n"
+        "    a += tl.sum(tl.load(b, boundary_check=(0,)), 0)" + SUM,
+        "x + 1",
+        "KR402",
+    ),
+    "a block that moves while a test holds": (
+        BLOCK + "i = 0\na = offs * 0.0\nwhile i < n:\n    a += tl.sum(tl.load(b, boundary_check=(0,)), 0)\n"
+        "    b = tl.advance(b, (16, 0))\n    i += 16" + SUM,
         "x + 1",
         "KR402",
     ),
@@ -282,8 +364,10 @@ REFUSED = {
 
 
 @pytest.mark.parametrize("name", REFUSED)
-def test_a_load_is_left_alone(name: str) -> None:
+def test_a_load_is_left_alone(name: str, installed_triton: tuple[int, ...]) -> None:
     body, prologue, code = REFUSED[name]
+    if "make_block_ptr" in body and installed_triton >= (3, 9):
+        pytest.skip("block pointers are gone in Triton 3.9")
     with pytest.raises(FusionRefused) as caught:
         fused_text(body, prologue, "fp32")
     assert code in {diagnostic.code for diagnostic in caught.value.diagnostics}, caught.value
@@ -307,6 +391,36 @@ HELD = {
     ),
     "bools": (LOAD + SUM, "x_ptr:bool=x.to(float32)", "KR401"),
 }
+
+
+NAN_PADDED = DESCRIPTOR.replace("[16, 16])", "[16, 16], padding_option='nan')")
+
+
+@pytest.mark.parametrize(
+    ("maker", "prologue", "guards"),
+    [
+        (DESCRIPTOR, "x_ptr=x * 2", 0),
+        (NAN_PADDED, "x_ptr=where(x > 0, x, 0)", 1),
+        (NAN_PADDED, "x_ptr=relu", 0),
+        (DESCRIPTOR, "x_ptr:int8=x.to(float32) - 3", 1),
+        (BLOCK.replace("b =", "d ="), "x_ptr:int8=x.to(float32) - 3", 1),
+    ],
+)
+def test_what_a_block_is_padded_with(maker: str, prologue: str, guards: int, installed_triton: tuple[int, ...]) -> None:
+    if maker.startswith("d = tl.make_block_ptr") and installed_triton >= (3, 9):
+        pytest.skip("block pointers are gone in Triton 3.9")
+    load = "tl.load(d, boundary_check=(0,))" if "block_ptr" in maker else "d.load([0, 0])"
+    text = HEAD + textwrap.indent(f"{maker}t = {load}\na = tl.sum(t, 0)" + SUM, "    ") + "\n"
+    types = ["x_ptr=fp32", "y_ptr=fp32"]
+    source = fuse(text, prologues=[prologue], kernel="k", dtypes=types, constexprs=["BLOCK=16"]).source
+    assert source.count("    t = tl.where((tl.arange(0, 16) < n)") == guards, source
+    assert ", 0.0)\n" in source or ":int8" not in prologue
+
+
+def test_a_descriptor_padded_with_nan_holds_no_other_type() -> None:
+    text = HEAD + textwrap.indent(NAN_PADDED + "t = d.load([0, 0])\na = tl.sum(t, 0)" + SUM, "    ") + "\n"
+    with pytest.raises(FusionRefused, match="KR402"):
+        fuse(text, prologues=["x_ptr:int8=x.to(float32)"], kernel="k", dtypes=["x_ptr=fp32"], constexprs=["BLOCK=16"])
 
 
 @pytest.mark.parametrize("name", HELD)
@@ -342,6 +456,83 @@ def test_a_tuple_of_strides_is_no_buffer() -> None:
     assert fuse(STRIDES, prologues=["x_ptr=relu"], dtypes=["x_ptr=fp32"]).source.count("relu(tl.load") == 2
 
 
+STRIDE = """\
+import triton
+import triton.language as tl
+
+
+@triton.jit
+def k(x_ptr, out_ptr, stride_row, stride_column, n, ROWS: tl.constexpr, WIDE: tl.constexpr):
+    rows = tl.make_tensor_descriptor(x_ptr, shape=[n, 16], strides=[stride_row, stride_column], block_shape=[ROWS, 16])
+    x = rows.load([0, 0])
+    if WIDE:
+        x += tl.load(x_ptr + tl.arange(0, 16))[None, :]
+    at = tl.arange(0, ROWS)[:, None] * 16 + tl.arange(0, 16)[None, :]
+    tl.store(out_ptr + at, x)
+
+
+def launch(x, out):
+    k[(1,)](x, out, x.stride(0), x.stride(1), x.shape[0], ROWS=16, WIDE=True)
+"""
+
+
+def test_the_last_stride_of_a_descriptor_is_no_buffer() -> None:
+    assert fuse(STRIDE, prologues=["x_ptr=abs"], dtypes=["x_ptr=fp32"]).source.count("tl.abs(") == 2
+
+
+HANDED_ON = """import triton
+import triton.language as tl
+from triton.language.extra.other_device import only_there
+
+
+@triton.jit
+def rows(p, offs, n, MASKED: tl.constexpr):
+    {first}
+    if MASKED:
+        a = tl.load(p + offs, mask=offs < n, other=0.0)
+    else:
+        a = {otherwise}
+    return a
+
+
+@triton.jit
+def half(p, offs, n, MASKED: tl.constexpr):
+    return rows(p, offs, n, not MASKED and MASKED) * 0.5
+
+
+@triton.jit
+def k(x_ptr, out_ptr, n, BLOCK: tl.constexpr, FLAG: tl.constexpr):
+    offs = tl.arange(0, BLOCK)
+    a = {call}
+    if FLAG:
+        a = only_there(a)
+    tl.store(out_ptr + offs, a)
+"""
+
+
+@pytest.mark.parametrize("call", ["rows(x_ptr, offs, n, False)", "half(x_ptr, offs, n, MASKED=True)"])
+def test_a_branch_that_a_literal_rules_out_never_runs(call: str) -> None:
+    """Where some values do not compile, what is in no TTIR is dead only if the source says so."""
+    text = HANDED_ON.format(first="n += 0", otherwise="tl.load(p + offs)", call=call)
+    assert fuse(text, prologues=["x_ptr=relu"], dtypes=["x_ptr=fp32"]).source.count("relu(") >= 1
+
+
+@pytest.mark.parametrize(
+    ("first", "call"),
+    [
+        ("n += 0", "rows(x_ptr, offs, n, FLAG)"),
+        ("n += 0", "rows(x_ptr, offs, n, True) if FLAG else rows(x_ptr, offs, n, False)"),
+        ("MASKED = not MASKED", "rows(x_ptr, offs, n, False) if FLAG else offs * 0.0"),
+    ],
+)
+def test_a_branch_that_no_literal_rules_out_may_run(first: str, call: str) -> None:
+    text = HANDED_ON.format(first=first, otherwise="offs * 0.0", call=f"tl.load(x_ptr) + ({call})")
+    with pytest.raises(FusionRefused, match="KR226") as caught:
+        fuse(text, prologues=["x_ptr=relu"], dtypes=["x_ptr=fp32"])
+    (note,) = caught.value.diagnostics[0].notes
+    assert note.startswith("Triton rejects the kernel with FLAG=") and "only_there is not defined" in note
+
+
 def test_what_the_tuner_zeroes_is_zero() -> None:
     tuner = "@triton.autotune([triton.Config({'BLOCK': 16})], key=['n'], reset_to_zero=['x_ptr'])\n@triton.jit\ndef k("
     body = LOAD + "\ntl.store(out_ptr + offs, a, mask=m)\n"
@@ -368,3 +559,129 @@ def test_values_that_are_diamonds_take_linear_time(loop: str) -> None:
     started = time.process_time()
     fused_text(body + store, "x + 1", "fp32")
     assert time.process_time() - started < 10
+
+
+# ------------------------------------------------------------------- tuples, arguments that are None, pointers that are cast
+
+TUPLE = """\
+import torch
+import triton
+import triton.language as tl
+
+
+@triton.jit
+def k(args, n, BLOCK: tl.constexpr):
+    offs = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
+    mask = offs < n
+    a = tl.load(args[0] + offs, mask=mask, other=0.0)
+    b = tl.load(args[1] + offs, mask=mask, other=0.0)
+    tl.store(args[2] + offs, a - tl.sum(b), mask=mask)
+
+
+def launch(a, b):
+    out = torch.empty_like(a)
+    k[(triton.cdiv(a.numel(), 32),)]((a, b, out), a.numel(), BLOCK=32)
+    return out
+"""
+UNPACKED = TUPLE.replace("    mask = offs < n\n", "    mask = offs < n\n    p, q, r = args\n")
+UNPACKED = UNPACKED.replace("args[0]", "p").replace("args[1]", "q").replace("args[2]", "r")
+OPTIONAL = """\
+import torch
+import triton
+import triton.language as tl
+
+
+@triton.jit
+def k(b_ptr, a_ptr, out_ptr, n, BLOCK: tl.constexpr):
+    offs = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
+    mask = offs < n
+    a = tl.load(a_ptr + offs, mask=mask, other=0.0)
+    if b_ptr is not None:
+        b = tl.load(b_ptr + offs, mask=mask, other=0.0)
+        a += tl.sum(b)
+    tl.store(out_ptr + offs, a, mask=mask)
+
+
+def launch(a, b=None):
+    out = torch.empty_like(a)
+    k[(triton.cdiv(a.numel(), 32),)](b, a, out, a.numel(), BLOCK=32)
+    return out
+"""
+CAST = """\
+import triton
+import triton.language as tl
+
+
+@triton.jit
+def k(a_ptr, out_ptr, n, BLOCK: tl.constexpr):
+    offs = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
+    p = a_ptr.to(tl.pointer_type(tl.float32))
+    a = tl.load(p + offs, mask=offs < n, other=0.0)
+    tl.store(out_ptr + offs, a, mask=offs < n)
+"""
+AT_B = "b = tl.where(mask, add_1(b), b)"
+
+FORMS: dict[str, tuple[str, str, str, dict[str, object]]] = {
+    "an element of a tuple": (TUPLE, "args[1]=x + 1", AT_B, {}),
+    "an element of a tuple, of which nobody sees more": (TUPLE, "args[0]=x + 1", "a = add_1(tl.load(args[0]", {}),
+    "an element by a name of its own": (UNPACKED, "args[1]=x + 1", AT_B, {}),
+    "an argument that may be None": (OPTIONAL, "b_ptr=x + 1", AT_B, {}),
+    "an argument behind one that may be None": (OPTIONAL, "a_ptr=x + 1", "a = add_1(tl.load(a_ptr", {}),
+    "an argument that is always None here": (OPTIONAL.replace("](b, a", "](None, a"), "b_ptr=x + 1", AT_B, {}),
+    "an operand beside what may be None": (OPTIONAL, "b_ptr=x + y", "b = tl.where(mask, b + y, b)", {"y": "tile"}),
+    "a cast to its own type": (CAST, "a_ptr=x + 1", "a = add_1(tl.load(p", {}),
+}
+
+
+@pytest.mark.parametrize("name", FORMS)
+def test_a_parameter_is_passed_in_another_form(name: str) -> None:
+    text, prologue, line, operands = FORMS[name]
+    dtypes = ["a_ptr=fp32"] if text is CAST else []
+    assert line in fuse(text, prologues=[prologue], operands=operands, dtypes=dtypes).source  # type: ignore[arg-type]
+
+
+NO_FORMS: dict[str, tuple[str, str, list[str], str]] = {
+    "a whole tuple": (TUPLE, "args=relu", ["KR220"], "name one of them: `args[0]` or `args[1]`"),
+    "no element of the tuple": (TUPLE, "args[7]=relu", ["KR220"], "name a parameter"),
+    "an element that is written": (TUPLE, "args[2]=relu", ["KR220"], "name a parameter"),
+    "another type in a tuple": (TUPLE, "args[1]:float16=x.to(float32)", ["KR403"], "name the type"),
+    "an element that is written too": (
+        TUPLE.replace("(a, b, out)", "(a, b, b)"),
+        "args[1]=relu",
+        ["KR229"],
+        "pass a buffer",
+    ),
+    "an element by a number that changes": (
+        TUPLE.replace("    b = ", "    for i in tl.static_range(2):\n        a += tl.load(args[i] + offs)\n    b = "),
+        "args[1]=relu",
+        ["KR224"],
+        "give each buffer a load",
+    ),
+    "a cast to what nothing says": (CAST, "a_ptr=relu", ["KR225"], "say what the elements are"),
+    "a cast to another type": (
+        CAST.replace("float32", "int32").replace("0.0", "0"),
+        "a_ptr=relu",
+        ["KR225", "KR225"],
+        "load it with",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", NO_FORMS)
+def test_a_parameter_in_another_form_is_refused(name: str) -> None:
+    text, prologue, codes, help_text = NO_FORMS[name]
+    with pytest.raises(FusionRefused) as caught:
+        fuse(text, prologues=[prologue])
+    assert [diagnostic.code for diagnostic in caught.value.diagnostics] == codes, caught.value
+    assert help_text in caught.value.diagnostics[0].help
+
+
+def test_one_op_on_two_inputs_has_one_helper() -> None:
+    text = fuse(TUPLE, ["args[2]=x + 1"], prologues=["args[0]=sigmoid", "args[1]=sigmoid"]).source
+    assert text.count("def sigmoid(") == 1 and "torch_sigmoid" not in text
+    twice = (
+        HEAD
+        + "    tl.store(out_ptr + offs, tl.sum(tl.load(x_ptr + offs, mask=m, other=0.0)) - tl.sum(tl.load(y_ptr + offs, mask=m, other=0.0)))\n"
+    )
+    text = fuse(twice, prologues=["x_ptr=x + 1", "y_ptr=x + 1"], kernel="k", dtypes=["x_ptr=fp32", "y_ptr=fp32"]).source
+    assert text.count("def add_1(") == text.count("def add_1_where(") == 1, text

@@ -185,9 +185,39 @@ def test_refused(name: str) -> None:
     assert [diagnostic.code for diagnostic in caught.value.diagnostics] == codes
 
 
-# ------------------------------------------------------------------------------------- inputs that get another type
+# ------------------------------------------------------------------------------------- the bounds of blocks
 
 REWRITES = Path(__file__).parents[2] / "fixtures" / "rewrites"
+
+# rows of 128 elements, as a descriptor needs strides of whole 16 bytes
+BLOCKS = {
+    "prologue_within_a_block_pointer": ("ptr", "launch(randn(40, {k}), randn({k}, 100))"),
+    "prologue_within_descriptors": ("ptr", "launch(randn(40, 128)[:, :{k}], randn({k}, 128)[:, :100])"),
+    "prologue_within_host_descriptors": ("desc", "launch(randn(40, 128)[:, :{k}], randn({k}, 128)[:, :100])"),
+}
+
+
+@pytest.mark.parametrize("folder", BLOCKS)
+@pytest.mark.parametrize("k", [63, 127])
+def test_the_bounds_of_a_block(folder: str, k: int, check: Check, installed_triton: tuple[int, ...]) -> None:
+    """What is beyond N and K is zero in the dot: x + 1 of it would be 1."""
+    if "block_pointer" in folder and installed_triton >= (3, 9):
+        pytest.skip("block pointers are gone in Triton 3.9")
+    name, call = BLOCKS[folder]
+    source = (REWRITES / folder / "before.py").read_text()
+    prologues = (f"a_{name}=x + 1", f"b_{name}=x - 2")
+    options = {"prologues": prologues, "dtypes": ["a_desc=fp32", "b_desc=fp32"] if name == "desc" else []}
+    found = check(source, [], call.format(k=k), options=options, trials=1)
+    assert found.ok and found.bit_equal, render(found)
+    if k == 63:
+        bounds = (
+            ("_desc.shape[", "_desc.shape[0] + 64 + 0 * a_desc.shape[") if name == "desc" else (" < K)", " < K + 64)")
+        )
+        wrong = check(source, [], call.format(k=k), options=options, trials=1, mutate=bounds)
+        assert not wrong.ok and wrong.diagnostics[0].code == "KR501", render(wrong)
+
+
+# ------------------------------------------------------------------------------------- inputs that get another type
 
 
 def test_integers_where_the_kernel_has_floats(check: Check) -> None:
