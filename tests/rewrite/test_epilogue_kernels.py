@@ -253,6 +253,52 @@ def test_a_result_of_another_type(folder: Path) -> None:
         fused(folder, source, "act.py:act_kernel(in_ptr, SLOPE=3.0)")
 
 
+FUSION_OFF = LAUNCHED.replace("SLOPE=3.0, BLOCK=128", "SLOPE=3.0, BLOCK=128, enable_fp_fusion=False")
+TUNED = LAUNCHED.replace(
+    "@triton.jit",
+    '@triton.autotune([triton.Config({"BLOCK": 128, "enable_fp_fusion": False})], key=["n"])\n@triton.jit',
+).replace(", BLOCK=128)", ")")
+SCALE_OFF = SCALE.replace("BLOCK=128)", "BLOCK=128, enable_fp_fusion=False)")
+
+OPTIONS = [
+    ("of the second", SCALE, FUSION_OFF, "`act_kernel` is launched with `enable_fp_fusion=False`, and `scale_kernel` is not"),
+    ("of the first", SCALE_OFF, LAUNCHED, "`scale_kernel` is launched with `enable_fp_fusion=False`, and `act_kernel` is not"),
+    ("in a dict", SCALE, FUSION_OFF.replace("enable_fp_fusion=False", '**{"enable_fp_fusion": False}'), "`enable_fp_fusion=False`"),
+    ("a configuration", SCALE, TUNED, "`act_kernel` is launched with `enable_fp_fusion=False`"),
+    ("not known", SCALE_OFF, FUSION_OFF.replace("enable_fp_fusion=False", "enable_fp_fusion=x.is_cuda"), "`enable_fp_fusion=x.is_cuda`"),
+    ("of one launch", SCALE_OFF, FUSION_OFF + FUSION_OFF[FUSION_OFF.index("\n\ndef act(x)"):].replace("False", "True"), "=True"),
+    ("of libdevice", SCALE, FUSION_OFF.replace("enable_fp_fusion", "enable_reflect_ftz"), "`enable_reflect_ftz=False`"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("first", "second", "message"), [row[1:] for row in OPTIONS], ids=[row[0] for row in OPTIONS])
+def test_options_that_change_arithmetic_are_the_same(folder: Path, first: str, second: str, message: str) -> None:
+    (folder / "scale.py").write_text(first)
+    with pytest.raises(FusionRefused) as caught:
+        fused(folder, second, "act.py:act_kernel(in_ptr, SLOPE=3.0)")
+    (diagnostic,) = caught.value.diagnostics
+    assert (diagnostic.code, message in diagnostic.message) == ("KR125", True), diagnostic
+    assert [label.span.file for label in diagnostic.labels] == [
+        "scale.py" if "`scale_kernel` is launched" in diagnostic.message else "act.py"
+    ]
+
+
+def test_options_that_both_kernels_have(folder: Path) -> None:
+    def taken(first: str, second: str) -> str:
+        (folder / "scale.py").write_text(first)
+        result = fused(folder, second, "act.py:act_kernel(in_ptr, SLOPE=3.0)")
+        assert ("enable_fp_fusion=False)" in result.source) == ("False)" in first)
+        return next(a.statement for a in result.assumptions if a.name == "epilogue-kernel")
+
+    assert "arithmetic" not in taken(SCALE, LAUNCHED)
+    assert "arithmetic" not in taken(SCALE_OFF, FUSION_OFF)
+    assert "arithmetic" not in taken(SCALE_OFF, FUSION_OFF.replace("=False)", "=OFF)") + "\n\nOFF = False\n")
+    assert "arithmetic" not in taken(SCALE, LAUNCHED.replace("BLOCK=128)", "BLOCK=128, num_warps=8)"))
+    unseen = "it and `scale_kernel` are compiled with the same arithmetic options, such as `enable_fp_fusion=False`"
+    assert unseen in taken(SCALE[: SCALE.index("\n\ndef scale(x)")], FUSION_OFF)
+    assert unseen in taken(SCALE_OFF, FUSION_OFF.replace("enable_fp_fusion=False", "**options()"))
+
+
 def test_a_name_that_means_something_else_here(folder: Path) -> None:
     (folder / "scale.py").write_text(SCALE.replace("def scale(x)", "SLOPE = 3.0\n\n\ndef scale(x)"))
     with pytest.raises(FusionRefused, match="KR123: `act_kernel` uses `SLOPE`, which means something else"):

@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+import io
+import sys
+from typing import Any
+
 import pytest
 
 from kernel_rewrite.verify import render
+from kernel_rewrite.verify.called import CalledOp
+from kernel_rewrite.verify.runner import Session, _op
 
 from .conftest import Check
 from .test_equivalence import ADD, HEAD, MATMUL
@@ -80,6 +86,29 @@ def test_a_function_of_the_author_is_the_op(check: Check, epilogue: str, names: 
     found = check(HEAD + GATE + MATMUL, epilogue, call, options={**options, "kernel": "matmul_kernel"})
     assert found.ok, render(found)
     assert all(output.differing == 0 for trial in found.trials for output in trial.outputs), render(found)
+
+
+class _Launched:
+    """In the place of a kernel: what it is launched with."""
+
+    def __init__(self) -> None:
+        self.options: list[dict[str, Any]] = []
+
+    def __getitem__(self, grid: object) -> Any:
+        return lambda *arguments, BLOCK, **options: self.options.append(options)
+
+
+def test_the_function_is_compiled_as_the_launch_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With the options that change what arithmetic gives, and no others."""
+    torch = pytest.importorskip("torch")
+    launched = _Launched()
+    monkeypatch.setattr(CalledOp, "_kernel", lambda self, tensors: launched)
+    monkeypatch.setattr("kernel_rewrite.verify.runner.declared_in", lambda session: {})
+    op = _op(Session({}, io.StringIO(), "interpreter", 0.0, original=sys.modules[__name__]), "gate(x)")
+    x = torch.ones(4)
+    for bound in ({"n": 4, "enable_fp_fusion": False, "num_warps": 8}, {"n": 4}):
+        op.apply(x, **op.given(x, bound))
+    assert launched.options == [{"enable_fp_fusion": False}, {}]
 
 
 def test_another_function_is_seen(check: Check) -> None:
