@@ -13,7 +13,17 @@ from kernel_rewrite.alone import lower_alone
 from kernel_rewrite.analysis import Analysis, View
 from kernel_rewrite.called import foreign_in, rejected
 from kernel_rewrite.diagnostics import Diagnostic, FusionRefused, Label
-from kernel_rewrite.model import InternalError, Location, MemoryAccess, MemoryEffect, OperandKind, Specialization
+from kernel_rewrite.model import (
+    STRIDES_APART,
+    Evidence,
+    InternalError,
+    Location,
+    MemoryAccess,
+    MemoryEffect,
+    OperandKind,
+    ParameterFact,
+    Specialization,
+)
 from kernel_rewrite.pointwise.calls import TritonCall
 from kernel_rewrite.pointwise.element_types import torch_name
 from kernel_rewrite.pointwise.graph import key_of
@@ -411,7 +421,7 @@ class References:
         expected = self._expected(request, in_helper=bool(access.call_path))
 
         def what_is_read(terms: Terms, store: Store) -> str:
-            return objection(terms, store, expected, _names(terms, view))
+            return objection(terms, store, expected, _names(terms, view, self.analysis.facts))
 
         return StoredValue(candidates, what_is_read, request.kept, beside)
 
@@ -472,7 +482,7 @@ class References:
 
         def what_is_read(terms: Terms, load: Load, found: Expression) -> str:
             place = Store(load.pointer, load.mask, load.value, found, load.others, load.attributes)
-            return objection(terms, place, expected, _names(terms, view))
+            return objection(terms, place, expected, _names(terms, view, self.analysis.facts))
 
         return LoadedValue(result, what_is_read, _TTIR_TYPES.get(request.holds, request.holds))
 
@@ -622,12 +632,24 @@ def _sizes(shape: str) -> tuple[int, ...]:
     return tuple(int(size) for size in shape.split("x") if size)
 
 
-def _names(terms: Terms, view: View) -> Names:
+_TAKEN = (Evidence.BRANCH, Evidence.USE, Evidence.NAME, Evidence.REPAIR, Evidence.GUESS)
+"""Where the value of a compile-time parameter is not given."""
+
+
+def _names(terms: Terms, view: View, facts: Iterable[ParameterFact]) -> Names:
     """What names of the original kernel stand for, where they stand for numbers."""
     parameters = enumerate(view.module.kernel.parameters)
     found = {p.name: terms.term("parameter", str(index), p.type) for index, p in parameters}
     constants = {name: value for name, value in view.specialization.constexprs if type(value) is int}
-    return Names({name: term for name, term in found.items() if not term.type.startswith("!tt.")}, constants)
+    taken = {fact.name for fact in facts if fact.evidence in _TAKEN}
+    apart = frozenset(
+        value
+        for name, value in constants.items()
+        if value in STRIDES_APART
+        and name in taken
+        and all(other % value or not other for its, other in constants.items() if its != name)
+    )
+    return Names({name: term for name, term in found.items() if not term.type.startswith("!tt.")}, constants, apart)
 
 
 def _is_bool_in_memory(value: Expression, element: str) -> bool:

@@ -140,7 +140,8 @@ def _axes(terms: Terms, store: Store, read: Expression, operand: ExpectedOperand
         return "the block of the store could not be followed"
     whole: Polynomial = {}
     strides = [_stride(direction.strides, names) for direction in operand.directions]
-    if sum(isinstance(stride, dict) and stride.keys() <= {()} for stride in strides) > 1 and block is None:
+    numbers = [_apart(s.get((), 0), names) for s in strides if isinstance(s, dict) and s.keys() <= {()}]
+    if (len(set(numbers)) < len(numbers)) and block is None:
         return "two of its directions have strides that are numbers, which cannot be told apart"
     for direction, stride in zip(operand.directions, strides, strict=True):
         own = _own_key(direction, terms)
@@ -155,8 +156,8 @@ def _axes(terms: Terms, store: Store, read: Expression, operand: ExpectedOperand
                 return "its index is not that of the block in each direction"
             continue
         step = times(index, stride)
-        others = [next(iter(s), ()) for s in strides if isinstance(s, dict) and s is not stride]
-        if any(other and divides(other, monomial) for other in others for monomial in step):
+        others = [s for s in strides if isinstance(s, dict) and s is not stride]
+        if any(_holds(monomial, count, other, names) for other in others for monomial, count in step.items()):
             return "its index in one direction holds a part of another"
         whole = summed(whole, step)
     if offsets:
@@ -168,6 +169,12 @@ def _axes(terms: Terms, store: Store, read: Expression, operand: ExpectedOperand
         return "its place is not that of the store"
     masks = read.operands[1:2]
     return "" if masks == (() if store.mask is None else (store.mask,)) else "its mask is not that of the store"
+
+
+def _holds(monomial: Monomial, count: int, stride: Polynomial, names: Names) -> bool:
+    """Whether a part of a place is a multiple of a stride that is not 1."""
+    factors, own = next(iter(stride), ()), _apart(stride.get((), 0), names)
+    return bool(factors or own) and _runs_along(monomial, count, stride, names)
 
 
 def _own_key(direction: Direction, terms: Terms) -> Key:
@@ -202,22 +209,44 @@ def _part(index: Polynomial, stride: Polynomial, place: Polynomial, names: Names
         if rest.get(monomial, 0) != count:
             return "its index times the stride is no part of the place of the store"
         rest.pop(monomial)
-    if any(_runs_along(monomial, stride, names) for monomial in rest):
+    if any(_runs_along(monomial, count, stride, names) for monomial, count in rest.items()):
+        number = stride.get((), 0)
+        if number in names.constants.values() and not _apart(number, names):
+            return (
+                f"its stride is the number {number} here, which cannot be told from what other directions are made of"
+            )
         return "its index is only a part of the index of the store"
     return ""
 
 
-def _runs_along(monomial: Monomial, stride: Polynomial, names: Names) -> bool:
-    """Whether a part of a place may be a step along a stride."""
+def _runs_along(monomial: Monomial, count: int, stride: Polynomial, names: Names) -> bool:
+    """Whether a part of a place, `count` times the product `monomial`, may be a step along a stride."""
     factors = next(iter(stride), ())
-    return divides(factors, monomial) if factors else not _has_factor_and_stride(monomial, names.parameters)
+    if factors:
+        return divides(factors, monomial)
+    own = _apart(stride.get((), 0), names)
+    if own:
+        return all(count % number == 0 for number in own)
+    return not _apart(count, names) and not _has_factor_and_stride(monomial, names.parameters)
+
+
+def _apart(count: int, names: Names) -> frozenset[int]:
+    """The compile-time strides that a number is a multiple of, of those that can be told from all other numbers."""
+    return frozenset(number for number in names.apart if count and count % number == 0)
 
 
 def _beside(block: Block, stride: Polynomial, names: Names) -> str:
     """Whether no dimension of a block runs along a stride, which only its base was moved by."""
-    steps = (monomial for own in block.strides for monomial in own)
-    lies = any(not monomial or (stride != constant(1) and _runs_along(monomial, stride, names)) for monomial in steps)
+    steps = [(monomial, count) for own in block.strides for monomial, count in own.items()]
+    lies = any(_may_lie(monomial, count, stride, names) for monomial, count in steps)
     return "its index is only a part of the index of the store" if lies else ""
+
+
+def _may_lie(monomial: Monomial, count: int, stride: Polynomial, names: Names) -> bool:
+    """Whether a dimension with the stride `count` times `monomial` may run along `stride`."""
+    if not monomial and not _apart(count, names):
+        return True
+    return stride != constant(1) and _runs_along(monomial, count, stride, names)
 
 
 def _written(terms: Terms, store: Store, read: Expression, operand: ExpectedOperand, names: Names) -> str:

@@ -50,6 +50,11 @@ CASES: dict[str, tuple[str, str, dict[str, str]]] = {
     "strided in a helper": ("operands_in_a_helper", "x + residual", {"residual": "tile:strided"}),
     "index in a block": ("scales_through_a_descriptor", "x + bias[(col + tl.arange(0, BLOCK_N))[None, :]]", {}),
     "program in a block": ("scales_through_a_descriptor", "x + bias[tl.program_id(2) + batch]", {}),
+    "compile-time strides": (
+        "compile_time_strides",
+        "relu(x * shift + bias) + residual",
+        {"bias": "row", "shift": "column:strided", "residual": "tile:strided"},
+    ),
     "value in a block": ("scales_through_a_descriptor", "x + bias[batch]", {}),
 }
 
@@ -158,6 +163,14 @@ SPOILED: list[tuple[str, str, str]] = [
     ("strided in a block", "mask=(rows[:, None] < M)", "mask=(columns[:, None] < M)"),
     ("strided in a helper", "stride_residual_m=stride_residual_m", "stride_residual_m=stride_residual_n"),
     ("strided in a helper", "residual_ptr=residual_ptr", "residual_ptr=residual_ptr + 1"),
+    ("compile-time strides", "bias_ptr + offs_n[None, :]", "bias_ptr + offs_m[:, None]"),
+    ("compile-time strides", "bias_ptr + offs_n[None, :]", "bias_ptr + tl.arange(0, BLOCK_N)[None, :]"),
+    ("compile-time strides", "bias_ptr + offs_n[None, :]", "bias_ptr + offs_n[None, :] * stride_yn"),
+    ("compile-time strides", "shift_ptr + offs_m[:, None]", "shift_ptr + tl.program_id(0) * BLOCK_M"),
+    ("compile-time strides", "shift_ptr + offs_m[:, None] * stride_shift", "shift_ptr + offs_m[:, None] * stride_ym"),
+    ("compile-time strides", "offs_m[:, None] * stride_residual_m", "offs_m[:, None] * stride_residual_n"),
+    ("compile-time strides", "offs_m[:, None] * stride_residual_m", "offs_n[None, :] * stride_residual_m"),
+    ("compile-time strides", "residual_ptr + offs_m", "residual_ptr + stride_ym * stride_residual_n + offs_m"),
     ("index in a block", ", mask=columns[None, :] < N)", ", mask=columns[None, :] < M)"),
     ("index in a block", "bias_ptr + (col + ", "bias_ptr + (row + "),
     ("index in a block", "(col + tl.arange(0, BLOCK_N))[None, :], mask", "tl.arange(0, BLOCK_N)[None, :], mask"),
