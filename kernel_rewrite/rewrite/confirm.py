@@ -303,13 +303,6 @@ _FOLLOWS = {
     OperandKind.INDEXED: Follows.INDEX,
 }
 
-_ALONG = {
-    OperandKind.ROW: (OperandKind.ROW,),
-    OperandKind.COLUMN: (OperandKind.COLUMN,),
-    OperandKind.TILE: (OperandKind.COLUMN, OperandKind.ROW),
-}
-"""The directions that an operand has strides for, in the order of its parameters, by the kind that runs along them."""
-
 _MOST_CHOICES = 64
 """How many ways to match what is read with the operands are tried."""
 
@@ -514,15 +507,17 @@ class References:
         """What each operand's place follows from, by parameter. An index is written in names of the function it is read in,
         which are known for the kernel alone."""
         assert self.rewrite is not None
-        strides = self.rewrite.writers[request.buffer].strides
+        writer = self.rewrite.writers[request.buffer]
         found = {}
         for operand in (o for o in request.pointwise.operands if not o.is_stored):
             parameter = self.rewrite.parameters[operand.name]
             name, own = parameter.name, [stride for stride, _ in parameter.strides]
             follows = Follows.AXES if operand.kind is OperandKind.TILE and operand.strided else _FOLLOWS[operand.kind]
-            along = _ALONG.get(operand.kind, ())
+            along = [strides for strides, _ in writer.tile_strides or ()]
+            if follows is not Follows.AXES:
+                along = [writer.strides.get(operand.kind) or ()] if follows is Follows.AXIS else []
             steps = zip(along, own or [""] * len(along), strict=True)
-            directions = tuple(Direction(strides.get(kind) or (), stride) for kind, stride in steps)
+            directions = tuple(Direction(strides, stride) for strides, stride in steps)
             read_at = [o.index for o in request.pointwise.operands if o.name == operand.name and o.index]
             indices = () if in_helper else tuple(read_at)
             found[name] = ExpectedOperand(name, follows, directions, indices)

@@ -158,6 +158,15 @@ class OperandWriter:
         return {OperandKind.ROW: self.directions.columns, OperandKind.COLUMN: self.directions.rows}
 
     @property
+    def tile_strides(self) -> tuple[tuple[tuple[str, ...], int], ...] | None:
+        """The strides of all dimensions of the buffer that its address has, outermost first, each with its dimension; None
+        where they cannot be told."""
+        known = self.directions
+        if isinstance(known, str) or known.rows is None or known.outer is None:
+            return None
+        return (*known.outer, (known.rows, -2), (known.columns, -1))
+
+    @property
     def assumptions(self) -> tuple[Assumption, ...]:
         """What the operands take from the caller: their types and strides, and what was taken for a row and a column where no
         launch of the file shows it."""
@@ -203,6 +212,9 @@ class OperandWriter:
         parts = [f"the last dimension of `{output}` has the stride {_product_text(self.directions.columns)}"]
         if self.directions.rows is not None and OperandKind.COLUMN in along:
             parts.append(f"the one before it the stride {_product_text(self.directions.rows)}")
+        if any(o.kind is OperandKind.TILE and o.strided for o in self._operands):
+            outer = reversed(self.directions.outer or ())
+            parts += (f"the one before that the stride {_product_text(strides)}" for strides, _ in outer)
         return (Assumption("operand-layout", ", ".join(parts)),)
 
     # ------------------------------------------------------------------------------------------------------------ places
@@ -571,13 +583,15 @@ class OperandWriter:
         if isinstance(known, str) or known.rows is None:
             what = "column" if isinstance(known, str) else "row"
             raise self._underivable(operand, what, site, place, statement)
-        directions = known.rows, known.columns
-        if {axis.strides for axis in self._address(site).axes} != set(directions):
+        directions = [strides for strides, _ in self.tile_strides or ()]
+        found = {axis.strides for axis in self._address(site).axes}
+        if found != set(directions) or len(place.strides[operand.name]) != len(directions):
             raise _refusal(
                 "KR301",
                 f"where `{operand.name}` is read with strides of its own could not be derived",
                 site.call.span,
-                f"because `{self._plan.buffer}` is {self._done} in other directions than its rows and its columns",
+                f"because `{self._plan.buffer}` is {self._done} in other directions than its rows, its columns and the "
+                "dimension before them, and no launch shows which dimension each is",
                 "pass it in the layout of the output, as a plain `tile`",
             )
         offsets: list[str] = []

@@ -139,6 +139,7 @@ def _axes(terms: Terms, store: Store, read: Expression, operand: ExpectedOperand
     if block is None and is_block(store.pointer):
         return "the block of the store could not be followed"
     whole: Polynomial = {}
+    dimensions: set[int] = set()
     strides = [_stride(direction.strides, names) for direction in operand.directions]
     numbers = [_apart(s.get((), 0), names) for s in strides if isinstance(s, dict) and s.keys() <= {()}]
     if (len(set(numbers)) < len(numbers)) and block is None:
@@ -150,10 +151,11 @@ def _axes(terms: Terms, store: Store, read: Expression, operand: ExpectedOperand
         index = _own_index(mine, direction, terms)
         if isinstance(stride, str) or index is None:
             return stride if isinstance(stride, str) else f"its index is multiplied by `{direction.own}` more than once"
-        if block is not None:
-            dimension = block.along(stride)
-            if dimension is None or not block.is_index(index, read.operands[0], dimension):
+        dimension = block.along(stride) if block is not None else None
+        if block is not None and dimension is not None:
+            if not block.is_index(index, read.operands[0], dimension):
                 return "its index is not that of the block in each direction"
+            dimensions.add(dimension)
             continue
         step = times(index, stride)
         others = [s for s in strides if isinstance(s, dict) and s is not stride]
@@ -162,8 +164,8 @@ def _axes(terms: Terms, store: Store, read: Expression, operand: ExpectedOperand
         whole = summed(whole, step)
     if offsets:
         return "a part of its place has no stride of its own"
-    if block is not None:
-        whole_block = len(operand.directions) == len(block.lengths) and not _offsets(block.base)
+    if block is not None:  # made from a pointer that was moved in the directions that are left
+        whole_block = len(dimensions) == len(block.lengths) and whole == _offsets(block.base)
         return _within(block, read) if whole_block else "its place is only a part of that of the store"
     if whole != place:
         return "its place is not that of the store"

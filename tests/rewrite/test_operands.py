@@ -55,6 +55,8 @@ CASES: dict[str, tuple[str, str, dict[str, str]]] = {
         "relu(x * shift + bias) + residual",
         {"bias": "row", "shift": "column:strided", "residual": "tile:strided"},
     ),
+    "strided in a batch": ("strided_tile_of_a_batch", "x + residual", {"residual": "tile:strided"}),
+    "strided in a batch of blocks": ("scales_through_a_descriptor", "x + residual", {"residual": "tile:strided"}),
     "value in a block": ("scales_through_a_descriptor", "x + bias[batch]", {}),
 }
 
@@ -171,6 +173,18 @@ SPOILED: list[tuple[str, str, str]] = [
     ("compile-time strides", "offs_m[:, None] * stride_residual_m", "offs_m[:, None] * stride_residual_n"),
     ("compile-time strides", "offs_m[:, None] * stride_residual_m", "offs_n[None, :] * stride_residual_m"),
     ("compile-time strides", "residual_ptr + offs_m", "residual_ptr + stride_ym * stride_residual_n + offs_m"),
+    *(
+        (case, right, wrong)
+        for case in ("strided in a batch", "strided in a batch of blocks")
+        for right, wrong in (
+            ("batch * stride_residual_b", "batch * stride_residual_m"),
+            ("batch * stride_residual_b + ", ""),
+            ("batch * stride_residual_b", "tl.program_id(0) * stride_residual_b"),
+            ("batch * stride_residual_b", "batch * 2 * stride_residual_b"),
+        )
+    ),
+    ("strided in a batch", "offs_m[:, None] * stride_residual_m", "(offs_m[:, None] + batch) * stride_residual_m"),
+    ("strided in a batch", "batch * stride_residual_b", "batch * stride_residual_b + stride_residual_b"),
     ("index in a block", ", mask=columns[None, :] < N)", ", mask=columns[None, :] < M)"),
     ("index in a block", "bias_ptr + (col + ", "bias_ptr + (row + "),
     ("index in a block", "(col + tl.arange(0, BLOCK_N))[None, :], mask", "tl.arange(0, BLOCK_N)[None, :], mask"),

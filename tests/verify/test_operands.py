@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -15,6 +16,7 @@ from kernel_rewrite.verify.runner import Session, _op
 from .conftest import Check
 from .test_equivalence import ADD, HEAD, MATMUL
 
+FIXTURES = Path(__file__).parent.parent.parent / "fixtures" / "rewrites"
 CALL = "matmul(randn(24, 32), randn(32, 40), {})"
 OPERANDS = {
     "bias": ("row", "bias=randn(40)"),
@@ -86,6 +88,21 @@ def test_a_function_of_the_author_is_the_op(check: Check, epilogue: str, names: 
     found = check(HEAD + GATE + MATMUL, epilogue, call, options={**options, "kernel": "matmul_kernel"})
     assert found.ok, render(found)
     assert all(output.differing == 0 for trial in found.trials for output in trial.outputs), render(found)
+
+
+def test_a_batch_with_strides_of_its_own(check: Check) -> None:
+    source = (FIXTURES / "strided_tile_of_a_batch" / "before.py").read_text()
+    call = "doubled(randn(2, 33, 40), residual=randn(40, 2, 33, dtype=float16).permute(1, 2, 0))"
+    found = check(source, "x + residual", call, options={"operands": {"residual": "tile:strided"}})
+    assert found.ok, render(found)
+    swapped = check(
+        source,
+        "x + residual",
+        call,
+        options={"operands": {"residual": "tile:strided"}},
+        mutate=("batch * stride_residual_b", "(1 - batch) * stride_residual_b"),
+    )
+    assert not swapped.ok
 
 
 class _Launched:
