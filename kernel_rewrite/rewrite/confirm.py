@@ -41,6 +41,7 @@ from kernel_rewrite.source.files import Project, SourceFile, source_from_text
 from kernel_rewrite.source.signatures import TRITON_TYPES
 from kernel_rewrite.ttir.lanes import OffLanes, loads_at, off_lanes
 from kernel_rewrite.ttir.lower import TIME_LIMIT, Lowered, LoweringFailure
+from kernel_rewrite.ttir.blocks import is_block, made_outside
 from kernel_rewrite.ttir.operands import Direction, ExpectedOperand, Follows, objection
 from kernel_rewrite.ttir.parse import Module, Operation, parse, split_tensor, with_shape_of
 from kernel_rewrite.ttir.validate import (
@@ -633,8 +634,8 @@ _TAKEN = (Evidence.BRANCH, Evidence.USE, Evidence.NAME, Evidence.REPAIR, Evidenc
 
 def _names(terms: Terms, view: View, facts: Iterable[ParameterFact]) -> Names:
     """What names of the original kernel stand for, where they stand for numbers."""
-    parameters = enumerate(view.module.kernel.parameters)
-    found = {p.name: terms.term("parameter", str(index), p.type) for index, p in parameters}
+    parameters = view.module.kernel.parameters
+    found = [(p.name, terms.term("parameter", str(index), p.type)) for index, p in enumerate(parameters)]
     constants = {name: value for name, value in view.specialization.constexprs if type(value) is int}
     taken = {fact.name for fact in facts if fact.evidence in _TAKEN}
     apart = frozenset(
@@ -644,7 +645,13 @@ def _names(terms: Terms, view: View, facts: Iterable[ParameterFact]) -> Names:
         and name in taken
         and all(other % value or not other for its, other in constants.items() if its != name)
     )
-    return Names({name: term for name, term in found.items() if not term.type.startswith("!tt.")}, constants, apart)
+    numbers = {name: term for name, term in found if not term.type.startswith("!tt.")}
+    for name, term in found:
+        if is_block(term):  # a descriptor, of which the kernel knows the strides
+            described = made_outside(term, terms)
+            strides = described[len(described) // 2 :]
+            numbers |= {f"{name}.strides[{number}]": stride for number, stride in enumerate(strides)}
+    return Names(numbers, constants, apart)
 
 
 def _is_bool_in_memory(value: Expression, element: str) -> bool:

@@ -238,7 +238,7 @@ class OperandWriter:
             names = {name: free(parameter.name, own) for name, parameter in self._parameters.items()}
             strides = {name: tuple(free(s, own) for s, _ in p.strides) for name, p in self._parameters.items()}
         local = frozenset(function.parameters) - uniform - constexprs - set(bases)
-        reader = Reader(definitions, lambda node: self._is_base(node, function), uniform, constexprs, local)
+        reader = Reader(definitions, lambda node: self._is_base(node, function), uniform, constexprs, local, self._tl)
         return _Place(function, file, definitions, reader, bases, names, strides)
 
     def _is_base(self, node: ast.Name, function: Function) -> bool:
@@ -310,7 +310,14 @@ class OperandWriter:
         else:
             offsets, checked = None, literal_dimensions(site.call.argument(site.form, "boundary_check"))
         statement = place.definitions.statement_of(site.call.node)
-        return block(pointer, offsets, checked, statement, place.definitions, place.reader)
+        outside = place.bases if self._made_outside else ()
+        return block(pointer, offsets, checked, statement, place.definitions, place.reader, outside)
+
+    @property
+    def _made_outside(self) -> bool:
+        """Whether the launcher makes the descriptor that the buffer is passed as."""
+        types = (view.specialization.type_of(self._plan.buffer) for view in self._analysis.views)
+        return any(str(type_).startswith("tensordesc") for type_ in types)
 
     # ------------------------------------------------------------------------------------------------------------- loads
 
@@ -562,7 +569,7 @@ class OperandWriter:
     def _tile(self, operand: Operand, site: Site, place: _Place, statement: ast.stmt) -> str:
         pointer = site.call.pointer(site.form)
         assert pointer is not None
-        if any(str(v.specialization.type_of(self._plan.buffer)).startswith("tensordesc") for v in self._analysis.views):
+        if self._made_outside:
             raise self._no_mirror(operand, site.call.span, "is a descriptor that the launcher makes")
         mirrored = self._mirrored(operand, pointer, place, statement, site.call.span)
         if site.form.through_descriptor:
@@ -619,7 +626,7 @@ class OperandWriter:
         pointer, place = site.call.pointer(site.form), self._places[site.call.function]
         assert pointer is not None
         statement, span = place.definitions.statement_of(site.call.node), site.call.span
-        if any(str(v.specialization.type_of(self._plan.buffer)).startswith("tensordesc") for v in self._analysis.views):
+        if self._made_outside:
             raise self._no_mirror(self._kept, span, "is a descriptor that the launcher makes")
         if not isinstance(statement, ast.Expr) or statement.value is not site.call.node:
             raise self._no_mirror(self._kept, span, "stands in a store that is part of a larger statement")
@@ -638,10 +645,13 @@ class OperandWriter:
         if len(found) != 1:
             raise self._no_mirror(operand, span, "does not start from one pointer")
         name = self._mirror(operand, found[0].id, place, at, span)
-        return _renamed(place.file, pointer, found, name)
+        text = _renamed(place.file, pointer, found, name)
+        moved = place.definitions.moved_at(found[0].id, at) if operand is not self._kept else None
+        return text if moved is None else f"{text} + {ast.unparse(moved.distance(self._tl))}"
 
-    def _mirror(self, operand: Operand, name: str, place: _Place, at: ast.stmt, span: Span) -> str:
-        """The operand's counterpart of the pointer `name`, its assignments mirrored behind the originals."""
+    def _mirror(self, operand: Operand, name: str, place: _Place, at: ast.stmt, span: Span, behind: int = 0) -> str:
+        """The operand's counterpart of the pointer `name`, its assignments mirrored behind the originals: of one that a loop
+        moves on, those before the loop. `behind` counts the names from the store's own pointer on."""
         key = operand.name, name
         if key in place.mirrors:
             return place.mirrors[key]
@@ -656,7 +666,10 @@ class OperandWriter:
         if not bindings and name not in place.bases:
             raise self._no_mirror(operand, span, f"goes through `{name}`, which is no local name")
         if bindings and not place.definitions.is_followed(name, at):
-            raise self._no_mirror(operand, span, f"goes through `{name}`, which holds several values")
+            moved = place.definitions.moved_at(name, at) if behind == 0 and operand is not self._kept else None
+            if moved is None:
+                raise self._no_mirror(operand, span, f"goes through `{name}`, which holds several values")
+            bindings = [binding for binding in bindings if binding.statement is not moved.step]
         for binding in bindings:
             assert binding.value is not None
             used = [
@@ -664,7 +677,7 @@ class OperandWriter:
                 for node in ast.walk(binding.statement)
                 if isinstance(node, ast.Name) and (node.id == name or self._is_base(node, place.function))
             ]
-            names = {node.id: self._mirror(operand, node.id, place, at, span) for node in used}
+            names = {node.id: self._mirror(operand, node.id, place, at, span, behind + 1) for node in used}
             text = _renamed(place.file, binding.statement, used, names)
             place.statements.setdefault(id(binding.statement), {})[mirror] = text, binding.statement
         return mirror
@@ -680,13 +693,18 @@ class OperandWriter:
                 "compute the pointer from the parameter in assignments that all run before the store, which is a statement "
                 "of its own",
             )
+        help = (
+            f"compute the pointer from the parameter in assignments that all run before the {self._access}, "
+            + WRITE_THE_INDEX.format(name=operand.name, example="offs_m[:, None] * stride + offs_n[None, :]")
+        )
+        if self._made_outside:
+            help = f"declare it with strides of its own: `--operand {operand.name}=tile:strided`"
         return _refusal(
             "KR303",
             f"`{operand.name}` cannot be read where `{self._plan.buffer}` is {self._done}",
             span,
             f"the pointer {why}",
-            f"compute the pointer from the parameter in assignments that all run before the {self._access}, "
-            + WRITE_THE_INDEX.format(name=operand.name, example="offs_m[:, None] * stride + offs_n[None, :]"),
+            help,
         )
 
     # ------------------------------------------------------------------------------------------------------------- edits

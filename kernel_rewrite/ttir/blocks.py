@@ -7,8 +7,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from kernel_rewrite.ttir.parse import lengths_of, pointee_type, split_tensor
-from kernel_rewrite.ttir.polynomials import Key, Polynomial, around, key, polynomial, summed, terms_within
-from kernel_rewrite.ttir.validate import Expression, Store
+from kernel_rewrite.ttir.polynomials import Key, Polynomial, around, constant, key, polynomial, summed, terms_within
+from kernel_rewrite.ttir.validate import Expression, Store, Terms
 
 _BOUNDS = re.compile(r"boundaryCheck = array<i32: ([\d, ]*)>")
 _AXIS = re.compile(r"\{axis = (\d+) : i32\}")
@@ -65,7 +65,7 @@ class Block:
         return None
 
 
-def stored_block(store: Store) -> Block | None:
+def stored_block(store: Store, terms: Terms) -> Block | None:
     """The block that a store writes; None when it is made where that cannot be seen, or chosen among several."""
     pointer = store.pointer
     steps: list[tuple[Expression, ...]] = []
@@ -81,6 +81,14 @@ def stored_block(store: Store) -> Block | None:
     elif pointer.operation == "tt.make_tensor_descriptor" and len(pointer.operands) == 1 + 2 * rank:
         checked = frozenset(range(rank))
         steps.append(store.others)
+    elif pointer.operation == "parameter" and not steps:
+        described = made_outside(pointer, terms)
+        sizes = tuple(map(polynomial, described[:rank]))
+        strides = (*map(polynomial, described[rank:-1]), constant(1))
+        starts = store.others
+        if len(starts) != rank or any(split_tensor(term.type)[0] for term in starts):
+            return None  # a scatter
+        return Block(pointer, sizes, strides, tuple(map(polynomial, starts)), lengths, frozenset(range(rank)))
     else:
         return None
     if any(len(step) != rank or any(split_tensor(term.type)[0] for term in step) for step in steps):
@@ -93,6 +101,14 @@ def stored_block(store: Store) -> Block | None:
         lengths,
         checked,
     )
+
+
+def made_outside(descriptor: Expression, terms: Terms) -> tuple[Expression, ...]:
+    """The sizes and the strides of a descriptor that the launcher makes: the parameters of the compiled kernel behind its
+    own. Its last stride is 1, whatever that parameter."""
+    rank, first = len(_block_lengths(descriptor.type)), int(descriptor.attributes) + 1
+    types = ("i32",) * rank + ("i64",) * rank
+    return tuple(terms.term("parameter", str(first + number), type_) for number, type_ in enumerate(types))
 
 
 def is_block(pointer: Expression) -> bool:

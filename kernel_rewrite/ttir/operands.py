@@ -15,7 +15,7 @@ from __future__ import annotations
 import enum
 import re
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from kernel_rewrite.ttir.blocks import Block, is_block, stored_block
 from kernel_rewrite.ttir.parse import split_tensor
@@ -69,6 +69,7 @@ class ExpectedOperand:
 def objection(terms: Terms, store: Store, expected: Mapping[str, ExpectedOperand], names: Names) -> str:
     """Why what the stored term reads is not right, in words; "" when it is. `names` are those of the original's parameters
     that stand for numbers."""
+    store = replace(store, pointer=terms.followed(store.pointer))
     for read in operand_reads(store.found):
         operand = expected.get(operand_of(read.operands[0]))
         if operand is None:
@@ -120,7 +121,7 @@ def _axis(terms: Terms, store: Store, read: Expression, operand: ExpectedOperand
         return f"its index is not multiplied by `{direction.own}`"
     if not is_block(store.pointer):
         return _part(index, stride, _offsets(store.pointer), names) or _guarded(store, read, index, names.parameters)
-    block = stored_block(store)
+    block = stored_block(store, terms)
     if block is None:
         return "the block of the store could not be followed"
     dimension = block.along(stride)
@@ -135,7 +136,7 @@ def _axis(terms: Terms, store: Store, read: Expression, operand: ExpectedOperand
 
 def _axes(terms: Terms, store: Store, read: Expression, operand: ExpectedOperand, names: Names) -> str:
     offsets, place = _offsets(read.operands[0]), _offsets(store.pointer)
-    block = stored_block(store) if is_block(store.pointer) else None
+    block = stored_block(store, terms) if is_block(store.pointer) else None
     if block is None and is_block(store.pointer):
         return "the block of the store could not be followed"
     whole: Polynomial = {}
@@ -260,7 +261,7 @@ def _written(terms: Terms, store: Store, read: Expression, operand: ExpectedOper
         return _guarded(store, read, index, names.parameters, factors_within(read.operands[0]))
     if is_block(read.operands[0]):
         return "it is read as a block"
-    block = stored_block(store)
+    block = stored_block(store, terms)
     if block is None:
         whole = not split_tensor(read.operands[0].type)[0] and len(read.operands) == 1
         return "" if whole else "the block of the store could not be followed"
