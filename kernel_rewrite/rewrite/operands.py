@@ -241,19 +241,36 @@ class OperandWriter:
         reader = Reader(definitions, lambda node: self._is_base(node, function), uniform, constexprs, local, self._tl)
         return _Place(function, file, definitions, reader, bases, names, strides)
 
-    def _is_base(self, node: ast.Name, function: Function) -> bool:
-        """Whether a name points into the output, and nowhere else, wherever the stores and the calls on the way use it."""
+    def _is_base(self, node: ast.Name | ast.Subscript, function: Function) -> bool:
+        """Whether a name, or an item of a parameter (`outs[1]`), points into the output, and nowhere else, wherever the
+        stores and the calls on the way use it."""
+        if isinstance(node, ast.Subscript):
+            if function.ref != self._analysis.closure.kernel.ref or not isinstance(node.value, ast.Name):
+                return False
+            return ast.unparse(node) == self._plan.buffer and not is_assigned(node.value.id, function)
+        if f"{node.id}[" in self._plan.buffer and node.id in function.parameters:
+            return False
         own = function.ref != self._analysis.closure.kernel.ref and node.id in function.parameters
         if own and not is_assigned(node.id, function):  # other calls of a helper are not those of its copy
             return self._points_into_buffer(node.id, function)
         calls = [s.call.node for s in self._plan.sites if s.call.function == function.ref]
         calls += [c.node for c in self._plan.path if c.function == function.ref]
         roots = [self._buffers_of(node, call, function) for call in calls]
-        return any(roots) and all(r <= {self._plan.buffer} for r in roots)
+        # `p = outs[1] + i`: which item that is, the compiler shows
+        whole = {self._plan.buffer, self._plan.buffer.partition("[")[0]}
+        return any(roots) and all(r <= whole for r in roots)
+
+    def _pointers_in(self, node: ast.AST, function: Function, name: str = "") -> Iterator[ast.Name | ast.Subscript]:
+        """What points into the output in an expression or a statement, and `name` itself."""
+        if isinstance(node, (ast.Name, ast.Subscript)) and (_spelled(node) == name or self._is_base(node, function)):
+            yield node
+            return
+        for child in ast.iter_child_nodes(node):
+            yield from self._pointers_in(child, function, name)
 
     def _buffers_of(self, node: ast.expr, call: ast.Call, function: Function) -> frozenset[str]:
         """The buffers that an expression may point into; it may be made of scalar arguments too."""
-        scalars = {fact.name for fact in self._analysis.facts if fact.kind == "scalar"}
+        scalars = {fact.name for fact in self._analysis.facts if fact.kind == "scalar" or _is_of_numbers(fact.type)}
         return self._analysis.flow.roots(node, call, function) - scalars
 
     def _points_into_buffer(self, parameter: str, helper: Function) -> bool:
@@ -641,12 +658,12 @@ class OperandWriter:
 
     def _mirrored(self, operand: Operand, pointer: ast.expr, place: _Place, at: ast.stmt, span: Span) -> str:
         """The text of `pointer` over the operand instead of the output; the names it goes through are mirrored too."""
-        found = [n for n in ast.walk(pointer) if isinstance(n, ast.Name) and self._is_base(n, place.function)]
+        found = list(self._pointers_in(pointer, place.function))
         if len(found) != 1:
             raise self._no_mirror(operand, span, "does not start from one pointer")
-        name = self._mirror(operand, found[0].id, place, at, span)
+        name = self._mirror(operand, _spelled(found[0]), place, at, span)
         text = _renamed(place.file, pointer, found, name)
-        moved = place.definitions.moved_at(found[0].id, at) if operand is not self._kept else None
+        moved = place.definitions.moved_at(_spelled(found[0]), at) if operand is not self._kept else None
         return text if moved is None else f"{text} + {ast.unparse(moved.distance(self._tl))}"
 
     def _mirror(self, operand: Operand, name: str, place: _Place, at: ast.stmt, span: Span, behind: int = 0) -> str:
@@ -672,12 +689,10 @@ class OperandWriter:
             bindings = [binding for binding in bindings if binding.statement is not moved.step]
         for binding in bindings:
             assert binding.value is not None
-            used = [
-                node
-                for node in ast.walk(binding.statement)
-                if isinstance(node, ast.Name) and (node.id == name or self._is_base(node, place.function))
-            ]
-            names = {node.id: self._mirror(operand, node.id, place, at, span, behind + 1) for node in used}
+            used = list(self._pointers_in(binding.statement, place.function, name))
+            names = {
+                _spelled(node): self._mirror(operand, _spelled(node), place, at, span, behind + 1) for node in used
+            }
             text = _renamed(place.file, binding.statement, used, names)
             place.statements.setdefault(id(binding.statement), {})[mirror] = text, binding.statement
         return mirror
@@ -841,14 +856,26 @@ def _grouped(text: str) -> str:
 
 
 def _renamed(
-    file: SourceFile, node: ast.expr | ast.stmt, names: Sequence[ast.Name], new: str | Mapping[str, str]
+    file: SourceFile,
+    node: ast.expr | ast.stmt,
+    pointers: Sequence[ast.Name | ast.Subscript],
+    new: str | Mapping[str, str],
 ) -> str:
-    """The text of `node` with each of `names` replaced."""
+    """The text of `node` with each of `pointers` replaced."""
     start = file.offset(node.lineno, node.col_offset)
     end = file.offset(node.end_lineno or 0, node.end_col_offset or 0)
     pieces, position = [], start
-    for name in sorted(names, key=lambda n: (n.lineno, n.col_offset)):
-        first = file.offset(name.lineno, name.col_offset)
-        pieces += [file.text[position:first], new if isinstance(new, str) else new[name.id]]
-        position = first + len(name.id)
+    for pointer in sorted(pointers, key=lambda n: (n.lineno, n.col_offset)):
+        first = file.offset(pointer.lineno, pointer.col_offset)
+        pieces += [file.text[position:first], new if isinstance(new, str) else new[_spelled(pointer)]]
+        position = file.offset(pointer.end_lineno or 0, pointer.end_col_offset or 0)
     return "".join([*pieces, file.text[position:end]])
+
+
+def _is_of_numbers(type_: object) -> bool:
+    """Whether a parameter is a tuple without buffers."""
+    return isinstance(type_, tuple) and not any(str(item).startswith(("*", "tensordesc", "(")) for item in type_)
+
+
+def _spelled(pointer: ast.Name | ast.Subscript) -> str:
+    return pointer.id if isinstance(pointer, ast.Name) else ast.unparse(pointer)

@@ -58,14 +58,14 @@ class NotAffine(Exception):
 class Reader:
     """Reads the addresses and masks of one function.
 
-    `is_base(name)` says whether a name points into the output, `uniform` are the run-time scalar arguments, `constexprs`
-    the compile-time ones, and `varying` the parameters of a helper that may be anything; `tl` spells triton.language.
+    `is_base` says whether a name, or an item of a tuple, points into the output, `uniform` are the run-time scalar
+    arguments, `constexprs` the compile-time ones, and `varying` the parameters of a helper that may be anything; `tl` spells triton.language.
     """
 
     def __init__(
         self,
         definitions: Definitions,
-        is_base: Callable[[ast.Name], bool],
+        is_base: Callable[[ast.Name | ast.Subscript], bool],
         uniform: Collection[str],
         constexprs: Collection[str],
         varying: Collection[str] = (),
@@ -85,7 +85,7 @@ class Reader:
         wide: set[tuple[str, ...]] = set()
         bases = 0
         for negative, addend in self._addends(pointer, statement, 0):
-            if isinstance(addend, ast.Name) and self._is_base(addend):
+            if isinstance(addend, (ast.Name, ast.Subscript)) and self._is_base(addend):
                 bases += 1
                 continue
             strides, index = self._split(addend, statement)

@@ -3,9 +3,8 @@
     c_block = tl.make_block_ptr(c_ptr, (M, N), (stride_cm, stride_cn), (row, col), (BLOCK_M, BLOCK_N), order=(1, 0))
     tl.store(c_block, c, boundary_check=(0, 1))
 
-writes the columns `col + tl.arange(0, BLOCK_N)`, those below N. A descriptor that the launcher makes, `desc`, says `desc.shape`,
-`desc.strides` and `desc.block_shape` itself. What is read here is a proposal: `ttir.blocks` reads the
-same from the compiled kernel.
+writes the columns `col + tl.arange(0, BLOCK_N)`, those below N. A descriptor that the launcher makes has `desc.shape`,
+`desc.strides` and `desc.block_shape`. What is read here is a proposal: `ttir.blocks` reads the same from the compiled kernel.
 """
 
 from __future__ import annotations

@@ -203,7 +203,10 @@ SPOILED: list[tuple[str, str, str]] = [
             ("columns = col + ", "columns = row + "),
             ("scale_ptr + rows[:, None], mask=rows[:, None] < target_desc.shape[0]", "scale_ptr + rows[:, None]"),
             ("rows[:, None].to(tl.int64) * stride_residual_m", "rows[:, None].to(tl.int64) * target_desc.strides[0]"),
-            ("mask=(rows[:, None] < target_desc.shape[0]) & (col", "mask=(rows[:, None] < target_desc.shape[1]) & (col"),
+            (
+                "mask=(rows[:, None] < target_desc.shape[0]) & (col",
+                "mask=(rows[:, None] < target_desc.shape[1]) & (col",
+            ),
         )
     ),
     ("moved by a loop", "residual_ptrs + tl.cast(start, tl.int64) * stride_yn", "residual_ptrs"),
@@ -284,6 +287,42 @@ def test_the_same_place_written_otherwise_is_accepted(case: str, written: str, s
         return text.replace(written, same, 1)
 
     judged(case, spoil)
+
+
+NONE = """
+import torch
+import triton
+import triton.language as tl
+
+
+@triton.jit
+def add_kernel(x_ptr, bias_ptr, y_ptr, n, BLOCK: tl.constexpr):
+    i = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
+    x = tl.load(x_ptr + i, mask=i < n)
+    if bias_ptr is not None:
+        x += tl.load(bias_ptr + i, mask=i < n)
+    tl.store(y_ptr + i, x, mask=i < n)
+
+
+def add(x, bias):
+    y = torch.empty_like(x)
+    add_kernel[(triton.cdiv(x.numel(), 128),)](x, bias, y, x.numel(), BLOCK=128)
+    return y
+
+
+def copy(x):
+    y = torch.empty_like(x)
+    add_kernel[(triton.cdiv(x.numel(), 128),)](x, None, y, x.numel(), BLOCK=128)
+    return y
+"""
+
+
+def test_a_parameter_that_is_none_in_one_launch() -> None:
+    """Which the compiled kernel does not have: the places of the others are shifted."""
+    fused = kernel_rewrite.fuse(NONE, "x - residual", operands={"residual": "tile"})
+    assert "add_kernel[(triton.cdiv(x.numel(), 128),)](x, None, y, x.numel(), residual_ptr=residual," in fused.source
+    assert "add_kernel[(triton.cdiv(x.numel(), 128),)](x, bias, y, x.numel(), residual_ptr=residual," in fused.source
+    assert fused.statements[0].endswith("in 2 specializations")
 
 
 MOVED = (FIXTURES / "pointer_moved_by_a_loop" / "before.py").read_text()

@@ -90,19 +90,40 @@ def test_a_function_of_the_author_is_the_op(check: Check, epilogue: str, names: 
     assert all(output.differing == 0 for trial in found.trials for output in trial.outputs), render(found)
 
 
-def test_a_batch_with_strides_of_its_own(check: Check) -> None:
-    source = (FIXTURES / "strided_tile_of_a_batch" / "before.py").read_text()
-    call = "doubled(randn(2, 33, 40), residual=randn(40, 2, 33, dtype=float16).permute(1, 2, 0))"
-    found = check(source, "x + residual", call, options={"operands": {"residual": "tile:strided"}})
+@pytest.mark.parametrize(
+    ("fixture", "epilogue", "operands", "call", "mutate"),
+    [
+        (
+            "strided_tile_of_a_batch",
+            "x + residual",
+            {"residual": "tile:strided"},
+            "doubled(randn(2, 33, 40), residual=randn(40, 2, 33, dtype=float16).permute(1, 2, 0))",
+            ("batch * stride_residual_b", "(1 - batch) * stride_residual_b"),
+        ),
+        (
+            "pointer_moved_by_a_loop",
+            "x * bias - residual",
+            {"bias": "row", "residual": "tile"},
+            "shift(randn(40, 150), bias=randn(150, dtype=float16), residual=randn(40, 150, dtype=float16))",
+            ("tl.cast(start, tl.int64) * stride_yn", "tl.cast(0, tl.int64) * stride_yn"),
+        ),
+        (
+            "beside_a_host_descriptor",
+            "x * scale + residual",
+            {"scale": "column", "residual": "tile:strided"},
+            "doubled(randn(40, 72, dtype=float16), scale=randn(40, dtype=float16), "
+            "residual=randn(72, 40, dtype=float16).t())",
+            ("rows = row + ", "rows = 0 * row + "),
+        ),
+    ],
+)
+def test_where_operands_are_read(
+    check: Check, fixture: str, epilogue: str, operands: dict[str, str], call: str, mutate: tuple[str, str]
+) -> None:
+    source = (FIXTURES / fixture / "before.py").read_text()
+    found = check(source, epilogue, call, options={"operands": operands})
     assert found.ok, render(found)
-    swapped = check(
-        source,
-        "x + residual",
-        call,
-        options={"operands": {"residual": "tile:strided"}},
-        mutate=("batch * stride_residual_b", "(1 - batch) * stride_residual_b"),
-    )
-    assert not swapped.ok
+    assert not check(source, epilogue, call, options={"operands": operands}, mutate=mutate).ok
 
 
 class _Launched:
