@@ -8,7 +8,7 @@ from kernel_rewrite.alone import lower_alone
 from kernel_rewrite.analysis import Analysis, View, analyse
 from kernel_rewrite.diagnostics import Diagnostic, FusionRefused, Label
 from kernel_rewrite.epilogue_kernels import reading_of
-from kernel_rewrite.model import Evidence, Location, OperandKind, Span
+from kernel_rewrite.model import Evidence, Location, Operand, OperandKind, Span
 from kernel_rewrite.pointwise.calls import Inlined, Literal, TritonCall
 from kernel_rewrite.pointwise.element_types import torch_name, triton_name
 from kernel_rewrite.pointwise.graph import key_of
@@ -57,9 +57,11 @@ def taken_from_the_launch(analysis: Analysis, call: TritonCall, inlined: Inlined
         shown = {f"{option}={each.text}" for option, pair in both for s in pair for each in s.found if each.span}
         example = ", ".join(f"`{each}`" for each in sorted(shown) or ["enable_fp_fusion"])
         options = f"; it and `{analysis.kernel.name}` are compiled with the same arithmetic options, such as {example}"
+    along = [f"`{o.name}`" for o in call.operands if o.kind in (OperandKind.ROW, OperandKind.COLUMN)]
+    rows = f"; the rows that it reads {', '.join(along)} along are those of `{output}`" if along else ""
     return (
         f"`{inlined.kernel}`{given} is launched over every element of `{output}`, once, and its result and its operands "
-        f"lie in memory as `{output}` does{options}"
+        f"lie in memory as `{output}` does{rows}{options}"
     )
 
 
@@ -151,16 +153,17 @@ def _differences(
         yield from refusal(read.kernel, message, read.kernel.definition_line, help).diagnostics
         return
     for view in views:
-        stored = stored_elements(view.module, read.x, read.out, read.single)
+        stored = stored_elements(view.module, read.x, read.out, read.single, _along(call, read))
         if isinstance(stored, Objection):
             place = _place(second, stored.places) or read.store
             yield from refusal(read.kernel, stored.words, place, _ELEMENT_BY_ELEMENT).diagnostics
             return
         sizes = lengths_of(stored.loaded[read.x].type)
+        lying = {o.name: lengths_of(stored.loaded[p].type) for p, o in _loaded(call, read) if p in stored.loaded}
         given = []
         for operand in call.operands:
             kind = "float32" if operand.is_number else triton_name(operand.dtype or torch_name(element) or "")
-            given.append((key_of(operand), () if operand.kind is OperandKind.SCALAR else sizes, kind))
+            given.append((key_of(operand), lying.get(operand.name, ()), kind))
         alone = lower_alone(analysis, call, sizes, triton_name(torch_name(element) or ""), given)
         if isinstance(alone, LoweringFailure):
             message = f"cannot be taken apart: Triton rejects what computes its result, {alone.message}"
@@ -184,9 +187,20 @@ def _differences(
 
 
 _ELEMENT_BY_ELEMENT = (
-    "load each operand where the result is stored, under the same mask; what is read along rows or columns is an operand of "
-    "a Triton function, called with `--epilogue`"
+    "load each operand where the result is stored, under the same mask; what is loaded at `offsets % n_cols`, or at `cols` "
+    "beside `row * stride + cols`, can be declared: `--operand NAME=row`"
 )
+
+
+def _loaded(call: TritonCall, read: PointwiseKernel) -> Iterator[tuple[str, Operand]]:
+    """Each parameter of the kernel that it loads beside x, and its operand."""
+    return zip(read.operands, call.operands, strict=False)
+
+
+def _along(call: TritonCall, read: PointwiseKernel) -> dict[str, bool]:
+    """The parameters that are declared as rows (True) or columns."""
+    kinds = {OperandKind.ROW: True, OperandKind.COLUMN: False}
+    return {parameter: kinds[operand.kind] for parameter, operand in _loaded(call, read) if operand.kind in kinds}
 
 
 def _element(view: View, parameter: str) -> str:

@@ -59,7 +59,8 @@ class Reader:
     """Reads the addresses and masks of one function.
 
     `is_base` says whether a name, or an item of a tuple, points into the output, `uniform` are the run-time scalar
-    arguments, `constexprs` the compile-time ones, and `varying` the parameters of a helper that may be anything; `tl` spells triton.language.
+    arguments, `constexprs` the compile-time ones, and `varying` the parameters of a helper that may be anything; `tl` spells
+    triton.language.
     """
 
     def __init__(

@@ -286,8 +286,8 @@ def _guarded(
 ) -> str:
     """The read must be on where the store is, and off where the store's mask turns off its index."""
     mask = read.operands[1] if len(read.operands) > 1 else None
-    tests = set(_conjuncts(store.mask)) if store.mask is not None else set()
-    own = set(_conjuncts(mask)) if mask is not None else set()
+    tests = set(conjuncts(store.mask)) if store.mask is not None else set()
+    own = set(conjuncts(mask)) if mask is not None else set()
     if not own <= tests:
         return "its mask is off where the store is on"
     along = {factor for monomial in index for factor in monomial} | set(more)
@@ -300,7 +300,7 @@ def _guarded(
 
 def _within(block: Block, read: Expression) -> str:
     """The read must be on where the store of the block is, and off behind the bounds of the dimensions it varies along."""
-    tests = list(_conjuncts(read.operands[1])) if len(read.operands) > 1 else []
+    tests = list(conjuncts(read.operands[1])) if len(read.operands) > 1 else []
     bounds = {block.bound(test) for test in tests}
     if not bounds <= block.checked:
         return "its mask is off where the store is on"
@@ -357,13 +357,13 @@ def _element(pointer_type: str) -> str:
 # ---------------------------------------------------------------------------------------------------------------- masks
 
 
-def _conjuncts(mask: Expression) -> Iterator[Expression]:
+def conjuncts(mask: Expression) -> Iterator[Expression]:
     """The tests that are all true where a mask is, each without the shape it is spread to."""
     if mask.operation == "arith.andi":
         for operand in mask.operands:
-            yield from _conjuncts(operand)
+            yield from conjuncts(operand)
     elif mask.operation in ("tt.splat", "tt.broadcast"):
-        yield from _conjuncts(mask.operands[0])
+        yield from conjuncts(mask.operands[0])
     else:
         yield mask
 
