@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Iterator
 from kernel_rewrite.analysis import Analysis, View
 from kernel_rewrite.called import objections
 from kernel_rewrite.diagnostics import Diagnostic, Label
-from kernel_rewrite.epilogue_kernel_proof import inlining_objections, whole_buffer
+from kernel_rewrite.epilogue_kernel_proof import inlining_objections, taken_from_the_launch
 from kernel_rewrite.model import (
     ANYWHERE,
     Assumption,
@@ -244,8 +244,8 @@ def _fixed_type(analysis: Analysis, request: OutputRequest) -> Label | None:
 
 
 def called_function(analysis: Analysis, request: OutputRequest) -> Iterator[Diagnostic]:
-    """KR120: the user's function that is called at the store is none of single elements, or Triton rejects it. KR123, KR124:
-    the kernel that is inlined there is not pointwise."""
+    """KR120: the user's function that is called at the store is none of single elements, or Triton rejects it. KR123 to
+    KR125: the kernel that is inlined there is not pointwise, or not compiled as this one is."""
     elements = element_types_of(analysis, request.output)
     inlined = tuple(inlining_objections(analysis, request, elements))
     yield from inlined or objections(analysis, request, elements)
@@ -330,7 +330,7 @@ def assumptions(analysis: Analysis, request: OutputRequest) -> tuple[Assumption,
         names.append(ELEMENT_TYPE)
     if IN_PLACE in request.assumed and request.output in analysis.parameters_with(MemoryEffect.READ):
         names.append(IN_PLACE)
-    return (*assumed(analysis, request, names), *_of_inlined(request))
+    return (*assumed(analysis, request, names), *_of_inlined(analysis, request))
 
 
 def assumptions_of_dropped(analysis: Analysis, request: OutputRequest) -> tuple[Assumption, ...]:
@@ -339,10 +339,10 @@ def assumptions_of_dropped(analysis: Analysis, request: OutputRequest) -> tuple[
     return assumed(analysis, request, [NO_ALIAS] if others else [])
 
 
-def _of_inlined(request: OutputRequest) -> Iterator[Assumption]:
+def _of_inlined(analysis: Analysis, request: OutputRequest) -> Iterator[Assumption]:
     call = request.pointwise
     if isinstance(call, TritonCall) and call.inlined is not None:
-        yield Assumption("epilogue-kernel", whole_buffer(call.inlined, call, request.output))
+        yield Assumption("epilogue-kernel", taken_from_the_launch(analysis, call, call.inlined, request.output))
 
 
 def assumed(analysis: Analysis, request: Request, names: Iterable[str]) -> tuple[Assumption, ...]:

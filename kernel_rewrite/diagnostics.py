@@ -46,6 +46,7 @@ CODES: dict[str, str] = {
     "KR122": "what is to be kept is named wrongly",
     "KR123": "a kernel cannot be inlined as an epilogue",
     "KR124": "a kernel to inline stores another element type than it loads",
+    "KR125": "a kernel to inline is compiled with other options",
     # KR2xx: the write-only proof
     "KR201": "the output is read by the kernel",
     "KR202": "the output is updated atomically",

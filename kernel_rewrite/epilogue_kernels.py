@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Mapping
+from dataclasses import replace
 
 from kernel_rewrite.arguments import path_and_kernel
 from kernel_rewrite.diagnostics import Diagnostic, FusionRefused
@@ -126,6 +127,8 @@ def _operand(
     else:
         expected = Operand(name, OperandKind.TILE)
     declared = operands.get(name, expected)
+    if expected.kind is OperandKind.TILE and declared.kind in (OperandKind.ROW, OperandKind.COLUMN):
+        expected = replace(expected, kind=declared.kind)  # which has to be shown
     if (declared.kind, declared.is_number, declared.strided) != (expected.kind, expected.is_number, False):
         what = {OperandKind.TILE: "a tile"}.get(
             expected.kind, "a number" if expected.is_number else "a tensor of one value"

@@ -230,6 +230,14 @@ class Specialization:
         return dict(self.signature).get(parameter)
 
 
+STRIDES_APART = (
+    *(509, 521, 523, 541, 547, 557, 563, 569, 571, 577, 587, 593),
+    *(599, 601, 607, 613, 617, 619, 631, 641, 643, 647, 653, 659),
+)
+"""What compile-time strides that nothing gives a value are taken to be: primes, so that each part of a compiled address shows
+which of them it is a multiple of."""
+
+
 class Evidence(enum.Enum):
     """Where a parameter's type or value was read, strongest first."""
 

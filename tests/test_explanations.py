@@ -26,7 +26,6 @@ SECTIONS = ["## Example", "## How to mend it", "## Why"]
 NEEDS_HELP = {
     "KR119": "needs operands: tests/pointwise/test_expressions.py",
     "KR111": "the compiler has to hang: its time limit is shortened",
-    "KR305": "what the compiler makes of an operand has to differ: tests/rewrite/test_operands.py",
     "KR504": "no op by itself takes shared memory: see tests/bench/test_static.py",
     "KR901": "a bug of kernel-rewrite: one is put in",
     "KR902": "a bug of the rewriter: one is put in",

@@ -13,7 +13,17 @@ from kernel_rewrite.alone import lower_alone
 from kernel_rewrite.analysis import Analysis, View
 from kernel_rewrite.called import foreign_in, rejected
 from kernel_rewrite.diagnostics import Diagnostic, FusionRefused, Label
-from kernel_rewrite.model import InternalError, Location, MemoryAccess, MemoryEffect, OperandKind, Specialization
+from kernel_rewrite.model import (
+    STRIDES_APART,
+    Evidence,
+    InternalError,
+    Location,
+    MemoryAccess,
+    MemoryEffect,
+    OperandKind,
+    ParameterFact,
+    Specialization,
+)
 from kernel_rewrite.pointwise.calls import TritonCall
 from kernel_rewrite.pointwise.element_types import torch_name
 from kernel_rewrite.pointwise.graph import key_of
@@ -29,7 +39,7 @@ from kernel_rewrite.rewrite.unchanged import check_clone, check_unchanged
 from kernel_rewrite.source.closure import close, kernels
 from kernel_rewrite.source.files import Project, SourceFile, source_from_text
 from kernel_rewrite.source.signatures import TRITON_TYPES
-from kernel_rewrite.ttir.blocks import guarded, is_block
+from kernel_rewrite.ttir.blocks import guarded, is_block, made_outside
 from kernel_rewrite.ttir.lanes import OffLanes, loads_at, off_lanes
 from kernel_rewrite.ttir.lower import TIME_LIMIT, Lowered, LoweringFailure
 from kernel_rewrite.ttir.operands import Direction, ExpectedOperand, Follows, objection
@@ -307,13 +317,6 @@ _FOLLOWS = {
     OperandKind.INDEXED: Follows.INDEX,
 }
 
-_ALONG = {
-    OperandKind.ROW: (OperandKind.ROW,),
-    OperandKind.COLUMN: (OperandKind.COLUMN,),
-    OperandKind.TILE: (OperandKind.COLUMN, OperandKind.ROW),
-}
-"""The directions that an operand has strides for, in the order of its parameters, by the kind that runs along them."""
-
 _MOST_CHOICES = 64
 """How many ways to match what is read with the operands are tried."""
 
@@ -425,7 +428,7 @@ class References:
         expected = self._expected(request, in_helper=bool(access.call_path))
 
         def what_is_read(terms: Terms, store: Store) -> str:
-            return objection(terms, store, expected, _names(terms, view))
+            return objection(terms, store, expected, _names(terms, view, self.analysis.facts))
 
         return StoredValue(candidates, what_is_read, request.kept, beside)
 
@@ -488,7 +491,7 @@ class References:
 
         def what_is_read(terms: Terms, load: Load, found: Expression) -> str:
             place = Store(load.pointer, load.mask, load.value, found, load.others, load.attributes)
-            return objection(terms, place, expected, _names(terms, view))
+            return objection(terms, place, expected, _names(terms, view, self.analysis.facts))
 
         return LoadedValue(result, what_is_read, _TTIR_TYPES.get(request.holds, request.holds))
 
@@ -532,15 +535,17 @@ class References:
         """What each operand's place follows from, by parameter. An index is written in names of the function it is read in,
         which are known for the kernel alone."""
         assert self.rewrite is not None
-        strides = self.rewrite.writers[request.buffer].strides
+        writer = self.rewrite.writers[request.buffer]
         found = {}
         for operand in (o for o in request.pointwise.operands if not o.is_stored):
             parameter = self.rewrite.parameters[operand.name]
             name, own = parameter.name, [stride for stride, _ in parameter.strides]
             follows = Follows.AXES if operand.kind is OperandKind.TILE and operand.strided else _FOLLOWS[operand.kind]
-            along = _ALONG.get(operand.kind, ())
+            along = [strides for strides, _ in writer.tile_strides or ()]
+            if follows is not Follows.AXES:
+                along = [writer.strides.get(operand.kind) or ()] if follows is Follows.AXIS else []
             steps = zip(along, own or [""] * len(along), strict=True)
-            directions = tuple(Direction(strides.get(kind) or (), stride) for kind, stride in steps)
+            directions = tuple(Direction(strides, stride) for strides, stride in steps)
             read_at = [o.index for o in request.pointwise.operands if o.name == operand.name and o.index]
             indices = () if in_helper else tuple(read_at)
             found[name] = ExpectedOperand(name, follows, directions, indices)
@@ -659,12 +664,30 @@ def _sizes(shape: str) -> tuple[int, ...]:
     return tuple(int(size) for size in shape.split("x") if size)
 
 
-def _names(terms: Terms, view: View) -> Names:
+_TAKEN = (Evidence.BRANCH, Evidence.USE, Evidence.NAME, Evidence.REPAIR, Evidence.GUESS)
+"""Where the value of a compile-time parameter is not given."""
+
+
+def _names(terms: Terms, view: View, facts: Iterable[ParameterFact]) -> Names:
     """What names of the original kernel stand for, where they stand for numbers."""
-    parameters = enumerate(view.module.kernel.parameters)
-    found = {p.name: terms.term("parameter", str(index), p.type) for index, p in parameters}
+    parameters = view.module.kernel.parameters
+    found = [(p.name, terms.term("parameter", str(index), p.type)) for index, p in enumerate(parameters)]
     constants = {name: value for name, value in view.specialization.constexprs if type(value) is int}
-    return Names({name: term for name, term in found.items() if not term.type.startswith("!tt.")}, constants)
+    taken = {fact.name for fact in facts if fact.evidence in _TAKEN}
+    apart = frozenset(
+        value
+        for name, value in constants.items()
+        if value in STRIDES_APART
+        and name in taken
+        and all(other % value or not other for its, other in constants.items() if its != name)
+    )
+    numbers = {name: term for name, term in found if not term.type.startswith("!tt.")}
+    for name, term in found:
+        if is_block(term):  # a descriptor, of which the kernel knows the strides
+            described = made_outside(term, terms)
+            strides = described[len(described) // 2 :]
+            numbers |= {f"{name}.strides[{number}]": stride for number, stride in enumerate(strides)}
+    return Names(numbers, constants, apart)
 
 
 def _is_bool_in_memory(value: Expression, element: str) -> bool:

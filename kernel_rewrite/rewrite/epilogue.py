@@ -170,7 +170,7 @@ def fusion_edits(
     ]
     sites = frozenset(site.call.span for store, _ in stores for site in store.sites)
     _can_be_left(analysis, rests, retyped, launcher)
-    grown = _grown_signature(analysis, [pointwise for _, pointwise in plans], buffers, launcher, taken, kept, rests)
+    grown = _grown_signature(analysis, plans, spelling.tl, buffers, launcher, taken, kept, rests)
     taken |= {parameter.name for parameter in (*grown.parameters.values(), *grown.kept.values())}
     edits: list[Edit] = list(grown.edits)
     added: list[TreeAddition | AddedStatements] = list(grown.additions)
@@ -331,9 +331,23 @@ def _imports_of_inlined(call: TritonCall, analysis: Analysis) -> list[str]:
 _STRIDES: Mapping[OperandKind, tuple[tuple[str, int], ...]] = {
     OperandKind.ROW: (("stride_{}", -1),),
     OperandKind.COLUMN: (("stride_{}", 0),),
-    OperandKind.TILE: (("stride_{}_m", -2), ("stride_{}_n", -1)),
 }
-"""The parameters for the strides that an operand of a kind has of its own, rows first, each with its dimension."""
+"""The parameter for the stride that an operand of a kind has of its own, with its dimension."""
+
+_TILE_STRIDES = {-1: "stride_{}_n", -2: "stride_{}_m", -3: "stride_{}_b"}
+"""The parameters for the strides of a tile, by dimension."""
+
+
+def _strides_of(
+    operand: Operand, analysis: Analysis, plans: Iterable[tuple[Plan, Epilogue]], tl: str
+) -> tuple[tuple[str, int], ...]:
+    """The parameters for the strides that an operand has of its own, outermost first, each with its dimension."""
+    if not operand.strided or operand.kind is not OperandKind.TILE:
+        return _STRIDES[operand.kind] if operand.strided else ()
+    plan = next(plan for plan, pointwise in plans if operand in pointwise.operands)
+    known = OperandWriter(analysis, plan, (), {}, tl, ()).tile_strides
+    dimensions = [dimension for _, dimension in known] if known is not None else [-2, -1]
+    return tuple((_TILE_STRIDES.get(d, f"stride_{{}}_b{-2 - d}"), d) for d in dimensions)
 
 
 @dataclass(frozen=True, slots=True)
@@ -349,7 +363,8 @@ class _Grown:
 
 def _grown_signature(
     analysis: Analysis,
-    pointwises: Sequence[Epilogue],
+    plans: Sequence[tuple[Plan, Epilogue]],
+    tl: str,
     buffers: Sequence[ChangedBuffer],
     launcher: bool,
     taken: Iterable[str],
@@ -358,7 +373,7 @@ def _grown_signature(
 ) -> _Grown:
     """The parameters that the operands and what is kept need, and the allocations and the returns of the outputs that change.
     Raises FusionRefused (KR310 to KR317, KR319, KR322)."""
-    every: dict[str, Operand] = {o.name: o for pointwise in pointwises for o in pointwise.operands}
+    every: dict[str, Operand] = {o.name: o for _, pointwise in plans for o in pointwise.operands}
     operands = {name: operand for name, operand in every.items() if not operand.is_stored}
     if not operands and not buffers and not kept and not rests:
         return _Grown()
@@ -370,7 +385,7 @@ def _grown_signature(
         name = free(operand.name if operand.is_number else f"{operand.name}_ptr", taken)
         taken.add(name)
         strides = []
-        for wanted, dimension in _STRIDES[operand.kind] if operand.strided else ():
+        for wanted, dimension in _strides_of(operand, analysis, plans, tl):
             strides.append((free(wanted.format(operand.name), taken), dimension))
             taken.add(strides[-1][0])
         parameters[operand.name] = NewParameter(name, operand.name, tuple(strides), number=operand.is_number)

@@ -158,6 +158,15 @@ class OperandWriter:
         return {OperandKind.ROW: self.directions.columns, OperandKind.COLUMN: self.directions.rows}
 
     @property
+    def tile_strides(self) -> tuple[tuple[tuple[str, ...], int], ...] | None:
+        """The strides of all dimensions of the buffer that its address has, outermost first, each with its dimension; None
+        where they cannot be told."""
+        known = self.directions
+        if isinstance(known, str) or known.rows is None or known.outer is None:
+            return None
+        return (*known.outer, (known.rows, -2), (known.columns, -1))
+
+    @property
     def assumptions(self) -> tuple[Assumption, ...]:
         """What the operands take from the caller: their types and strides, and what was taken for a row and a column where no
         launch of the file shows it."""
@@ -203,6 +212,9 @@ class OperandWriter:
         parts = [f"the last dimension of `{output}` has the stride {_product_text(self.directions.columns)}"]
         if self.directions.rows is not None and OperandKind.COLUMN in along:
             parts.append(f"the one before it the stride {_product_text(self.directions.rows)}")
+        if any(o.kind is OperandKind.TILE and o.strided for o in self._operands):
+            outer = reversed(self.directions.outer or ())
+            parts += (f"the one before that the stride {_product_text(strides)}" for strides, _ in outer)
         return (Assumption("operand-layout", ", ".join(parts)),)
 
     # ------------------------------------------------------------------------------------------------------------ places
@@ -226,22 +238,39 @@ class OperandWriter:
             names = {name: free(parameter.name, own) for name, parameter in self._parameters.items()}
             strides = {name: tuple(free(s, own) for s, _ in p.strides) for name, p in self._parameters.items()}
         local = frozenset(function.parameters) - uniform - constexprs - set(bases)
-        reader = Reader(definitions, lambda node: self._is_base(node, function), uniform, constexprs, local)
+        reader = Reader(definitions, lambda node: self._is_base(node, function), uniform, constexprs, local, self._tl)
         return _Place(function, file, definitions, reader, bases, names, strides)
 
-    def _is_base(self, node: ast.Name, function: Function) -> bool:
-        """Whether a name points into the output, and nowhere else, wherever the stores and the calls on the way use it."""
+    def _is_base(self, node: ast.Name | ast.Subscript, function: Function) -> bool:
+        """Whether a name, or an item of a parameter (`outs[1]`), points into the output, and nowhere else, wherever the
+        stores and the calls on the way use it."""
+        if isinstance(node, ast.Subscript):
+            if function.ref != self._analysis.closure.kernel.ref or not isinstance(node.value, ast.Name):
+                return False
+            return ast.unparse(node) == self._plan.buffer and not is_assigned(node.value.id, function)
+        if f"{node.id}[" in self._plan.buffer and node.id in function.parameters:
+            return False
         own = function.ref != self._analysis.closure.kernel.ref and node.id in function.parameters
         if own and not is_assigned(node.id, function):  # other calls of a helper are not those of its copy
             return self._points_into_buffer(node.id, function)
         calls = [s.call.node for s in self._plan.sites if s.call.function == function.ref]
         calls += [c.node for c in self._plan.path if c.function == function.ref]
         roots = [self._buffers_of(node, call, function) for call in calls]
-        return any(roots) and all(r <= {self._plan.buffer} for r in roots)
+        # `p = outs[1] + i`: which item that is, the compiler shows
+        whole = {self._plan.buffer, self._plan.buffer.partition("[")[0]}
+        return any(roots) and all(r <= whole for r in roots)
+
+    def _pointers_in(self, node: ast.AST, function: Function, name: str = "") -> Iterator[ast.Name | ast.Subscript]:
+        """What points into the output in an expression or a statement, and `name` itself."""
+        if isinstance(node, (ast.Name, ast.Subscript)) and (_spelled(node) == name or self._is_base(node, function)):
+            yield node
+            return
+        for child in ast.iter_child_nodes(node):
+            yield from self._pointers_in(child, function, name)
 
     def _buffers_of(self, node: ast.expr, call: ast.Call, function: Function) -> frozenset[str]:
         """The buffers that an expression may point into; it may be made of scalar arguments too."""
-        scalars = {fact.name for fact in self._analysis.facts if fact.kind == "scalar"}
+        scalars = {fact.name for fact in self._analysis.facts if fact.kind == "scalar" or _is_of_numbers(fact.type)}
         return self._analysis.flow.roots(node, call, function) - scalars
 
     def _points_into_buffer(self, parameter: str, helper: Function) -> bool:
@@ -298,7 +327,14 @@ class OperandWriter:
         else:
             offsets, checked = None, literal_dimensions(site.call.argument(site.form, "boundary_check"))
         statement = place.definitions.statement_of(site.call.node)
-        return block(pointer, offsets, checked, statement, place.definitions, place.reader)
+        outside = place.bases if self._made_outside else ()
+        return block(pointer, offsets, checked, statement, place.definitions, place.reader, outside)
+
+    @property
+    def _made_outside(self) -> bool:
+        """Whether the launcher makes the descriptor that the buffer is passed as."""
+        types = (view.specialization.type_of(self._plan.buffer) for view in self._analysis.views)
+        return any(str(type_).startswith("tensordesc") for type_ in types)
 
     # ------------------------------------------------------------------------------------------------------------- loads
 
@@ -550,7 +586,7 @@ class OperandWriter:
     def _tile(self, operand: Operand, site: Site, place: _Place, statement: ast.stmt) -> str:
         pointer = site.call.pointer(site.form)
         assert pointer is not None
-        if any(str(v.specialization.type_of(self._plan.buffer)).startswith("tensordesc") for v in self._analysis.views):
+        if self._made_outside:
             raise self._no_mirror(operand, site.call.span, "is a descriptor that the launcher makes")
         mirrored = self._mirrored(operand, pointer, place, statement, site.call.span)
         if site.form.through_descriptor:
@@ -571,13 +607,15 @@ class OperandWriter:
         if isinstance(known, str) or known.rows is None:
             what = "column" if isinstance(known, str) else "row"
             raise self._underivable(operand, what, site, place, statement)
-        directions = known.rows, known.columns
-        if {axis.strides for axis in self._address(site).axes} != set(directions):
+        directions = [strides for strides, _ in self.tile_strides or ()]
+        found = {axis.strides for axis in self._address(site).axes}
+        if found != set(directions) or len(place.strides[operand.name]) != len(directions):
             raise _refusal(
                 "KR301",
                 f"where `{operand.name}` is read with strides of its own could not be derived",
                 site.call.span,
-                f"because `{self._plan.buffer}` is {self._done} in other directions than its rows and its columns",
+                f"because `{self._plan.buffer}` is {self._done} in other directions than its rows, its columns and the "
+                "dimension before them, and no launch shows which dimension each is",
                 "pass it in the layout of the output, as a plain `tile`",
             )
         offsets: list[str] = []
@@ -605,7 +643,7 @@ class OperandWriter:
         pointer, place = site.call.pointer(site.form), self._places[site.call.function]
         assert pointer is not None
         statement, span = place.definitions.statement_of(site.call.node), site.call.span
-        if any(str(v.specialization.type_of(self._plan.buffer)).startswith("tensordesc") for v in self._analysis.views):
+        if self._made_outside:
             raise self._no_mirror(self._kept, span, "is a descriptor that the launcher makes")
         if not isinstance(statement, ast.Expr) or statement.value is not site.call.node:
             raise self._no_mirror(self._kept, span, "stands in a store that is part of a larger statement")
@@ -620,14 +658,17 @@ class OperandWriter:
 
     def _mirrored(self, operand: Operand, pointer: ast.expr, place: _Place, at: ast.stmt, span: Span) -> str:
         """The text of `pointer` over the operand instead of the output; the names it goes through are mirrored too."""
-        found = [n for n in ast.walk(pointer) if isinstance(n, ast.Name) and self._is_base(n, place.function)]
+        found = list(self._pointers_in(pointer, place.function))
         if len(found) != 1:
             raise self._no_mirror(operand, span, "does not start from one pointer")
-        name = self._mirror(operand, found[0].id, place, at, span)
-        return _renamed(place.file, pointer, found, name)
+        name = self._mirror(operand, _spelled(found[0]), place, at, span)
+        text = _renamed(place.file, pointer, found, name)
+        moved = place.definitions.moved_at(_spelled(found[0]), at) if operand is not self._kept else None
+        return text if moved is None else f"{text} + {ast.unparse(moved.distance(self._tl))}"
 
-    def _mirror(self, operand: Operand, name: str, place: _Place, at: ast.stmt, span: Span) -> str:
-        """The operand's counterpart of the pointer `name`, its assignments mirrored behind the originals."""
+    def _mirror(self, operand: Operand, name: str, place: _Place, at: ast.stmt, span: Span, behind: int = 0) -> str:
+        """The operand's counterpart of the pointer `name`, its assignments mirrored behind the originals: of one that a loop
+        moves on, those before the loop. `behind` counts the names from the store's own pointer on."""
         key = operand.name, name
         if key in place.mirrors:
             return place.mirrors[key]
@@ -642,15 +683,16 @@ class OperandWriter:
         if not bindings and name not in place.bases:
             raise self._no_mirror(operand, span, f"goes through `{name}`, which is no local name")
         if bindings and not place.definitions.is_followed(name, at):
-            raise self._no_mirror(operand, span, f"goes through `{name}`, which holds several values")
+            moved = place.definitions.moved_at(name, at) if behind == 0 and operand is not self._kept else None
+            if moved is None:
+                raise self._no_mirror(operand, span, f"goes through `{name}`, which holds several values")
+            bindings = [binding for binding in bindings if binding.statement is not moved.step]
         for binding in bindings:
             assert binding.value is not None
-            used = [
-                node
-                for node in ast.walk(binding.statement)
-                if isinstance(node, ast.Name) and (node.id == name or self._is_base(node, place.function))
-            ]
-            names = {node.id: self._mirror(operand, node.id, place, at, span) for node in used}
+            used = list(self._pointers_in(binding.statement, place.function, name))
+            names = {
+                _spelled(node): self._mirror(operand, _spelled(node), place, at, span, behind + 1) for node in used
+            }
             text = _renamed(place.file, binding.statement, used, names)
             place.statements.setdefault(id(binding.statement), {})[mirror] = text, binding.statement
         return mirror
@@ -666,13 +708,18 @@ class OperandWriter:
                 "compute the pointer from the parameter in assignments that all run before the store, which is a statement "
                 "of its own",
             )
+        help = (
+            f"compute the pointer from the parameter in assignments that all run before the {self._access}, "
+            + WRITE_THE_INDEX.format(name=operand.name, example="offs_m[:, None] * stride + offs_n[None, :]")
+        )
+        if self._made_outside:
+            help = f"declare it with strides of its own: `--operand {operand.name}=tile:strided`"
         return _refusal(
             "KR303",
             f"`{operand.name}` cannot be read where `{self._plan.buffer}` is {self._done}",
             span,
             f"the pointer {why}",
-            f"compute the pointer from the parameter in assignments that all run before the {self._access}, "
-            + WRITE_THE_INDEX.format(name=operand.name, example="offs_m[:, None] * stride + offs_n[None, :]"),
+            help,
         )
 
     # ------------------------------------------------------------------------------------------------------------- edits
@@ -809,14 +856,26 @@ def _grouped(text: str) -> str:
 
 
 def _renamed(
-    file: SourceFile, node: ast.expr | ast.stmt, names: Sequence[ast.Name], new: str | Mapping[str, str]
+    file: SourceFile,
+    node: ast.expr | ast.stmt,
+    pointers: Sequence[ast.Name | ast.Subscript],
+    new: str | Mapping[str, str],
 ) -> str:
-    """The text of `node` with each of `names` replaced."""
+    """The text of `node` with each of `pointers` replaced."""
     start = file.offset(node.lineno, node.col_offset)
     end = file.offset(node.end_lineno or 0, node.end_col_offset or 0)
     pieces, position = [], start
-    for name in sorted(names, key=lambda n: (n.lineno, n.col_offset)):
-        first = file.offset(name.lineno, name.col_offset)
-        pieces += [file.text[position:first], new if isinstance(new, str) else new[name.id]]
-        position = first + len(name.id)
+    for pointer in sorted(pointers, key=lambda n: (n.lineno, n.col_offset)):
+        first = file.offset(pointer.lineno, pointer.col_offset)
+        pieces += [file.text[position:first], new if isinstance(new, str) else new[_spelled(pointer)]]
+        position = file.offset(pointer.end_lineno or 0, pointer.end_col_offset or 0)
     return "".join([*pieces, file.text[position:end]])
+
+
+def _is_of_numbers(type_: object) -> bool:
+    """Whether a parameter is a tuple without buffers."""
+    return isinstance(type_, tuple) and not any(str(item).startswith(("*", "tensordesc", "(")) for item in type_)
+
+
+def _spelled(pointer: ast.Name | ast.Subscript) -> str:
+    return pointer.id if isinstance(pointer, ast.Name) else ast.unparse(pointer)

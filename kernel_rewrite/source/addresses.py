@@ -58,23 +58,26 @@ class NotAffine(Exception):
 class Reader:
     """Reads the addresses and masks of one function.
 
-    `is_base(name)` says whether a name points into the output, `uniform` are the run-time scalar arguments, `constexprs`
-    the compile-time ones, and `varying` the parameters of a helper that may be anything.
+    `is_base` says whether a name, or an item of a tuple, points into the output, `uniform` are the run-time scalar
+    arguments, `constexprs` the compile-time ones, and `varying` the parameters of a helper that may be anything; `tl` spells
+    triton.language.
     """
 
     def __init__(
         self,
         definitions: Definitions,
-        is_base: Callable[[ast.Name], bool],
+        is_base: Callable[[ast.Name | ast.Subscript], bool],
         uniform: Collection[str],
         constexprs: Collection[str],
         varying: Collection[str] = (),
+        tl: str = "tl",
     ) -> None:
         self._definitions = definitions
         self._is_base = is_base
         self._uniform = frozenset(uniform)
         self._constexprs = frozenset(constexprs)
         self._parameters = frozenset(varying)
+        self._tl = tl
         self._strides = self._uniform | {name for name in self._constexprs if "stride" in name.lower()}
 
     def address(self, pointer: ast.expr, statement: ast.stmt) -> StoreAddress:
@@ -83,7 +86,7 @@ class Reader:
         wide: set[tuple[str, ...]] = set()
         bases = 0
         for negative, addend in self._addends(pointer, statement, 0):
-            if isinstance(addend, ast.Name) and self._is_base(addend):
+            if isinstance(addend, (ast.Name, ast.Subscript)) and self._is_base(addend):
                 bases += 1
                 continue
             strides, index = self._split(addend, statement)
@@ -164,6 +167,9 @@ class Reader:
                 value = self._definitions.value_at(node.id, statement)
                 if value is not None and (self._is_base(node) or self._is_mixed(value, statement, depth)):
                     yield from self._opened(node.id, value, statement, depth + 1)
+                elif self._is_base(node) and (moved := self._definitions.moved_at(node.id, statement)) is not None:
+                    yield from self._opened(node.id, moved.initial, statement, depth + 1)
+                    yield False, moved.distance(self._tl)
                 elif self._is_base(node) and self._definitions.bindings(node.id):
                     raise NotAffine(f"goes through `{node.id}`, which holds several values")
                 else:

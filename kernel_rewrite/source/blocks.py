@@ -3,8 +3,8 @@
     c_block = tl.make_block_ptr(c_ptr, (M, N), (stride_cm, stride_cn), (row, col), (BLOCK_M, BLOCK_N), order=(1, 0))
     tl.store(c_block, c, boundary_check=(0, 1))
 
-writes the columns `col + tl.arange(0, BLOCK_N)`, those below N. What is read here is a proposal: `ttir.blocks` reads the
-same from the compiled kernel.
+writes the columns `col + tl.arange(0, BLOCK_N)`, those below N. A descriptor that the launcher makes has `desc.shape`,
+`desc.strides` and `desc.block_shape`. What is read here is a proposal: `ttir.blocks` reads the same from the compiled kernel.
 """
 
 from __future__ import annotations
@@ -79,9 +79,13 @@ def block(
     statement: ast.stmt,
     definitions: Definitions,
     reader: Reader,
+    made_outside: Collection[str] = (),
 ) -> Block:
     """The block that an expression of `statement` points to. `offsets` are those of a descriptor's store; `checked` are the
-    dimensions at whose bounds the store stops (None: all). Raises NotAffine."""
+    dimensions at whose bounds the store stops (None: all); `made_outside` are parameters that are descriptors. Raises
+    NotAffine."""
+    if isinstance(pointer, ast.Name) and pointer.id in made_outside and not definitions.bindings(pointer.id):
+        return _described(pointer.id, parts(offsets, statement, definitions))
     call, moves = maker(pointer, statement, definitions)
     given = given_arguments(call)
     starts = parts(offsets if offsets is not None else given.get("offsets"), statement, definitions)
@@ -113,6 +117,26 @@ def block(
     if len(own) != rank:
         raise NotAffine("is that of a block with two dimensions of one stride")
     return Block(dimensions, moved)
+
+
+def _described(name: str, starts: tuple[ast.expr, ...]) -> Block:
+    """The block of a descriptor that is a parameter: one with a last stride of 1, as all are."""
+
+    def part(of: str, number: int) -> ast.expr:
+        return ast.parse(f"{name}.{of}[{number}]", mode="eval").body
+
+    last = len(starts) - 1
+    return Block(
+        tuple(
+            Dimension(
+                () if number == last else (f"{name}.strides[{number}]",),
+                start,
+                part("block_shape", number),
+                part("shape", number),
+            )
+            for number, start in enumerate(starts)
+        )
+    )
 
 
 def literal_dimensions(boundary_check: ast.expr | None) -> frozenset[int]:

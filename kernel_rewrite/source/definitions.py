@@ -7,7 +7,7 @@ import copy
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 
-from kernel_rewrite.source.syntax import mentions
+from kernel_rewrite.source.syntax import last_name, mentions
 
 _LOOPS = (ast.For, ast.While, ast.AsyncFor)
 
@@ -30,6 +30,26 @@ class Binding:
     operator: ast.operator | None = None  # of `name += value`
 
 
+@dataclass(frozen=True, slots=True)
+class Moved:
+    """A pointer that a loop moves on behind each use: it holds `initial`, an expression that holds what it did before the
+    loop, plus `count` times the product of `factors` (none: 1)."""
+
+    initial: ast.expr
+    count: ast.expr
+    factors: tuple[ast.expr, ...]
+    step: ast.stmt
+
+    def distance(self, tl: str) -> ast.expr:
+        """How far it was moved, 64 bits wide where it is a product, also of a Python number; `tl` spells triton.language."""
+        if not self.factors:
+            return self.count
+        product = ast.parse(f"{tl}.cast({ast.unparse(self.count)}, {tl}.int64)", mode="eval").body
+        for factor in self.factors:
+            product = ast.BinOp(product, ast.Mult(), factor)
+        return ast.parse(ast.unparse(product), mode="eval").body
+
+
 class Definitions:
     """The bindings of a function's local names. `constexprs` are its compile-time parameters: what stands under one test of
     them always goes with what stands under the same test again."""
@@ -37,11 +57,11 @@ class Definitions:
     def __init__(self, function: ast.FunctionDef, constexprs: Collection[str] = ()) -> None:
         bound = {n.id for n in ast.walk(function) if isinstance(n, ast.Name) and not isinstance(n.ctx, ast.Load)}
         self._constexprs = frozenset(constexprs) - bound
+        self._loops: dict[int, ast.For | ast.While | ast.AsyncFor] = {}
         self._flags: dict[int, str] = {}  # the test that a block stands under, for those of compile-time parameters
         self._places: dict[int, _Place] = {}
         self._order: dict[int, int] = {}
         self._holders: dict[int, ast.stmt] = {}
-        self._loops: dict[int, ast.For | ast.While | ast.AsyncFor] = {}
         self._bindings: dict[str, list[Binding]] = {}
         self._block(function.body, (), ())
 
@@ -95,6 +115,40 @@ class Definitions:
         bindings = self._bindings.get(name, [])
         runs = all(self.runs_before(binding.statement, statement) for binding in bindings)
         return runs and self.value_at(name, statement) is not None
+
+    def moved_at(self, name: str, statement: ast.stmt) -> Moved | None:
+        """What `name` holds at `statement` where it is set before a loop, and moved on in it behind `statement`:
+
+        p = q + a
+        for i in range(0, n, BLOCK):
+            ...                             # statement: q + a + i * stride
+            p += BLOCK * stride
+        """
+        bindings = self._bindings.get(name, [])
+        moving = [binding for binding in bindings if self._order[id(binding.statement)] > self._order[id(statement)]]
+        loops = [self._loops[loop] for loop in self._places[id(statement)].loops]
+        around = [loop for loop in loops if moving and any(moving[0].statement is inner for inner in loop.body)]
+        if len(moving) != 1 or not around or not isinstance(around[0], ast.For):
+            return None
+        (step,), loop = moving, around[0]
+        initial, counted = self.value_at(name, loop), _counted(loop)
+        if initial is None or counted is None or not isinstance(step.operator, ast.Add) or step.value is None:
+            return None
+        first, length = counted
+        factors = _factors(step.value)
+        if length is not None:
+            same = next((factor for factor in factors if ast.dump(factor) == ast.dump(length)), None)
+            if same is None:
+                return None
+            factors.remove(same)
+        used = [initial, first, step.value, *([length] if length is not None else [])]
+        names = {node.id for expression in used for node in ast.walk(expression) if isinstance(node, ast.Name)}
+        inside = [b for n in {*names, _target(loop)} - {name} for b in self._bindings.get(n, [])]
+        if _target(loop) in names or any(id(loop) in self._places[id(binding.statement)].loops for binding in inside):
+            return None
+        i: ast.expr = ast.Name(_target(loop), ast.Load())
+        count = i if isinstance(first, ast.Constant) and first.value == 0 else ast.BinOp(i, ast.Sub(), first)
+        return Moved(initial, count, tuple(f for f in factors if not _is_one(f)), step.statement)
 
     def _that_reach(self, name: str, statement: ast.stmt) -> list[Binding]:
         """The bindings of `name` that what it holds at `statement` may come from: those from the last on that sets it anew
@@ -179,6 +233,35 @@ class Definitions:
         )
         names = {node.id for node in ast.walk(test) if isinstance(node, ast.Name)}
         return names <= self._constexprs and all(isinstance(node, nodes) for node in ast.walk(test))
+
+
+def _counted(loop: ast.For) -> tuple[ast.expr, ast.expr | None] | None:
+    """What a loop over a range starts from, and its step (None: 1)."""
+    match loop:
+        case ast.For(target=ast.Name(), iter=ast.Call(func=function, args=arguments), orelse=[]):
+            pass
+        case _:
+            return None
+    if last_name(function) != "range" or any(isinstance(argument, ast.Starred) for argument in arguments):
+        return None
+    first = arguments[0] if len(arguments) > 1 else ast.Constant(0)
+    step = arguments[2] if len(arguments) > 2 else None
+    return first, None if step is not None and _is_one(step) else step
+
+
+def _target(loop: ast.For) -> str:
+    assert isinstance(loop.target, ast.Name)
+    return loop.target.id
+
+
+def _is_one(node: ast.expr) -> bool:
+    return isinstance(node, ast.Constant) and node.value == 1
+
+
+def _factors(node: ast.expr) -> list[ast.expr]:
+    if isinstance(node, ast.BinOp) and isinstance(node.op, ast.Mult):
+        return [*_factors(node.left), *_factors(node.right)]
+    return [node]
 
 
 def _replaced(expression: ast.expr, name: str, value: ast.expr | None) -> ast.expr | None:

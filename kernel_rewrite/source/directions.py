@@ -1,4 +1,5 @@
-"""Which direction of a store's address runs along the columns of the output, and which along its rows."""
+"""Which direction of a store's address runs along the columns of the output, which along its rows, which along what is
+outside of these."""
 
 from __future__ import annotations
 
@@ -14,11 +15,13 @@ Strides = tuple[str, ...]
 @dataclass(frozen=True, slots=True)
 class Directions:
     """The strides of the output's last dimension (`columns`) and of the one before it (`rows`, None when the address has no
-    such direction). `certain` says that the launches of the file show it."""
+    such direction). `outer` are the strides of the dimensions before these two, outermost first, each with its dimension,
+    -3 or less; None when they cannot be told. `certain` says that the launches of the file show it."""
 
     columns: Strides
     rows: Strides | None
     certain: bool = False
+    outer: tuple[tuple[Strides, int], ...] | None = ()
 
 
 def output_directions(addresses: Sequence[StoreAddress], shown: Layout) -> Directions | str:
@@ -54,7 +57,8 @@ def _by_dimension(axes: Mapping[Strides, Axis], shown: Layout) -> Directions | s
         known[left[0]] = ()
     if count - 1 not in known:
         return "none of its directions runs along the columns" if certain else None
-    return Directions(known[count - 1], known.get(count - 2), certain)
+    outer = tuple((known[dimension], dimension - count) for dimension in range(count - 2) if dimension in known)
+    return Directions(known[count - 1], known.get(count - 2), certain, outer)
 
 
 def _by_spelling(axes: Mapping[Strides, Axis]) -> Directions | str:
@@ -70,7 +74,11 @@ def _by_spelling(axes: Mapping[Strides, Axis]) -> Directions | str:
     if len(rows) > 1:
         rank = axes[columns].tile_rank
         rows = [s for s in rows if axes[s].tile_axis == rank - 2 and rank > 1]
-    return Directions(columns, rows[0] if len(rows) == 1 and not axes[rows[0]].several else None)
+    if len(rows) != 1 or axes[rows[0]].several:
+        return Directions(columns, None)
+    others = [strides for strides in axes if strides not in (columns, rows[0])]
+    told = len(others) < 2 and not any(axes[strides].several for strides in others)
+    return Directions(columns, rows[0], outer=tuple((strides, -3) for strides in others) if told else None)
 
 
 def _along_last_tile_axis(axes: Mapping[Strides, Axis]) -> Strides | None:

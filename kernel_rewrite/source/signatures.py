@@ -10,9 +10,20 @@ import ast
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 
 from kernel_rewrite.diagnostics import Diagnostic, FusionRefused, Label
-from kernel_rewrite.model import Closure, Constant, Dtype, Evidence, Function, FunctionRef, ParameterFact, Span
+from kernel_rewrite.model import (
+    STRIDES_APART,
+    Closure,
+    Constant,
+    Dtype,
+    Evidence,
+    Function,
+    FunctionRef,
+    ParameterFact,
+    Span,
+)
 from kernel_rewrite.source.autotune import HeuristicKind, Tuning
 from kernel_rewrite.source.launches import Allocation, Fact, Launch
 from kernel_rewrite.source.symbolic import HostFunction
@@ -58,7 +69,6 @@ _INT_GUESSES: tuple[tuple[re.Pattern[str], int], ...] = (
     (re.compile(r"num_warps", re.I), 4),
     (re.compile(r"num_stages|stages", re.I), 2),
     (re.compile(r"group_size_m|group_m", re.I), 8),
-    (re.compile(r"^stride|_stride", re.I), 1),
     (re.compile(r"^(num|n)_", re.I), 4),
 )
 BLOCK_GUESS = 64
@@ -590,7 +600,7 @@ class _Inference:
             ints = [v for v in compared if isinstance(v, int) and not isinstance(v, bool)]
             return _distinct((first, not first, *ints)), Evidence.BRANCH, ""
         if roles & {"none"} and not size and not compared:
-            return (None, *self._some(name, votes)), Evidence.BRANCH, ""
+            return (None, *self._some(name)), Evidence.BRANCH, ""
         if "block" in roles:
             short = STATIC_RANGE_GUESS if "static range" in roles else BLOCK_GUESS  # a static loop is unrolled
             return _distinct((short, *self._powers(compared))), Evidence.USE, "a block size"
@@ -607,19 +617,31 @@ class _Inference:
         ):
             return _distinct((0.5, *compared)), Evidence.USE if floats else Evidence.NAME, ""
         if ints and not roles & {"range"}:
-            return _distinct((*ints, *self._some(name, votes))), Evidence.BRANCH, ""
-        return _distinct((*self._some(name, votes), *compared)), Evidence.USE if size else Evidence.GUESS, ""
+            return _distinct((*ints, *self._some(name))), Evidence.BRANCH, ""
+        return _distinct((*self._some(name), *compared)), Evidence.USE if size else Evidence.GUESS, ""
 
     @staticmethod
     def _powers(values: list[object]) -> list[object]:
         return [v for v in values if v is None or (isinstance(v, int) and v >= 0)]
 
-    @staticmethod
-    def _some(name: str, votes: Votes) -> tuple[object, ...]:
+    def _some(self, name: str) -> tuple[object, ...]:
         for pattern, value in _INT_GUESSES:
             if pattern.search(name):
                 return (value,)
-        return (BLOCK_GUESS,)
+        return (self._strides.get(name, 1 if "stride" in name.lower() else BLOCK_GUESS),)
+
+    @cached_property
+    def _strides(self) -> Mapping[str, int]:
+        """A number of its own for each compile-time stride, which no number that the kernel and its helpers spell is a
+        multiple of."""
+        nodes = (node for function in self.closure.functions for node in ast.walk(function.node))
+        spelled: list[object] = [node.value for node in nodes if isinstance(node, ast.Constant)]
+        meanings = (meaning for names in self.closure.bindings.values() for meaning in names.values())
+        spelled += [meaning.value for meaning in meanings if isinstance(meaning, Constant)]
+        numbers = {number for number in spelled if type(number) is int and number}
+        free = [stride for stride in STRIDES_APART if all(number % stride for number in numbers)]
+        names = [name for name in self.kernel.parameters if name in self.constexprs and "stride" in name.lower()]
+        return dict(zip((n for n in names if "unit stride" not in self.usage.of(n).roles), free, strict=False))
 
 
 class _Unusable:

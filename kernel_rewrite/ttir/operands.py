@@ -15,7 +15,7 @@ from __future__ import annotations
 import enum
 import re
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from kernel_rewrite.ttir.blocks import Block, conjuncts, is_block, stored_block
 from kernel_rewrite.ttir.parse import split_tensor
@@ -69,6 +69,7 @@ class ExpectedOperand:
 def objection(terms: Terms, store: Store, expected: Mapping[str, ExpectedOperand], names: Names) -> str:
     """Why what the stored term reads is not right, in words; "" when it is. `names` are those of the original's parameters
     that stand for numbers. What the stored value itself reads was judged where it was loaded."""
+    store = replace(store, pointer=terms.followed(store.pointer))
     of_prologues = {id(read) for read in operand_reads(store.value)}
     for read in operand_reads(store.found):
         operand = expected.get(operand_of(read.operands[0]))
@@ -142,8 +143,10 @@ def _axes(terms: Terms, store: Store, read: Expression, operand: ExpectedOperand
     if block is None and is_block(store.pointer):
         return "the block of the store could not be followed"
     whole: Polynomial = {}
+    dimensions: set[int] = set()
     strides = [_stride(direction.strides, names) for direction in operand.directions]
-    if sum(isinstance(stride, dict) and stride.keys() <= {()} for stride in strides) > 1 and block is None:
+    numbers = [_apart(s.get((), 0), names) for s in strides if isinstance(s, dict) and s.keys() <= {()}]
+    if (len(set(numbers)) < len(numbers)) and block is None:
         return "two of its directions have strides that are numbers, which cannot be told apart"
     for direction, stride in zip(operand.directions, strides, strict=True):
         own = _own_key(direction, terms)
@@ -152,25 +155,32 @@ def _axes(terms: Terms, store: Store, read: Expression, operand: ExpectedOperand
         index = _own_index(mine, direction, terms)
         if isinstance(stride, str) or index is None:
             return stride if isinstance(stride, str) else f"its index is multiplied by `{direction.own}` more than once"
-        if block is not None:
-            dimension = block.along(stride)
-            if dimension is None or not block.is_index(index, read.operands[0], dimension):
+        dimension = block.along(stride) if block is not None else None
+        if block is not None and dimension is not None:
+            if not block.is_index(index, read.operands[0], dimension):
                 return "its index is not that of the block in each direction"
+            dimensions.add(dimension)
             continue
         step = times(index, stride)
-        others = [next(iter(s), ()) for s in strides if isinstance(s, dict) and s is not stride]
-        if any(other and divides(other, monomial) for other in others for monomial in step):
+        others = [s for s in strides if isinstance(s, dict) and s is not stride]
+        if any(_holds(monomial, count, other, names) for other in others for monomial, count in step.items()):
             return "its index in one direction holds a part of another"
         whole = summed(whole, step)
     if offsets:
         return "a part of its place has no stride of its own"
-    if block is not None:
-        whole_block = len(operand.directions) == len(block.lengths) and not _offsets(block.base)
+    if block is not None:  # made from a pointer that was moved in the directions that are left
+        whole_block = len(dimensions) == len(block.lengths) and whole == _offsets(block.base)
         return _within(block, read) if whole_block else "its place is only a part of that of the store"
     if whole != place:
         return "its place is not that of the store"
     masks = read.operands[1:2]
     return "" if masks == (() if store.mask is None else (store.mask,)) else "its mask is not that of the store"
+
+
+def _holds(monomial: Monomial, count: int, stride: Polynomial, names: Names) -> bool:
+    """Whether a part of a place is a multiple of a stride that is not 1."""
+    factors, own = next(iter(stride), ()), _apart(stride.get((), 0), names)
+    return bool(factors or own) and _runs_along(monomial, count, stride, names)
 
 
 def _own_key(direction: Direction, terms: Terms) -> Key:
@@ -205,22 +215,44 @@ def _part(index: Polynomial, stride: Polynomial, place: Polynomial, names: Names
         if rest.get(monomial, 0) != count:
             return "its index times the stride is no part of the place of the store"
         rest.pop(monomial)
-    if any(_runs_along(monomial, stride, names) for monomial in rest):
+    if any(_runs_along(monomial, count, stride, names) for monomial, count in rest.items()):
+        number = stride.get((), 0)
+        if number in names.constants.values() and not _apart(number, names):
+            return (
+                f"its stride is the number {number} here, which cannot be told from what other directions are made of"
+            )
         return "its index is only a part of the index of the store"
     return ""
 
 
-def _runs_along(monomial: Monomial, stride: Polynomial, names: Names) -> bool:
-    """Whether a part of a place may be a step along a stride."""
+def _runs_along(monomial: Monomial, count: int, stride: Polynomial, names: Names) -> bool:
+    """Whether a part of a place, `count` times the product `monomial`, may be a step along a stride."""
     factors = next(iter(stride), ())
-    return divides(factors, monomial) if factors else not _has_factor_and_stride(monomial, names.parameters)
+    if factors:
+        return divides(factors, monomial)
+    own = _apart(stride.get((), 0), names)
+    if own:
+        return all(count % number == 0 for number in own)
+    return not _apart(count, names) and not _has_factor_and_stride(monomial, names.parameters)
+
+
+def _apart(count: int, names: Names) -> frozenset[int]:
+    """The compile-time strides that a number is a multiple of, of those that can be told from all other numbers."""
+    return frozenset(number for number in names.apart if count and count % number == 0)
 
 
 def _beside(block: Block, stride: Polynomial, names: Names) -> str:
     """Whether no dimension of a block runs along a stride, which only its base was moved by."""
-    steps = (monomial for own in block.strides for monomial in own)
-    lies = any(not monomial or (stride != constant(1) and _runs_along(monomial, stride, names)) for monomial in steps)
+    steps = [(monomial, count) for own in block.strides for monomial, count in own.items()]
+    lies = any(_may_lie(monomial, count, stride, names) for monomial, count in steps)
     return "its index is only a part of the index of the store" if lies else ""
+
+
+def _may_lie(monomial: Monomial, count: int, stride: Polynomial, names: Names) -> bool:
+    """Whether a dimension with the stride `count` times `monomial` may run along `stride`."""
+    if not monomial and not _apart(count, names):
+        return True
+    return stride != constant(1) and _runs_along(monomial, count, stride, names)
 
 
 def _written(terms: Terms, store: Store, read: Expression, operand: ExpectedOperand, names: Names) -> str:

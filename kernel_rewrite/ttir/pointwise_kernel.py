@@ -1,15 +1,17 @@
 """Is what a kernel stores a function of single elements of what it loads: each load at the store's own place, or of one
-value, and nothing but arithmetic between."""
+value, or along rows or columns where that is asked for, and nothing but arithmetic between."""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 from kernel_rewrite.model import Location
+from kernel_rewrite.ttir.blocks import conjuncts
 from kernel_rewrite.ttir.elementwise import foreign_operation, is_elementwise
 from kernel_rewrite.ttir.parse import Module, Operation, Value
-from kernel_rewrite.ttir.validate import CALL, RETURN, Expression, Side, Terms, values_of
+from kernel_rewrite.ttir.polynomials import Polynomial, key, polynomial, summed, times
+from kernel_rewrite.ttir.validate import CALL, RETURN, Expression, Side, Terms, values_of, within
 
 _LOAD, _STORE = "tt.load", "tt.store"
 _HINTS = frozenset({"llvm.intr.assume"})
@@ -39,9 +41,12 @@ class Objection:
     places: tuple[Location, ...]
 
 
-def stored_elements(module: Module, x: str, out: str, single: Collection[str] = ()) -> StoredElements | Objection:
-    """What the module's kernel stores to `out`, if each element is a function of the same element of what it loads, or of
-    the one value that a parameter of `single` points to."""
+def stored_elements(
+    module: Module, x: str, out: str, single: Collection[str] = (), along: Mapping[str, bool] = {}
+) -> StoredElements | Objection:
+    """What the module's kernel stores to `out`, if each element is a function of the same element of what it loads, of the
+    one value that a parameter of `single` points to, or of the element of a parameter of `along` in the same column (or, if
+    that says False, in the same row)."""
     kernel = module.kernel
     blocks = kernel.body.reachable()
     if len(blocks) > 1:
@@ -88,6 +93,15 @@ def stored_elements(module: Module, x: str, out: str, single: Collection[str] = 
             if where is not parameters[name]:
                 return _objection(f"loads `{name}` at a place that is not its first element", operation)
             continue
+        if name in along:
+            numbers = [term for term in parameters.values() if not term.type.startswith("!tt.")]
+            lies = _in_column if along[name] else _in_row
+            if not lies(_offset(where), _offset(pointer), where, numbers):
+                what = "column" if along[name] else "row"
+                return _objection(f"does not show that it loads `{name}` at the {what} it stores to", operation)
+            if given and not set(conjuncts(given[0])) <= (set(conjuncts(mask[0])) if mask else set()):
+                return _objection(f"loads `{name}` under another mask than the one it stores under", operation)
+            continue
         if _place(where) != _place(pointer):
             return _objection(f"loads `{name}` at another place than the one it stores to", operation)
         if given and (not mask or given[0] is not mask[0]):
@@ -129,6 +143,40 @@ def _words(operation: Operation) -> str:
     if operation.name.startswith(("scf.", "cf.")):
         return f"loops or branches at run time (`{operation.name}`)"
     return f"stores what is no function of single elements: it makes `{operation.name}`"
+
+
+def _in_column(index: Polynomial, place: Polynomial, where: Expression, numbers: Sequence[Expression]) -> bool:
+    """Whether an index is the column of a place: `place % n`, or all of it that is no multiple of an argument.
+
+    row * stride + cols, w_ptr + cols
+    """
+    if _divided(index, place, where, "arith.remsi", "arith.remui"):
+        return True
+    rest = summed(place, times({(): -1}, index))
+    return bool(rest) and any(
+        all(key(number) in monomial for monomial in rest) and not any(key(number) in monomial for monomial in index)
+        for number in numbers
+    )
+
+
+def _in_row(index: Polynomial, place: Polynomial, where: Expression, numbers: Sequence[Expression]) -> bool:
+    """Whether an index is the row of a place: `place // n`, or what an argument multiplies in it."""
+    if _divided(index, place, where, "arith.divsi", "arith.divui"):
+        return True
+    parts = ({m: count for m, count in place.items() if key(number) in m} for number in numbers)
+    return any(part and part == times(index, {(key(n),): 1}) for part, n in zip(parts, numbers, strict=True))
+
+
+def _divided(index: Polynomial, place: Polynomial, where: Expression, *operations: str) -> bool:
+    """Whether an index is what one of `operations` makes of a place and of one number."""
+    found = (term for term in within(where) if term.operation in operations and index == polynomial(term))
+    return any(polynomial(term.operands[0]) == place and term.operands[1].operation == "tt.splat" for term in found)
+
+
+def _offset(pointer: Expression) -> Polynomial:
+    """An address without the pointer it starts from, as a sum of products."""
+    base = (key(_base(pointer)),)
+    return {monomial: count for monomial, count in polynomial(pointer).items() if monomial != base}
 
 
 def _base(pointer: Expression) -> Expression:

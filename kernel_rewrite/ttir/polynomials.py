@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from kernel_rewrite.ttir.parse import split_tensor
-from kernel_rewrite.ttir.validate import Expression
+from kernel_rewrite.ttir.validate import MOVED, Expression
 
 Key = tuple[int, tuple[str, ...]]
 """A factor: a term and, when it has a shape, the expansions around it, outermost first, which tell the axis it lies along."""
@@ -27,15 +27,40 @@ def polynomial(term: Expression, axes: tuple[str, ...] = ()) -> Polynomial:
     if operation in ("arith.subi", "arith.muli"):
         left, right = (polynomial(operand, axes) for operand in term.operands)
         return times(left, right) if operation == "arith.muli" else summed(left, times({(): -1}, right))
-    if operation in _EXTENSIONS or operation in ("tt.splat", "tt.broadcast"):
+    same = operation == "arith.bitcast" and term.operands[0].type == term.type  # of the bounds of a loop
+    if same or operation in _EXTENSIONS or operation in ("tt.splat", "tt.broadcast"):
         return polynomial(term.operands[0], axes)
     if operation == "tt.expand_dims":
         return polynomial(term.operands[0], around(term, axes))
+    if operation == MOVED:
+        moved = _moved(term, axes)
+        if moved is not None:
+            return moved
     if operation == "arith.constant":
         value = _integer(term.attributes)
         if value is not None:
             return constant(value)
     return {(key(term, axes),): 1}
+
+
+def _moved(term: Expression, axes: tuple[str, ...]) -> Polynomial | None:
+    """Where a pointer is that a loop moves on: so often as the loop's counter, which starts from somewhere, was added to.
+    None where the distance of a round is no multiple of what is added to the counter."""
+    initial, distance, counter, first, step = term.operands
+    added = polynomial(step)
+    if len(added) != 1:
+        return None
+    ((divisor, count),) = added.items()
+    each: Polynomial = {}
+    for monomial, times_it in polynomial(distance, axes).items():
+        if not divides(divisor, monomial) or times_it % count:
+            return None
+        left = list(monomial)
+        for factor in divisor:
+            left.remove(factor)
+        each[tuple(left)] = times_it // count
+    rounds = summed(polynomial(counter), times({(): -1}, polynomial(first)))
+    return summed(polynomial(initial, axes), times(each, rounds))
 
 
 def constant(value: int) -> Polynomial:

@@ -97,6 +97,7 @@ ELEMENTWISE = frozenset(
     {"tt.fp_to_fp", "tt.precise_divf", "tt.precise_sqrt", "tt.mulhiui", "tt.clampf", "tt.extern_elementwise"}
 )
 _SPREADING = frozenset({"tt.splat", "tt.broadcast"})
+_NUMBERED = re.compile(r"_\d+$")
 _DENSE = re.compile(r"dense<([^\[\]\"]+)>")
 
 
@@ -109,6 +110,7 @@ class Terms:
 
     def __init__(self) -> None:
         self._known: dict[tuple[object, ...], Expression] = {}
+        self._moved: dict[int, Expression] = {}
         self._names: dict[int, str] = {}
         self._named: dict[str, dict[int, Expression]] = {}
         self.carried: dict[Expression, Carried] = {}
@@ -126,6 +128,29 @@ class Terms:
     def name(self, term: Expression, name: str) -> None:
         self._names.setdefault(term.identity, name)
         self._named.setdefault(name, {})[term.identity] = term
+
+    def carries(self, term: Expression, argument: Value) -> None:
+        """Remember that a block's argument is another value of the source variable that it is printed by."""
+        name = _NUMBERED.sub("", argument.name.removeprefix("%"))
+        if name in self._named:
+            self.name(term, name)
+
+    def moves(self, argument: Expression, initial: Expression, step: Expression, loop: Sequence[Expression]) -> None:
+        """Remember that a loop starts the pointer `argument` at `initial` and adds `step`, which is the same every time, in
+        each round. `loop` is what counts its rounds, where it starts from and what is added to it."""
+        self._moved[argument.identity] = self._term(MOVED, "", argument.type, (initial, step, *loop))
+
+    def followed(self, pointer: Expression) -> Expression:
+        """A pointer without what loops carry, as far as that is known: where it starts, and how often it was moved on."""
+        if pointer.identity in self._moved:
+            initial, *rest = self._moved[pointer.identity].operands
+            return self._term(MOVED, "", pointer.type, (self.followed(initial), *rest))
+        if pointer.operation not in _CARRYING or not pointer.operands:
+            return pointer
+        first = self.followed(pointer.operands[0])
+        if first is pointer.operands[0]:
+            return pointer
+        return self.term(pointer.operation, pointer.attributes, pointer.type, (first, *pointer.operands[1:]))
 
     def named(self, name: str) -> tuple[Expression, ...]:
         """The terms that are called by the source variable `name`."""
@@ -242,6 +267,10 @@ class _Mismatch(Exception):
 
 OPERAND, OPERAND_LOAD = "operand", "operand load"
 """The operations of terms for a parameter that the fused kernel has beside the original's, and for what is read there."""
+
+MOVED = "moved"
+"""The operation of terms for a pointer that a loop moves on: where it starts, what is added in each round, the number that
+counts the rounds, where that starts and what is added to it."""
 
 KEPT = "kept"
 """The operation of the term for a parameter of the fused kernel alone that only takes what the original stores."""
@@ -766,7 +795,9 @@ class _Walk:
                 self._same_types("type of a block argument", [argument.type], [its_twin.type], None)
                 name = self.terms.term("block argument", f"{place}.{index}.{number}", argument.type)
                 frames[0][argument] = frames[1][its_twin] = name
+                self.terms.carries(name, argument)
         if loop and len(first) == 1:
+            self._note_moved(first[0], frames[0], loop)
             self._note_carried(first[0], frames[0], loop)
         returned: Sequence[Expression] | None = None
         for block, twin in zip(first, second, strict=True):
@@ -923,6 +954,27 @@ class _Walk:
             if all(step is not None for step in made):
                 steps = tuple(step for step in made if step is not None)
                 self.terms.carried[frame[argument]] = Carried(before, steps, frame[counter], lower, by)
+
+    def _note_moved(self, block: Block, frame: Mapping[Value, Expression], loop: Sequence[Expression]) -> None:
+        """Note the pointers that a loop of the original moves on by the same step in every round."""
+        counter, *carried = block.arguments
+        if not carried:
+            return
+        invariant = {value: term for value, term in frame.items() if value not in block.arguments}
+        defined: dict[Value, Operation] = {}
+        for operation in block.operations[:-1]:
+            defined.update(dict.fromkeys(operation.results, operation))
+            if self._original.is_pure(operation) and all(o in invariant for o in operation.operands):
+                if not operation.regions:  # whose values would not show here
+                    self._original.define(operation, invariant)
+        first, _, step, *initial = loop
+        for argument, value, start in zip(carried, block.operations[-1].operands, initial, strict=True):
+            moved = defined.get(value)
+            if moved is None or moved.name != "tt.addptr" or moved.operands[0] != argument:
+                continue
+            if moved.operands[1] in invariant:
+                distance = invariant[moved.operands[1]]
+                self.terms.moves(frame[argument], start, distance, (frame[counter], first, step))
 
     def _kept(
         self,

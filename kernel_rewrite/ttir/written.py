@@ -40,10 +40,12 @@ class _Unread(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Names:
-    """What names of the kernel stand for: terms of its run-time parameters, and integers of its compile-time ones."""
+    """What names of the kernel stand for: terms of its run-time parameters, and integers of its compile-time ones. `apart`
+    are those of the integers that are a stride each, of which no other number of the kernel is a multiple."""
 
     parameters: Mapping[str, Expression]
     constants: Mapping[str, int]
+    apart: frozenset[int] = frozenset()
 
 
 def is_written(text: str, found: Polynomial, inside: Expression, terms: Terms, names: Names) -> bool | None:

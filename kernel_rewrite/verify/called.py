@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import os
 import tempfile
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from types import ModuleType
 from typing import Any
@@ -48,8 +48,9 @@ class CalledOp:
         """Triton says so itself when it compiles the function."""
         return ""
 
-    def evaluate(self, x: Any, **operands: Any) -> Any:
-        """The function of `x` and of `operands`, by key or name: tensors that broadcast to x, or numbers."""
+    def evaluate(self, x: Any, options: Mapping[str, Any] = {}, /, **operands: Any) -> Any:
+        """The function of `x` and of `operands`, by key or name: tensors that broadcast to x, or numbers; its kernel is
+        launched with the compiler's `options`."""
         import torch
 
         given = [operands[key_of(o) if key_of(o) in operands else o.name] for o in self.operands]
@@ -62,7 +63,7 @@ class CalledOp:
         ]
         if flat.numel():
             grid = (-(-flat.numel() // _BLOCK),)
-            self._kernel(tensors)[grid](flat, result, flat.numel(), *values, BLOCK=_BLOCK)
+            self._kernel(tensors)[grid](flat, result, flat.numel(), *values, BLOCK=_BLOCK, **options)
         return result.reshape(x.shape)
 
     def _kernel(self, tensors: Iterable[bool]) -> Any:

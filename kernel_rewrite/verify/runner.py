@@ -321,18 +321,24 @@ def _twins(session: Session, original: Evaluation | None) -> tuple[Twin, ...]:
 
 def _op(session: Session, text: str) -> TorchOp:
     """The torch op, in place of the epilogue `text`."""
+    from kernel_rewrite.source.launch_options import ARITHMETIC_OPTIONS
     from kernel_rewrite.verify.compare import bits, zeros_as_on_cuda
     from kernel_rewrite.verify.launches import TorchOp
 
     pointwise = pointwise_of(session, text)
     if pointwise.operands or isinstance(pointwise, CalledOp):
+        options: dict[str, Any] = {}  # those of the launch at hand
 
         def given(tensor: Any, bound: Mapping[str, Any]) -> dict[str, Any]:
             reason = pointwise.undefined_reason(str(tensor.dtype).removeprefix("torch."))
             if reason:  # a type that the fused file is not for
                 raise ValueError(reason)
+            options.clear()
+            options.update((name, bound[name]) for name in ARITHMETIC_OPTIONS if name in bound)
             return shaped(pointwise.operands, session.operands | stored_in(pointwise.operands, bound), tensor)
 
+        if isinstance(pointwise, CalledOp):
+            return TorchOp(lambda x, **operands: pointwise.evaluate(x, options, **operands), given)
         return TorchOp(pointwise.evaluate, given)
 
     def on_cpu(value: Any) -> Any:

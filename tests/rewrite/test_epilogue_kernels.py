@@ -253,6 +253,52 @@ def test_a_result_of_another_type(folder: Path) -> None:
         fused(folder, source, "act.py:act_kernel(in_ptr, SLOPE=3.0)")
 
 
+FUSION_OFF = LAUNCHED.replace("SLOPE=3.0, BLOCK=128", "SLOPE=3.0, BLOCK=128, enable_fp_fusion=False")
+TUNED = LAUNCHED.replace(
+    "@triton.jit",
+    '@triton.autotune([triton.Config({"BLOCK": 128, "enable_fp_fusion": False})], key=["n"])\n@triton.jit',
+).replace(", BLOCK=128)", ")")
+SCALE_OFF = SCALE.replace("BLOCK=128)", "BLOCK=128, enable_fp_fusion=False)")
+
+OPTIONS = [
+    ("of the second", SCALE, FUSION_OFF, "`act_kernel` is launched with `enable_fp_fusion=False`, and `scale_kernel` is not"),
+    ("of the first", SCALE_OFF, LAUNCHED, "`scale_kernel` is launched with `enable_fp_fusion=False`, and `act_kernel` is not"),
+    ("in a dict", SCALE, FUSION_OFF.replace("enable_fp_fusion=False", '**{"enable_fp_fusion": False}'), "`enable_fp_fusion=False`"),
+    ("a configuration", SCALE, TUNED, "`act_kernel` is launched with `enable_fp_fusion=False`"),
+    ("not known", SCALE_OFF, FUSION_OFF.replace("enable_fp_fusion=False", "enable_fp_fusion=x.is_cuda"), "`enable_fp_fusion=x.is_cuda`"),
+    ("of one launch", SCALE_OFF, FUSION_OFF + FUSION_OFF[FUSION_OFF.index("\n\ndef act(x)"):].replace("False", "True"), "=True"),
+    ("of libdevice", SCALE, FUSION_OFF.replace("enable_fp_fusion", "enable_reflect_ftz"), "`enable_reflect_ftz=False`"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("first", "second", "message"), [row[1:] for row in OPTIONS], ids=[row[0] for row in OPTIONS])
+def test_options_that_change_arithmetic_are_the_same(folder: Path, first: str, second: str, message: str) -> None:
+    (folder / "scale.py").write_text(first)
+    with pytest.raises(FusionRefused) as caught:
+        fused(folder, second, "act.py:act_kernel(in_ptr, SLOPE=3.0)")
+    (diagnostic,) = caught.value.diagnostics
+    assert (diagnostic.code, message in diagnostic.message) == ("KR125", True), diagnostic
+    assert [label.span.file for label in diagnostic.labels] == [
+        "scale.py" if "`scale_kernel` is launched" in diagnostic.message else "act.py"
+    ]
+
+
+def test_options_that_both_kernels_have(folder: Path) -> None:
+    def taken(first: str, second: str) -> str:
+        (folder / "scale.py").write_text(first)
+        result = fused(folder, second, "act.py:act_kernel(in_ptr, SLOPE=3.0)")
+        assert ("enable_fp_fusion=False)" in result.source) == ("False)" in first)
+        return next(a.statement for a in result.assumptions if a.name == "epilogue-kernel")
+
+    assert "arithmetic" not in taken(SCALE, LAUNCHED)
+    assert "arithmetic" not in taken(SCALE_OFF, FUSION_OFF)
+    assert "arithmetic" not in taken(SCALE_OFF, FUSION_OFF.replace("=False)", "=OFF)") + "\n\nOFF = False\n")
+    assert "arithmetic" not in taken(SCALE, LAUNCHED.replace("BLOCK=128)", "BLOCK=128, num_warps=8)"))
+    unseen = "it and `scale_kernel` are compiled with the same arithmetic options, such as `enable_fp_fusion=False`"
+    assert unseen in taken(SCALE[: SCALE.index("\n\ndef scale(x)")], FUSION_OFF)
+    assert unseen in taken(SCALE_OFF, FUSION_OFF.replace("enable_fp_fusion=False", "**options()"))
+
+
 def test_a_name_that_means_something_else_here(folder: Path) -> None:
     (folder / "scale.py").write_text(SCALE.replace("def scale(x)", "SLOPE = 3.0\n\n\ndef scale(x)"))
     with pytest.raises(FusionRefused, match="KR123: `act_kernel` uses `SLOPE`, which means something else"):
@@ -261,9 +307,86 @@ def test_a_name_that_means_something_else_here(folder: Path) -> None:
 
 def test_an_operand_that_is_declared_otherwise(folder: Path) -> None:
     with pytest.raises(FusionRefused, match="KR123: `act_kernel` reads `b` as a tile"):
+        fused(folder, GELU, "act.py:act_kernel(in_ptr)", operands={"b": "scalar"})
+    with pytest.raises(FusionRefused, match="KR123: `act_kernel` does not show that it loads `b_ptr` at the column"):
         fused(folder, GELU, "act.py:act_kernel(in_ptr)", operands={"b": "row"})
     result = fused(folder, GELU, "act.py:act_kernel(in_ptr)", operands={"b": "tile:fp32"})
     assert '--operand "b=tile:float32"' in result.source
+
+
+MATRIX = (
+    HEAD
+    + """
+@triton.jit
+def scale_kernel(x_ptr, out_ptr, M, N, BLOCK: tl.constexpr):
+    rows = (tl.program_id(0) * BLOCK + tl.arange(0, BLOCK))[:, None]
+    cols = tl.arange(0, BLOCK)[None, :]
+    mask = (rows < M) & (cols < N)
+    x = tl.load(x_ptr + rows * N + cols, mask=mask) + 2.0
+    tl.store(out_ptr + rows * N + cols, x, mask=mask)
+
+
+def scale(x):
+    out = torch.empty_like(x, dtype=torch.float16)
+    M, N = x.shape
+    scale_kernel[(triton.cdiv(M, 64),)](x, out, M, N, BLOCK=64)
+    return out
+"""
+)
+ROWS = (
+    f"{HEAD}\n@triton.jit\ndef act_kernel(in_ptr, b_ptr, out_ptr, stride, n, BLOCK: tl.constexpr = 128):\n"
+    "    row = tl.program_id(0)\n    cols = tl.arange(0, BLOCK)\n    mask = cols < n\n"
+    "    x = tl.load(in_ptr + row * stride + cols, mask=mask)\n    b = tl.load(b_ptr + cols, mask=mask)\n"
+    "    tl.store(out_ptr + row * stride + cols, x * b, mask=mask)\n"
+)
+FLAT = kernel(
+    LOADS.replace("b_ptr + offsets", "b_ptr + offsets % n_cols") + store("x * b"), "in_ptr, b_ptr, out_ptr, n, n_cols"
+)
+BY_ROW, BY_COLUMN = "b = tl.load(b_ptr + cols, mask=cols < N)", "b = tl.load(b_ptr + rows, mask=rows < M)"
+ALONG = [
+    ("flat", FLAT, "row", BY_ROW),
+    ("rows of it", FLAT.replace("offsets % n", "offsets // n"), "column", BY_COLUMN),
+    ("by program", ROWS, "row", BY_ROW),
+    ("one a program", ROWS.replace("b_ptr + cols, mask=mask", "b_ptr + row"), "column", BY_COLUMN),
+    ("not masked", ROWS.replace("b_ptr + cols, mask=mask", "b_ptr + cols"), "row", BY_ROW),
+    ("rows for columns", FLAT, "column", ""),
+    ("columns for rows", ROWS, "column", ""),
+    ("another column", FLAT.replace("offsets % n", "(offsets + 1) % n"), "row", ""),
+    ("another number", FLAT.replace("offsets % n_cols", "n_cols % offsets"), "row", ""),
+    ("another mask", ROWS.replace("b_ptr + cols, mask=mask", "b_ptr + cols, mask=cols < n - 1"), "row", ""),
+    ("a part of the row", ROWS.replace("b_ptr + cols", "b_ptr + cols + stride"), "row", ""),
+    ("in the block", FLAT.replace("offsets % n_cols", "tl.arange(0, BLOCK)"), "row", ""),
+    ("the element", FLAT.replace(" % n_cols", ""), "row", ""),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("source", "kind", "read"), [row[1:] for row in ALONG], ids=[row[0] for row in ALONG])
+def test_operands_along_rows(folder: Path, source: str, kind: str, read: str) -> None:
+    """What is declared as a row or a column is read at the column or the row of what is stored, or refused."""
+    (folder / "scale.py").write_text(MATRIX)
+    if read:
+        result = fused(folder, source, "act.py:act_kernel(in_ptr)", operands={"b": kind})
+        assert read in result.source, result.source
+        statement = next(a.statement for a in result.assumptions if a.name == "epilogue-kernel")
+        assert "the rows that it reads `b` along are those of `out_ptr`" in statement
+    else:
+        with pytest.raises(
+            FusionRefused, match=r"KR123: `act_kernel` (does not show|loads `b_ptr` under another mask)"
+        ):
+            fused(folder, source, "act.py:act_kernel(in_ptr)", operands={"b": kind})
+
+
+def test_a_row_is_verified(folder: Path) -> None:
+    (folder / "scale.py").write_text(MATRIX)
+    (folder / "act.py").write_text(ROWS)
+    arguments = ("--epilogue-kernel", "act.py:act_kernel(in_ptr)", "--operand", "b=row", "-o", "fused.py")
+    assert run("fuse", "scale.py", *arguments)[0] == 0
+    assert "1 fresh" in run("check", "--full", "fused.py")[1]
+    call = "scale(randn(70, 50), b=randn(50, dtype=float16))"
+    assert verify("fused.py", [call], trials=2, judge="interpreter").ok
+    text = (folder / "fused.py").read_text()
+    (folder / "fused.py").write_text(text.replace("b_ptr + cols", "b_ptr + cols // 2"))
+    assert not verify("fused.py", [call], trials=1, judge="interpreter").ok
 
 
 def test_a_kernel_is_no_expression(folder: Path) -> None:

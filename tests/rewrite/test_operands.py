@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+import kernel_rewrite
 from kernel_rewrite.analysis import Analysis, analyse
 from kernel_rewrite.diagnostics import FusionRefused
 from kernel_rewrite.fuse import plan_output
@@ -50,6 +51,19 @@ CASES: dict[str, tuple[str, str, dict[str, str]]] = {
     "strided in a helper": ("operands_in_a_helper", "x + residual", {"residual": "tile:strided"}),
     "index in a block": ("scales_through_a_descriptor", "x + bias[(col + tl.arange(0, BLOCK_N))[None, :]]", {}),
     "program in a block": ("scales_through_a_descriptor", "x + bias[tl.program_id(2) + batch]", {}),
+    "compile-time strides": (
+        "compile_time_strides",
+        "relu(x * shift + bias) + residual",
+        {"bias": "row", "shift": "column:strided", "residual": "tile:strided"},
+    ),
+    "strided in a batch": ("strided_tile_of_a_batch", "x + residual", {"residual": "tile:strided"}),
+    "strided in a batch of blocks": ("scales_through_a_descriptor", "x + residual", {"residual": "tile:strided"}),
+    "moved by a loop": ("pointer_moved_by_a_loop", "relu(x + bias) - residual", {"bias": "row", "residual": "tile"}),
+    "host descriptor": (
+        "beside_a_host_descriptor",
+        "relu(x + bias) * scale + residual",
+        {"bias": "row", "scale": "column", "residual": "tile:strided"},
+    ),
     "value in a block": ("scales_through_a_descriptor", "x + bias[batch]", {}),
 }
 
@@ -158,6 +172,49 @@ SPOILED: list[tuple[str, str, str]] = [
     ("strided in a block", "mask=(rows[:, None] < M)", "mask=(columns[:, None] < M)"),
     ("strided in a helper", "stride_residual_m=stride_residual_m", "stride_residual_m=stride_residual_n"),
     ("strided in a helper", "residual_ptr=residual_ptr", "residual_ptr=residual_ptr + 1"),
+    ("compile-time strides", "bias_ptr + offs_n[None, :]", "bias_ptr + offs_m[:, None]"),
+    ("compile-time strides", "bias_ptr + offs_n[None, :]", "bias_ptr + tl.arange(0, BLOCK_N)[None, :]"),
+    ("compile-time strides", "bias_ptr + offs_n[None, :]", "bias_ptr + offs_n[None, :] * stride_yn"),
+    ("compile-time strides", "shift_ptr + offs_m[:, None]", "shift_ptr + tl.program_id(0) * BLOCK_M"),
+    ("compile-time strides", "shift_ptr + offs_m[:, None] * stride_shift", "shift_ptr + offs_m[:, None] * stride_ym"),
+    ("compile-time strides", "offs_m[:, None] * stride_residual_m", "offs_m[:, None] * stride_residual_n"),
+    ("compile-time strides", "offs_m[:, None] * stride_residual_m", "offs_n[None, :] * stride_residual_m"),
+    ("compile-time strides", "residual_ptr + offs_m", "residual_ptr + stride_ym * stride_residual_n + offs_m"),
+    *(
+        (case, right, wrong)
+        for case in ("strided in a batch", "strided in a batch of blocks")
+        for right, wrong in (
+            ("batch * stride_residual_b", "batch * stride_residual_m"),
+            ("batch * stride_residual_b + ", ""),
+            ("batch * stride_residual_b", "tl.program_id(0) * stride_residual_b"),
+            ("batch * stride_residual_b", "batch * 2 * stride_residual_b"),
+        )
+    ),
+    ("strided in a batch", "offs_m[:, None] * stride_residual_m", "(offs_m[:, None] + batch) * stride_residual_m"),
+    ("strided in a batch", "batch * stride_residual_b", "batch * stride_residual_b + stride_residual_b"),
+    *(
+        ("host descriptor", right, wrong)
+        for right, wrong in (
+            ("bias_ptr + columns[None, :]", "bias_ptr + rows[:, None]"),
+            ("bias_ptr + columns[None, :]", "bias_ptr + columns[None, :] + row"),
+            ("columns[None, :] < target_desc.shape[1])", "columns[None, :] < target_desc.shape[0])"),
+            ("columns[None, :] < target_desc.shape[1])", "columns[None, :] < source_desc.shape[1])"),
+            (", mask=columns[None, :] < target_desc.shape[1])", ")"),
+            ("columns = col + ", "columns = row + "),
+            ("scale_ptr + rows[:, None], mask=rows[:, None] < target_desc.shape[0]", "scale_ptr + rows[:, None]"),
+            ("rows[:, None].to(tl.int64) * stride_residual_m", "rows[:, None].to(tl.int64) * target_desc.strides[0]"),
+            (
+                "mask=(rows[:, None] < target_desc.shape[0]) & (col",
+                "mask=(rows[:, None] < target_desc.shape[1]) & (col",
+            ),
+        )
+    ),
+    ("moved by a loop", "residual_ptrs + tl.cast(start, tl.int64) * stride_yn", "residual_ptrs"),
+    ("moved by a loop", "tl.cast(start, tl.int64) * stride_yn", "tl.cast(start, tl.int64) * BN * stride_yn"),
+    ("moved by a loop", "tl.cast(start, tl.int64) * stride_yn", "tl.cast(start, tl.int64) * stride_ym"),
+    ("moved by a loop", "tl.cast(start, tl.int64) * stride_yn", "tl.cast(start + BN, tl.int64) * stride_yn"),
+    ("moved by a loop", "bias_ptr + (offs_n[None, :] + tl.cast(start, tl.int64))", "bias_ptr + offs_n[None, :]"),
+    ("moved by a loop", "mask=start + offs_n[None, :] < N)", "mask=offs_n[None, :] < N)"),
     ("index in a block", ", mask=columns[None, :] < N)", ", mask=columns[None, :] < M)"),
     ("index in a block", "bias_ptr + (col + ", "bias_ptr + (row + "),
     ("index in a block", "(col + tl.arange(0, BLOCK_N))[None, :], mask", "tl.arange(0, BLOCK_N)[None, :], mask"),
@@ -230,6 +287,75 @@ def test_the_same_place_written_otherwise_is_accepted(case: str, written: str, s
         return text.replace(written, same, 1)
 
     judged(case, spoil)
+
+
+NONE = """
+import torch
+import triton
+import triton.language as tl
+
+
+@triton.jit
+def add_kernel(x_ptr, bias_ptr, y_ptr, n, BLOCK: tl.constexpr):
+    i = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
+    x = tl.load(x_ptr + i, mask=i < n)
+    if bias_ptr is not None:
+        x += tl.load(bias_ptr + i, mask=i < n)
+    tl.store(y_ptr + i, x, mask=i < n)
+
+
+def add(x, bias):
+    y = torch.empty_like(x)
+    add_kernel[(triton.cdiv(x.numel(), 128),)](x, bias, y, x.numel(), BLOCK=128)
+    return y
+
+
+def copy(x):
+    y = torch.empty_like(x)
+    add_kernel[(triton.cdiv(x.numel(), 128),)](x, None, y, x.numel(), BLOCK=128)
+    return y
+"""
+
+
+def test_a_parameter_that_is_none_in_one_launch() -> None:
+    """Which the compiled kernel does not have: the places of the others are shifted."""
+    fused = kernel_rewrite.fuse(NONE, "x - residual", operands={"residual": "tile"})
+    assert "add_kernel[(triton.cdiv(x.numel(), 128),)](x, None, y, x.numel(), residual_ptr=residual," in fused.source
+    assert "add_kernel[(triton.cdiv(x.numel(), 128),)](x, bias, y, x.numel(), residual_ptr=residual," in fused.source
+    assert fused.statements[0].endswith("in 2 specializations")
+
+
+MOVED = (FIXTURES / "pointer_moved_by_a_loop" / "before.py").read_text()
+STEP, STORE = "        y_ptrs += BN * stride_yn\n", "        tl.store(y_ptrs, x + 1, mask=mask)\n"
+LOOP = "    for start in range(0, N, BN):\n"
+LOOPS = [
+    ("of Triton", LOOP, LOOP.replace("range", "tl.range"), "residual_ptrs + tl.cast(start, tl.int64) * stride_yn,"),
+    ("that counts rounds", LOOP, LOOP.replace("start in range(0, N, BN)", "start in range(N // BN)"),
+     "tl.cast(start, tl.int64) * BN * stride_yn,"),
+    ("from elsewhere", LOOP, LOOP.replace("0", "M"), "residual_ptrs + tl.cast(start - M, tl.int64) * stride_yn,"),
+    ("further", STEP, STEP.replace("BN", "2 * BN"), "residual_ptrs + tl.cast(start, tl.int64) * 2 * stride_yn,"),
+    ("in front of the store", STORE + "        x_ptrs += BN * stride_xn\n" + STEP, STEP + STORE, ""),
+    ("twice", STEP, STEP + STEP, ""),
+    ("sometimes", STEP, "        if start:\n    " + STEP, ""),
+    ("by what varies", STEP, STEP.replace("stride_yn", "start"), ""),
+    ("by another step", STEP, STEP.replace("BN", "7"), ""),
+    ("backwards", LOOP, LOOP.replace("0, N, BN", "N, 0, -1"), ""),
+    ("by what is changed", STEP, STEP + "        stride_yn += 1\n", ""),
+    ("again and again", LOOP, "    for again in range(2):\n     for start in range(0, N, BN):\n", ""),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("old", "new", "read"), [row[1:] for row in LOOPS], ids=[row[0] for row in LOOPS])
+def test_pointers_that_loops_move(old: str, new: str, read: str) -> None:
+    """Moved by one step a round behind the store, which a range counts, or refused."""
+    text = MOVED.replace(old, new)
+    assert text != MOVED
+    if read:
+        fused = kernel_rewrite.fuse(text, "x + residual", operands={"residual": "tile"})
+        assert read in fused.source, fused.source
+    else:
+        with pytest.raises(FusionRefused, match="KR303"):
+            kernel_rewrite.fuse(text, "x + residual", operands={"residual": "tile"})
 
 
 def test_dead_code_and_another_order_are_accepted() -> None:

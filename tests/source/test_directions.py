@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+from dataclasses import replace
 
 import pytest
 
@@ -15,6 +16,10 @@ N = Axis(("sn",), ast.Name("n"), 1, 2)
 ONE_M = Axis((), ast.Name("m"), 0, 2)
 ONE_N = Axis((), ast.Name("n"), 1, 2)
 B = Axis(("sb",), ast.Name("b"))
+H = Axis(("sh",), ast.Name("h"))
+
+BATCH = ((("sb",), -3),)
+HEADS = ((("sb",), -4), (("sh",), -3))
 
 
 @pytest.mark.parametrize(
@@ -35,9 +40,20 @@ B = Axis(("sb",), ast.Name("b"))
         ((ONE_M, N), Layout({"sn": 1}), Directions(("sn",), (), False)),
         ((ONE_M, N), Layout({"sn": -1}), Directions(("sn",), (), False)),
         # three dimensions
-        ((B, M, N), Layout({"sb": 0, "sm": 1, "sn": 2}, dimensions=3), Directions(("sn",), ("sm",), True)),
-        ((B, M, ONE_N), Layout({"sb": 0, "sm": 1}, dimensions=3), Directions((), ("sm",), True)),
-        ((B, M, N), Layout(), Directions(("sn",), ("sm",), False)),
+        ((B, M, N), Layout({"sb": 0, "sm": 1, "sn": 2}, dimensions=3), Directions(("sn",), ("sm",), True, BATCH)),
+        ((B, M, ONE_N), Layout({"sb": 0, "sm": 1}, dimensions=3), Directions((), ("sm",), True, BATCH)),
+        ((B, M, N), Layout(), Directions(("sn",), ("sm",), False, BATCH)),
+        # an index of several dimensions has no stride of one
+        ((replace(B, several=True), M, N), Layout(), Directions(("sn",), ("sm",), False, None)),
+        # four: launches say which is which
+        ((B, H, M, N), Layout({"sh": 1, "sb": 0, "sm": 2, "sn": 3}), Directions(("sn",), ("sm",), False, HEADS)),
+        ((B, H, M, N), Layout(), Directions(("sn",), ("sm",), False, None)),
+        # out[b, 0, m, n]
+        (
+            (B, M, N),
+            Layout({"sb": 0, "sm": 2, "sn": 3}, dimensions=4),
+            Directions(("sn",), ("sm",), True, ((("sb",), -4),)),
+        ),
         # a stride of a dimension that two directions cannot have says nothing
         ((M, N), Layout({"sm": 0, "sn": 2}), Directions(("sn",), ("sm",), False)),
     ],

@@ -227,6 +227,22 @@ def test_constexpr_values_from_use(body: str, expected: tuple[object, ...]) -> N
     assert values(inferred("q, C: tl.constexpr", body), "C") == expected
 
 
+STRIDES = """
+i = tl.program_id(0) * 1018
+tl.store(z + i * stride_a + stride_b * FACTOR + i * stride_c, i)
+"""
+
+
+def test_compile_time_strides_are_told_apart() -> None:
+    """By primes, none of which a number of the kernel or a constant that it uses is a multiple of."""
+    found = inferred(
+        "z, stride_a: tl.constexpr, stride_b: tl.constexpr, stride_c: tl.constexpr",
+        STRIDES,
+        "FACTOR = tl.constexpr(521)",
+    )
+    assert [values(found, f"stride_{name}") for name in "abc"] == [(523,), (541,), (547,)]
+
+
 def test_constexpr_values_in_order_of_strength() -> None:
     body = "tl.store(x + tl.arange(0, C), 0.0)"
     assert values(inferred("x, C: tl.constexpr = 256", body), "C") == (256,)

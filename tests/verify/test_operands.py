@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
+import io
+import sys
+from pathlib import Path
+from typing import Any
+
 import pytest
 
 from kernel_rewrite.verify import render
+from kernel_rewrite.verify.called import CalledOp
+from kernel_rewrite.verify.runner import Session, _op
 
 from .conftest import Check
 from .test_equivalence import ADD, HEAD, MATMUL
 
+FIXTURES = Path(__file__).parent.parent.parent / "fixtures" / "rewrites"
 CALL = "matmul(randn(24, 32), randn(32, 40), {})"
 OPERANDS = {
     "bias": ("row", "bias=randn(40)"),
@@ -80,6 +88,65 @@ def test_a_function_of_the_author_is_the_op(check: Check, epilogue: str, names: 
     found = check(HEAD + GATE + MATMUL, epilogue, call, options={**options, "kernel": "matmul_kernel"})
     assert found.ok, render(found)
     assert all(output.differing == 0 for trial in found.trials for output in trial.outputs), render(found)
+
+
+@pytest.mark.parametrize(
+    ("fixture", "epilogue", "operands", "call", "mutate"),
+    [
+        (
+            "strided_tile_of_a_batch",
+            "x + residual",
+            {"residual": "tile:strided"},
+            "doubled(randn(2, 33, 40), residual=randn(40, 2, 33, dtype=float16).permute(1, 2, 0))",
+            ("batch * stride_residual_b", "(1 - batch) * stride_residual_b"),
+        ),
+        (
+            "pointer_moved_by_a_loop",
+            "x * bias - residual",
+            {"bias": "row", "residual": "tile"},
+            "shift(randn(40, 150), bias=randn(150, dtype=float16), residual=randn(40, 150, dtype=float16))",
+            ("tl.cast(start, tl.int64) * stride_yn", "tl.cast(0, tl.int64) * stride_yn"),
+        ),
+        (
+            "beside_a_host_descriptor",
+            "x * scale + residual",
+            {"scale": "column", "residual": "tile:strided"},
+            "doubled(randn(40, 72, dtype=float16), scale=randn(40, dtype=float16), "
+            "residual=randn(72, 40, dtype=float16).t())",
+            ("rows = row + ", "rows = 0 * row + "),
+        ),
+    ],
+)
+def test_where_operands_are_read(
+    check: Check, fixture: str, epilogue: str, operands: dict[str, str], call: str, mutate: tuple[str, str]
+) -> None:
+    source = (FIXTURES / fixture / "before.py").read_text()
+    found = check(source, epilogue, call, options={"operands": operands})
+    assert found.ok, render(found)
+    assert not check(source, epilogue, call, options={"operands": operands}, mutate=mutate).ok
+
+
+class _Launched:
+    """In the place of a kernel: what it is launched with."""
+
+    def __init__(self) -> None:
+        self.options: list[dict[str, Any]] = []
+
+    def __getitem__(self, grid: object) -> Any:
+        return lambda *arguments, BLOCK, **options: self.options.append(options)
+
+
+def test_the_function_is_compiled_as_the_launch_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With the options that change what arithmetic gives, and no others."""
+    torch = pytest.importorskip("torch")
+    launched = _Launched()
+    monkeypatch.setattr(CalledOp, "_kernel", lambda self, tensors: launched)
+    monkeypatch.setattr("kernel_rewrite.verify.runner.declared_in", lambda session: {})
+    op = _op(Session({}, io.StringIO(), "interpreter", 0.0, original=sys.modules[__name__]), "gate(x)")
+    x = torch.ones(4)
+    for bound in ({"n": 4, "enable_fp_fusion": False, "num_warps": 8}, {"n": 4}):
+        op.apply(x, **op.given(x, bound))
+    assert launched.options == [{"enable_fp_fusion": False}, {}]
 
 
 def test_another_function_is_seen(check: Check) -> None:
