@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import enum
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 
 from kernel_rewrite.ttir.blocks import Block, conjuncts, is_block, stored_block
@@ -32,7 +32,16 @@ from kernel_rewrite.ttir.polynomials import (
     summed,
     times,
 )
-from kernel_rewrite.ttir.validate import OPERAND, Expression, Store, Terms, operand_of, operand_reads
+from kernel_rewrite.ttir.validate import (
+    MOVED,
+    OPERAND,
+    Expression,
+    Store,
+    Terms,
+    operand_of,
+    operand_reads,
+    within,
+)
 from kernel_rewrite.ttir.written import Names, is_written
 
 
@@ -71,13 +80,16 @@ def objection(terms: Terms, store: Store, expected: Mapping[str, ExpectedOperand
     that stand for numbers. What the stored value itself reads was judged where it was loaded."""
     store = replace(store, pointer=terms.followed(store.pointer))
     of_prologues = {id(read) for read in operand_reads(store.value)}
+    counters = {term.operands[_COUNTER] for term in within(store.pointer) if term.operation == MOVED}
     for read in operand_reads(store.found):
         operand = expected.get(operand_of(read.operands[0]))
         if operand is None:
             if id(read) in of_prologues:
                 continue
             return f"a read of `{operand_of(read.operands[0])}`, which the epilogue does not name"
-        problem = _embellished(store, read) or _CHECKS[operand.follows](terms, store, read, operand, names)
+        narrow = operand.follows is not Follows.INDEX and _is_narrow(read, counters)
+        problem = "how far a loop has moved it is computed in 32 bits" if narrow else ""
+        problem = problem or _embellished(store, read) or _CHECKS[operand.follows](terms, store, read, operand, names)
         if problem:
             return f"the read of `{operand.parameter}`: {problem}"
     return ""
@@ -89,6 +101,19 @@ def _embellished(store: Store, read: Expression) -> str:
     if len(read.operands) > 2 and operation == "tt.load":
         return "it has a value for lanes that are off"
     return "it has a cache modifier or the like" if _MODIFIERS.search(attributes) else ""
+
+
+_COUNTER = 2
+"""Which operand of a `MOVED` term counts the rounds of the loop."""
+
+
+def _is_narrow(read: Expression, counters: Collection[Expression]) -> bool:
+    """Whether a product of what counts the rounds of a loop may overflow where the pointer that it moves does not."""
+    products = (term for term in within(read.operands[0]) if term.operation == "arith.muli")
+    return any(
+        split_tensor(product.type)[1] != "i64" and any(term in counters for term in within(product))
+        for product in (products if counters else ())
+    )
 
 
 _BOUNDS = re.compile(r"boundaryCheck = array<[^>]*>")

@@ -210,6 +210,8 @@ SPOILED: list[tuple[str, str, str]] = [
         )
     ),
     ("moved by a loop", "residual_ptrs + tl.cast(start, tl.int64) * stride_yn", "residual_ptrs"),
+    ("moved by a loop", "tl.cast(start, tl.int64) * stride_yn", "start * stride_yn"),
+    ("moved by a loop", "tl.cast(start, tl.int64) * stride_yn", "(start * stride_yn).to(tl.int64)"),
     ("moved by a loop", "tl.cast(start, tl.int64) * stride_yn", "tl.cast(start, tl.int64) * BN * stride_yn"),
     ("moved by a loop", "tl.cast(start, tl.int64) * stride_yn", "tl.cast(start, tl.int64) * stride_ym"),
     ("moved by a loop", "tl.cast(start, tl.int64) * stride_yn", "tl.cast(start + BN, tl.int64) * stride_yn"),
