@@ -235,6 +235,13 @@ def test_files_without_a_kernel(text: str, code: str, folder: Path) -> None:
         assert result.exit_code == 1 and f"error[{code}]" in result.stderr, result.output
 
 
+def test_a_file_that_python_parses_and_would_not_compile(folder: Path) -> None:
+    (folder / "other.py").write_text(SOURCE + "\n\nfrom __future__ import annotations\n")
+    result = run("fuse", "other.py", "--epilogue", "relu")
+    assert result.exit_code == 1 and "error[KR101]" in result.stderr and "beginning of the file" in result.stderr
+    assert not (folder / "other_relu.py").exists()
+
+
 def test_a_file_in_no_known_encoding(folder: Path) -> None:
     (folder / "other.py").write_bytes(b"# \xff\xfe\n" + SOURCE.encode())
     result = run("fuse", "other.py", "--epilogue", "relu")

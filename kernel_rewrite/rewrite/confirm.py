@@ -37,7 +37,7 @@ from kernel_rewrite.rewrite.products import may_add_loaded, may_store_product
 from kernel_rewrite.rewrite.report import keep_evidence
 from kernel_rewrite.rewrite.unchanged import check_clone, check_unchanged
 from kernel_rewrite.source.closure import close, kernels
-from kernel_rewrite.source.files import Project, SourceFile, source_from_text
+from kernel_rewrite.source.files import Project, SourceFile, require_compiling, source_from_text
 from kernel_rewrite.source.signatures import TRITON_TYPES
 from kernel_rewrite.ttir.blocks import guarded, is_block, made_outside
 from kernel_rewrite.ttir.lanes import OffLanes, loads_at, off_lanes
@@ -102,7 +102,8 @@ class CompiledDifference(InternalError):
 
 
 def read_rewritten(text: str, analysis: Analysis) -> SourceFile:
-    """The rewritten file in the original's place. Raises InternalError when Python would not compile it."""
+    """The rewritten file in the original's place. Raises InternalError when Python would not compile it, and FusionRefused
+    (KR101) when that is so of the original too."""
     file = analysis.kernel.file
     try:
         with warnings.catch_warnings():
@@ -110,6 +111,7 @@ def read_rewritten(text: str, analysis: Analysis) -> SourceFile:
             compile(text, file.path, "exec", dont_inherit=True)  # the parser alone allows a misplaced __future__ import
         return source_from_text(text, file.path, encoding=file.encoding, location=file.location)
     except Exception as error:
+        require_compiling(file)
         raise InternalError(f"KR902: the rewritten file is not valid Python: {error}") from error
 
 

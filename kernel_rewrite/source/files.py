@@ -106,6 +106,17 @@ def _unreadable(path: str, why: str) -> FusionRefused:
     return FusionRefused((Diagnostic("KR113", f"`{path}` cannot be read: {why}"),))
 
 
+def require_compiling(file: SourceFile) -> None:
+    """Refuse with KR101 a file that parses and that Python would not compile: a `from __future__` import below other
+    statements, a `return` outside a function."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            compile(file.text, file.path, "exec", dont_inherit=True)
+    except SyntaxError as error:
+        raise FusionRefused((_syntax_diagnostic(error, file.text, file.path, file.line_starts),)) from None
+
+
 def _syntax_diagnostic(error: SyntaxError, text: str, path: str, starts: tuple[int, ...]) -> Diagnostic:
     line = min(max(error.lineno or 1, 1), len(starts))
     start = starts[line - 1]

@@ -13,7 +13,6 @@ import contextlib
 import io
 import multiprocessing
 import random
-import shlex
 import shutil
 import signal
 import sys
@@ -147,6 +146,7 @@ def examine(number: int) -> Outcome:
 
 def _ended(command: str, path: str, seed: Path, traces: list[str]) -> str:
     from kernel_rewrite import FusionRefused, InternalError
+    from kernel_rewrite.arguments import parse_command
     from kernel_rewrite.inspection import inspect
     from kernel_rewrite.project.build import fuse_entry
     from kernel_rewrite.project.entries import Entry
@@ -154,12 +154,13 @@ def _ended(command: str, path: str, seed: Path, traces: list[str]) -> str:
     request = (seed / "request.txt").read_text()
     for short, long in (("--no-launcher", "--launcher leave"), ("--allow-in-place", "--assume in-place")):
         request = request.replace(short, long)  # which it is short for
-    words = shlex.split(request)
+    command_given = parse_command(f"kernel-rewrite fuse - {request.strip()}")
+    assert command_given is not None, request
     usual = signal.signal(signal.SIGALRM, _alarm)
     signal.alarm(TIME_LIMIT)
     try:
         if command == "fuse":
-            fuse_entry(Entry(path, "", tuple(zip(words[::2], words[1::2], strict=True))), use_cache=False)
+            fuse_entry(Entry(path, "", command_given[1]), use_cache=False)
         else:
             inspect(Path(path))
         return "done"
