@@ -18,8 +18,9 @@ class Case:
     `inputs(shape, device)` gives the launcher's arguments and the operands, by name; the launcher is called with those of
     `arguments` by position, and the fused launcher with the others by keyword. `before` is the prologue in torch: from all
     tensors to the arguments of the unfused launcher; `after` the epilogue: from its result and all tensors to the result.
-    `by_hand` turns the kernel's text into one fused by hand. `bytes(shape)` is the least that the fused kernel can move,
-    `flops(shape)` is 0 where memory is the limit. `adds_bytes`: whether the fused kernel must move more than the plain one.
+    `by_hand` turns the kernel's text into one fused by hand, with the bits of the pair as far as an author can have them.
+    `bytes(shape)` is the least that the fused kernel can move, `flops(shape)` is 0 where memory is the limit. `adds_bytes`:
+    whether the fused kernel must move more than the plain one.
     """
 
     name: str
@@ -223,7 +224,7 @@ def _each_rotation(expression: str, *more: tuple[str, str]) -> Callable[[str], s
 
 SILU = (
     "@triton.jit\ndef rotate_kernel",
-    "@triton.jit\ndef silu(x):\n    return x / (1.0 + tl.exp(-x))\n\n\n@triton.jit\ndef rotate_kernel",
+    "@triton.jit\ndef silu(x):\n    return tl.div_rn(x, 1.0 + libdevice.exp(-x))\n\n\n@triton.jit\ndef rotate_kernel",
 )
 
 LAST_STORE = "    tl.store(y_ptr + row * stride + cols, y, mask=mask)\n"
@@ -322,8 +323,9 @@ CASES: tuple[Case, ...] = (
             (
                 LAST_STORE,
                 "    y = y.to(y_ptr.dtype.element_ty).to(tl.float32)\n"
-                + LAST_STORE.replace(" y, mask", " y / (1.0 + tl.exp(-y)), mask"),
-            )
+                + LAST_STORE.replace(" y, mask", " tl.div_rn(y, 1.0 + libdevice.exp(-y)), mask"),
+            ),
+            LIBDEVICE,
         ),
         bytes=lambda shape: 4 * shape[0] * shape[1],
     ),
@@ -354,7 +356,7 @@ CASES: tuple[Case, ...] = (
         epilogues={"out_ptr": "silu"},
         inputs=_edges,
         after=_functional("silu"),
-        by_hand=_each_rotation("silu({0})", SILU),
+        by_hand=_each_rotation("silu({0})", SILU, LIBDEVICE),
         bytes=_edge_bytes,
     ),
     Case(
@@ -386,7 +388,8 @@ CASES: tuple[Case, ...] = (
         before=lambda tensors: {"y": tensors["y"].sigmoid()},
         by_hand=replaced(
             ("    y = tl.load(y_ptr + offsets, mask=mask)\n",
-             "    y = tl.load(y_ptr + offsets, mask=mask)\n    y = 1.0 / (1.0 + tl.exp(-y))\n"),
+             "    y = tl.load(y_ptr + offsets, mask=mask)\n    y = tl.div_rn(1.0, 1.0 + libdevice.exp(-y))\n"),
+            LIBDEVICE,
         ),
         bytes=lambda shape: 12 * shape[0],
     ),
