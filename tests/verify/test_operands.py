@@ -141,7 +141,7 @@ def test_the_function_is_compiled_as_the_launch_is(monkeypatch: pytest.MonkeyPat
     torch = pytest.importorskip("torch")
     launched = _Launched()
     monkeypatch.setattr(CalledOp, "_kernel", lambda self, tensors: launched)
-    monkeypatch.setattr("kernel_rewrite.verify.runner.declared_in", lambda session: {})
+    monkeypatch.setattr(sys.modules[_op.__module__], "declared_in", lambda session: {})
     op = _op(Session({}, io.StringIO(), "interpreter", 0.0, original=sys.modules[__name__]), "gate(x)")
     x = torch.ones(4)
     for bound in ({"n": 4, "enable_fp_fusion": False, "num_warps": 8}, {"n": 4}):

@@ -25,14 +25,20 @@ CALLS = {
     "int8_with_a_static_scale": "silu_and_mul(randn(4, 600, dtype=bfloat16), inverse_scale=20.0)",
     "kept_beside_a_cast": "scaled(randn(64, 128, dtype=bfloat16), 2.0, scale=0.5, wide=empty(64, 128, dtype=bfloat16))",
     "promoted_by_an_operand": "matmul(randn(40, 64, dtype=float16), randn(64, 50, dtype=float16), bias=randn(50))",
+    "sum_of_a_cast": "Double.run(randn(5, 100, dtype=bfloat16))",
 }
 
 
 def request(name: str) -> tuple[str, str, dict[str, object]]:
     """The source, the epilogue and the options of a fixture."""
     words = shlex.split((FIXTURES / name / "request.txt").read_text())
+    options: dict[str, object] = {"partial": True} if "--partial" in words else {}
+    words = [word for word in words if word != "--partial"]
     given = dict(zip(words[::2], words[1::2]))
-    options: dict[str, object] = {"operands": [given["--operand"]]} if "--operand" in given else {}
+    if "--operand" in given:
+        options["operands"] = [given["--operand"]]
+    if "--dtype" in given:
+        options["dtypes"] = [given["--dtype"]]
     if "--keep-original" in given:
         options["keep_original"] = [given["--keep-original"]]
     return (FIXTURES / name / "before.py").read_text(), given["--epilogue"], options
