@@ -87,8 +87,8 @@ def objection(terms: Terms, store: Store, expected: Mapping[str, ExpectedOperand
             if id(read) in of_prologues:
                 continue
             return f"a read of `{operand_of(read.operands[0])}`, which the epilogue does not name"
-        narrow = operand.follows is not Follows.INDEX and _is_narrow(read, counters)
-        problem = "how far a loop has moved it is computed in 32 bits" if narrow else ""
+        narrow = operand.follows is not Follows.INDEX and _is_narrow(store, read, counters)
+        problem = "its place is computed in 32 bits, where that of the store is not" if narrow else ""
         problem = problem or _embellished(store, read) or _CHECKS[operand.follows](terms, store, read, operand, names)
         if problem:
             return f"the read of `{operand.parameter}`: {problem}"
@@ -107,13 +107,40 @@ _COUNTER = 2
 """Which operand of a `MOVED` term counts the rounds of the loop."""
 
 
-def _is_narrow(read: Expression, counters: Collection[Expression]) -> bool:
-    """Whether a product of what counts the rounds of a loop may overflow where the pointer that it moves does not."""
-    products = (term for term in within(read.operands[0]) if term.operation == "arith.muli")
-    return any(
-        split_tensor(product.type)[1] != "i64" and any(term in counters for term in within(product))
-        for product in (products if counters else ())
-    )
+def _is_narrow(store: Store, read: Expression, counters: Collection[Expression]) -> bool:
+    """Whether a product in the place of a read may overflow where the place of the store does not: one in 32 bits of what
+    the store multiplies in 64, of what counts the rounds of a loop that moves its pointer, or of the indices of a block."""
+    place = set(within(store.pointer))
+    wide = {factor for term in place if _is_product(term) and _is_wide(term) for factor in _factors(term)}
+    in_block = is_block(store.pointer)
+    for product in (t for t in within(read.operands[0]) if _is_product(t) and not _is_wide(t)):
+        if any(term in counters for term in within(product)):
+            return True
+        if product not in place and ((in_block and split_tensor(product.type)[0]) or wide & set(_factors(product))):
+            return True
+    return False
+
+
+def _is_product(term: Expression) -> bool:
+    return term.operation == "arith.muli"
+
+
+def _is_wide(term: Expression) -> bool:
+    return split_tensor(term.type)[1] == "i64"
+
+
+_SAME_NUMBER = frozenset({"arith.extsi", "arith.trunci", "tt.splat", "tt.broadcast", "tt.expand_dims"})
+
+
+def _factors(product: Expression) -> Iterator[Expression]:
+    """What a product is of, but for numbers and parameters, without the types and shapes that it takes there."""
+    for factor in product.operands:
+        while factor.operation in _SAME_NUMBER:
+            factor = factor.operands[0]
+        if _is_product(factor):
+            yield from _factors(factor)
+        elif factor.operation not in ("parameter", "arith.constant", OPERAND):
+            yield factor
 
 
 _BOUNDS = re.compile(r"boundaryCheck = array<[^>]*>")

@@ -58,6 +58,11 @@ CASES: dict[str, tuple[str, str, dict[str, str]]] = {
     ),
     "strided in a batch": ("strided_tile_of_a_batch", "x + residual", {"residual": "tile:strided"}),
     "strided in a batch of blocks": ("scales_through_a_descriptor", "x + residual", {"residual": "tile:strided"}),
+    "strided in 64 bits": (
+        "strided_residual",
+        "x * scale + residual",
+        {"scale": "column:strided", "residual": "tile:strided"},
+    ),
     "moved by a loop": ("pointer_moved_by_a_loop", "relu(x + bias) - residual", {"bias": "row", "residual": "tile"}),
     "host descriptor": (
         "beside_a_host_descriptor",
@@ -209,6 +214,10 @@ SPOILED: list[tuple[str, str, str]] = [
             ),
         )
     ),
+    ("strided in a block", "columns[None, :].to(tl.int64) * stride_bias", "columns[None, :] * stride_bias"),
+    ("strided in a block", "rows[:, None].to(tl.int64) * stride_residual_m", "rows[:, None] * stride_residual_m"),
+    ("strided in 64 bits", "scale_ptr + offs_m.to(tl.int64)", "scale_ptr + offs_m"),
+    ("strided in 64 bits", "residual_ptr + offs_m.to(tl.int64)", "residual_ptr + offs_m"),
     ("moved by a loop", "residual_ptrs + tl.cast(start, tl.int64) * stride_yn", "residual_ptrs"),
     ("moved by a loop", "tl.cast(start, tl.int64) * stride_yn", "start * stride_yn"),
     ("moved by a loop", "tl.cast(start, tl.int64) * stride_yn", "(start * stride_yn).to(tl.int64)"),
@@ -232,7 +241,7 @@ SAME: list[tuple[str, str, str]] = [
     ("descriptor", "bias_ptr + columns[None, :], mask=columns[None, :] < N", "bias_ptr + columns, mask=columns < N"),
     ("block pointer", "mask=rows[:, None] < M", "mask=(rows < M)[:, None]"),
     ("strided", "offs_cm[:, None] * stride_residual_m", "(offs_cm * stride_residual_m)[:, None]"),
-    ("strided in a block", "columns[None, :].to(tl.int64) * stride_bias", "stride_bias * columns[None, :]"),
+    ("strided in a block", "columns[None, :].to(tl.int64) * stride_bias", "stride_bias * columns[None, :].to(tl.int64)"),
 ]
 
 
