@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
@@ -98,10 +99,8 @@ def _size(argument: ast.expr, tensor: ast.expr, shape: tuple[str, ...] | None, s
     if shape is not None:
         return tuple(k for k, extent in enumerate(shape) if extent == size)
     root = shapes.root(tensor)
-    prefix = f"{root}.shape["
-    if root is None or not size.startswith(prefix):
-        return ()
-    return (int(size[len(prefix) : -1]),)
+    dimension = re.fullmatch(rf"{re.escape(root)}\.shape\[(\d+)\]", size) if root is not None else None
+    return (int(dimension[1]),) if dimension is not None else ()  # x.shape[2] * x.shape[3] is no one dimension
 
 
 def _is_total(argument: ast.expr, tensor: ast.expr, shapes: Shapes) -> bool:

@@ -241,7 +241,11 @@ SAME: list[tuple[str, str, str]] = [
     ("descriptor", "bias_ptr + columns[None, :], mask=columns[None, :] < N", "bias_ptr + columns, mask=columns < N"),
     ("block pointer", "mask=rows[:, None] < M", "mask=(rows < M)[:, None]"),
     ("strided", "offs_cm[:, None] * stride_residual_m", "(offs_cm * stride_residual_m)[:, None]"),
-    ("strided in a block", "columns[None, :].to(tl.int64) * stride_bias", "stride_bias * columns[None, :].to(tl.int64)"),
+    (
+        "strided in a block",
+        "columns[None, :].to(tl.int64) * stride_bias",
+        "stride_bias * columns[None, :].to(tl.int64)",
+    ),
 ]
 
 

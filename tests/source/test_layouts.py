@@ -136,3 +136,9 @@ def test_dimensions_and_contiguity(before: str, dimensions: int | None, contiguo
 
 def test_a_launch_that_hides_the_buffer_says_nothing() -> None:
     assert of("*x") == Layout()
+
+
+def test_a_product_of_sizes_is_no_dimension() -> None:
+    """What is passed is the launcher's own parameter, of which no shape is known."""
+    found = of("x, w, w.stride(0), w.stride(1), w.shape[2] * w.shape[3], w.shape[1], B=4")
+    assert found.sizes == {"n": (1,)} and found.strides == {"s0": 0, "s1": 1}
