@@ -99,7 +99,7 @@ def _size(argument: ast.expr, tensor: ast.expr, shape: tuple[str, ...] | None, s
     if shape is not None:
         return tuple(k for k, extent in enumerate(shape) if extent == size)
     root = shapes.root(tensor)
-    dimension = re.fullmatch(rf"{re.escape(root)}\.shape\[(\d+)\]", size) if root is not None else None
+    dimension = re.fullmatch(rf"{re.escape(root)}\.shape\[(-?\d+)\]", size) if root is not None else None
     return (int(dimension[1]),) if dimension is not None else ()  # x.shape[2] * x.shape[3] is no one dimension
 
 
