@@ -1,6 +1,6 @@
 # make demo   installs into .venv, fuses an epilogue into fixtures/matmul.py, shows the diff and verifies it
 # make test   the whole test suite, on Triton 3.7.1; lowering, proof and golden tests on 3.5.1 and 3.9.0 too
-# make test-long the tests that `make test` leaves out for their time: random kernels and compositions, a small run of the GPU benchmark, the ops on Triton 3.5.1 and 3.9.0 (minutes)
+# make test-long the tests that `make test` leaves out for their time: random kernels and compositions, a small run of the GPU benchmark, the ops and the pages of diagnostics on Triton 3.5.1 and 3.9.0 (minutes)
 # make faults wrong rewrites of every fixture, all of which must be rejected (minutes)
 # make fuzz   random kernels, run with traced memory as a second judge of the proof (an hour)
 # make bench-gpu  the fused kernels against the unfused pairs, on this machine's GPU (minutes)
@@ -36,7 +36,7 @@ test-long: $(VENV)/.installed $(OTHER_TRITONS:%=.triton/%/.installed)
 	$(BIN)/python -m pytest -n 2 -q -m long
 	for version in $(OTHER_TRITONS); do \
 	  echo "== Triton $$version"; \
-	  PYTHONPATH=.triton/$$version $(BIN)/python -m pytest -n 2 -q -m "not long and not slow" tests/pointwise || exit 1; \
+	  PYTHONPATH=.triton/$$version $(BIN)/python -m pytest -n 2 -q -m "not long and not slow" tests/pointwise tests/test_explanations.py || exit 1; \
 	done
 
 test-fast: $(VENV)/.installed
@@ -45,7 +45,7 @@ test-fast: $(VENV)/.installed
 test-other-tritons: $(OTHER_TRITONS:%=.triton/%/.installed)
 	for version in $(OTHER_TRITONS); do \
 	  echo "== Triton $$version"; \
-	  PYTHONPATH=.triton/$$version $(BIN)/python -m pytest -n 2 -q -m "not long and not slow" tests/ttir tests/test_fixtures.py tests/test_explanations.py || exit 1; \
+	  PYTHONPATH=.triton/$$version $(BIN)/python -m pytest -n 2 -q -m "not long and not slow" tests/ttir tests/test_fixtures.py || exit 1; \
 	done
 
 test-gpu: $(VENV)/.installed
