@@ -210,7 +210,11 @@ def _with_progress(tasks: Sequence[Task], jobs: int, reporter: Reporter) -> Iter
 @options.epilogue_kernels
 @options.prologues
 @options.operands
+@options.keep_original
+@options.drop
 @options.partial
+@options.constexprs
+@options.dtypes
 @click.option("-o", "--output", metavar="FILE", type=click.Path(), help="The file to make. Default: as `fuse` has it.")
 @click.option("--config", metavar="FILE", default=CONFIGURATION, show_default=True, help="The file to add to.")
 @options.reporting("text")
@@ -221,8 +225,8 @@ def init(reporter: Reporter, source: str, output: str | None, config: str, **arg
     Example:
       kernel-rewrite init kernels/matmul.py --epilogue c_ptr=relu
     """
-    if not any(arguments[ops] for ops in ("epilogues", "epilogue_kernels", "prologues")):
-        raise click.UsageError("Missing option '--epilogue', '--epilogue-kernel' or '--prologue'.")
+    if not any(arguments[ops] for ops in ("epilogues", "epilogue_kernels", "prologues", "drop")):
+        raise click.UsageError("Missing option '--epilogue', '--epilogue-kernel', '--prologue' or '--drop'.")
     with reporter.errors("init", source):
         from kernel_rewrite.project.files import default_output
         from kernel_rewrite.project.writing import add_entry
@@ -238,20 +242,23 @@ def _name_of(
     epilogue_kernels: tuple[str, ...],
     prologues: tuple[str, ...],
     operands: tuple[str, ...],
+    drop: tuple[str, ...],
     partial: bool,
     **_: Any,
 ) -> str:
     from kernel_rewrite.arguments import name_and_text
-    from kernel_rewrite.functions import in_words
+    from kernel_rewrite.functions import implied_operands, in_words
     from kernel_rewrite.pointwise.declarations import declared_operands, used_in
     from kernel_rewrite.pointwise.language import parse_epilogue
     from kernel_rewrite.selection import epilogue_of
     from kernel_rewrite.source.files import Project
 
     project = Project()
-    stored, loaded, declared = in_words(epilogues, prologues, declared_operands(operands), project, epilogue_kernels)
+    written = declared_operands(operands)
+    written |= implied_operands(drop, written, epilogues)
+    stored, loaded, declared = in_words(epilogues, prologues, written, project, epilogue_kernels)
     before, behind = ([name_and_text(text)[1] for text in ops] for ops in (loaded, stored))
     file = project.read(source)
     names = [parse_epilogue(text, used_in(text, declared)).name for text in before]
     names += [epilogue_of(text, declared, file, project, partial=partial).name for text in behind]
-    return "_".join(names)
+    return "_".join(names) or "without_" + "_".join(name.removesuffix("_ptr") for name in drop)

@@ -168,6 +168,40 @@ def test_a_part_of_an_epilogue(repository: Path) -> None:
     assert "KR118" in run("check", entry.output).output
 
 
+def test_init_lists_what_is_fixed_and_dropped(repository: Path) -> None:
+    (repository / "demo" / "pair.py").write_text(PAIR)
+    assert run("init", "demo/pair.py", "--drop", "b_ptr", "--dtype", "a_ptr=fp16").exit_code == 0
+    asked = ["--epilogue", "a_ptr=silu(b_ptr) * x", "--drop", "b_ptr", "--dtype", "a_ptr=fp16", "--dtype", "b_ptr=fp16"]
+    assert run("init", "demo/pair.py", *asked).exit_code == 0
+    without, product = read_configuration("pyproject.toml").entries[-2:]
+    assert without.given == (("--drop", "b_ptr"), ("--dtype", "a_ptr=fp16"))
+    assert ("--drop", "b_ptr") in product.given and not any(option == "--operand" for option, _ in product.given)
+    assert without.output == "demo/pair_without_b.py"
+    assert run("fuse").exit_code == 0 and run("check", "--full").exit_code == 0
+    assert "b_ptr" not in (repository / without.output).read_text().partition("# end of header")[2]
+
+
+PAIR = """\
+import torch
+import triton
+import triton.language as tl
+
+
+@triton.jit
+def pair_kernel(x_ptr, a_ptr, b_ptr, n, BLOCK: tl.constexpr):
+    i = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
+    x = tl.load(x_ptr + i, mask=i < n)
+    tl.store(b_ptr + i, x * 2, mask=i < n)
+    tl.store(a_ptr + i, x, mask=i < n)
+
+
+def pair(x):
+    a, b = torch.empty_like(x), torch.empty_like(x)
+    pair_kernel[(triton.cdiv(x.numel(), 256),)](x, a, b, x.numel(), BLOCK=256)
+    return a
+"""
+
+
 def test_init_names_a_function_from_the_configuration(repository: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (repository / "demo" / "ops.py").write_text("def epilogue(x, s: Scalar):\n    return x * s\n")
     monkeypatch.chdir(repository / "demo")
