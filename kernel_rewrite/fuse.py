@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -17,7 +17,7 @@ from kernel_rewrite.repeated import repeated_work
 from kernel_rewrite.request import InputRequest, OutputRequest
 from kernel_rewrite.results import Fused
 from kernel_rewrite.rewrite.confirm import confirm
-from kernel_rewrite.rewrite.drop import analysed_again, confirm_without, without_outputs
+from kernel_rewrite.rewrite.drop import Without, analysed_again, confirm_without, without_outputs
 from kernel_rewrite.rewrite.edits import apply_edits
 from kernel_rewrite.rewrite.epilogue import fusion_edits, references
 from kernel_rewrite.rewrite.loads import LoadPlan, plan_loads
@@ -144,17 +144,23 @@ def fuse_outputs(
     )
     rests_see_the_op(analysis, outputs)
     text = apply_edits(analysis.kernel.file, rewrite.edits)
-    fused = analysis
-    if outputs or inputs:
-        lowered = confirm(text, rewrite, analysis, outputs, options.numerics, inputs)
-        fused = analysed_again(text, analysis, lowered) if without is not None else analysis
+    lowered = confirm(text, rewrite, analysis, outputs, options.numerics, inputs) if outputs or inputs else None
     if without is not None:
-        contract = without.contract
-        without = replace(without_outputs(fused, names, like, launcher=options.launcher), contract=contract)
+        fused = analysed_again(text, analysis, lowered) if lowered is not None else analysis
+        without = done_without(fused, without, names, like, options.launcher)
         text = without.text
-        confirm_without(text, without, fused, names)
     warnings = (*unused_ignores(analysis, (*outputs, *inputs, *dropped)), *repeated_work(analysis, inputs))
     return fused_file(analysis, outputs, inputs, options, rewrite, text, warnings, dropped, without)
+
+
+def done_without(
+    fused: Analysis, planned: Without, names: Sequence[str], like: Mapping[str, str], launcher: bool
+) -> Without:
+    """The outputs `names` dropped from a kernel that was confirmed, and the result confirmed too; `planned` was asked of the
+    user's own text, whose callers it speaks to."""
+    without = replace(without_outputs(fused, names, like, launcher=launcher), contract=planned.contract)
+    confirm_without(without.text, without, fused, names)
+    return without
 
 
 def same_elements(outputs: Iterable[OutputRequest]) -> dict[str, str]:
