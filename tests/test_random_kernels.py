@@ -163,6 +163,7 @@ json.dump({"wrong": wrong, "count": count}, open("results.json", "w"))
 """
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_fused_random_kernels_are_right_for_every_value(tmp_path: Path) -> None:
     cases = []

@@ -294,7 +294,7 @@ TESTED = {"agree": 0, "undefined": 0}
     st.booleans(),
     st.integers(0, 1000),
 )
-@settings(max_examples=100, deadline=None, derandomize=True, database=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=60, deadline=None, derandomize=True, database=None, suppress_health_check=list(HealthCheck))
 def random_expressions_agree(text: str, x: str, bias: str, residual: str, product: bool, seed: int) -> None:
     verdict = compared(text, {"bias": bias, "residual": residual}, x, seed, product=product)
     TESTED["undefined" if verdict else "agree"] += 1
@@ -337,7 +337,7 @@ def test_kernels_write_the_bits_of_torch() -> None:
     assert "\n".join(results["rows"]) == ""
     assert results["random"] == ""
     assert results["rounded"] == 0
-    assert results["agree"] >= 60
+    assert results["agree"] >= 50
 
 
 # ---------------------------------------------------------------------------------------------------- parsing and types
