@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
 
 import pytest
@@ -9,6 +10,29 @@ from kernel_rewrite.ttir.lower import compiler
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--accept", action="store_true", help="write what the golden cases produce")
+
+
+EVERY_SECOND = frozenset(
+    {
+        "test_another_place_is_rejected",
+        "test_another_kernel_is_rejected",
+        "test_another_spelling_of_a_fixture_is_the_same_kernel_and_fuses",
+        "test_a_spoiled_rewrite_is_rejected",
+    }
+)
+"""Long tables of one check, each row a kernel compiled anew: `make test` has time for every second, `make test-long` for the
+others."""
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    seen: Counter[str] = Counter()
+    for item in items:
+        if getattr(item, "originalname", "") in EVERY_SECOND:
+            test = item.nodeid.partition("[")[0]
+            if seen[test] % 2:
+                item.add_marker(pytest.mark.long)
+            seen[test] += 1
 
 
 @pytest.fixture(scope="session", autouse=True)
