@@ -93,8 +93,7 @@ def _allocation(kernel: LaunchedKernel, launch: Launch, output: str) -> ast.Call
     argument = launch.arguments.get(output)
     if argument is None:
         return _refused(launch.span, output, "this launch does not show what it passes for it")
-    while isinstance(argument, (ast.Attribute, ast.Call)) and is_view(argument):
-        argument = argument.func.value if isinstance(argument, ast.Call) else argument.value  # type: ignore[attr-defined]
+    argument = behind_views(argument)
     path = kernel.file.path
     if isinstance(argument, ast.Call) and allocates(argument):
         return argument
@@ -188,6 +187,22 @@ def is_view(node: ast.expr) -> bool:
         given = map(ast.unparse, (*node.args, *node.keywords))
         return named and not any("dtype" in text or "torch." in text for text in given)
     return isinstance(node, ast.Attribute) and node.attr in ("T", "mT")
+
+
+def viewed(node: ast.expr) -> ast.expr | None:
+    """`x` of `x.view(...)`; None for what is no view."""
+    if not is_view(node):
+        return None
+    attribute = node.func if isinstance(node, ast.Call) else node
+    assert isinstance(attribute, ast.Attribute)
+    return attribute.value
+
+
+def behind_views(node: ast.expr) -> ast.expr:
+    """`x` of `x.view(...).T`, and of `x`."""
+    while (inner := viewed(node)) is not None:
+        node = inner
+    return node
 
 
 def allocates(node: ast.Call) -> bool:

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from kernel_rewrite.diagnostics import Diagnostic, Label
 from kernel_rewrite.model import Edit, Span
 from kernel_rewrite.rewrite.additions import Addition, RemovedItems, RemovedStatement, Replaced
-from kernel_rewrite.rewrite.allocations import FACTS, VIEWS, allocates, is_view
+from kernel_rewrite.rewrite.allocations import FACTS, VIEWS, allocates, behind_views, is_view, viewed
 from kernel_rewrite.rewrite.brackets import call_bracket, removed
 from kernel_rewrite.rewrite.launcher import OPERATORS, is_autograd, qualified, uncertain_uses
 from kernel_rewrite.rewrite.parameters import LaunchedKernel
@@ -157,10 +157,8 @@ class _Planner:
 
     def _buffer(self, launch: Launch, output: str) -> None:
         """Follow what one launch passes for an output to where it is made."""
-        argument = launch.arguments.get(output)
-        while isinstance(argument, (ast.Attribute, ast.Call)) and is_view(argument):
-            argument = argument.func.value if isinstance(argument, ast.Call) else argument.value  # type: ignore[attr-defined]
-        if argument is None or _is_made(argument):
+        passed = launch.arguments.get(output)
+        if passed is None or _is_made(argument := behind_views(passed)):
             return
         function = launch.function
         if not isinstance(argument, ast.Name) or function is None:
@@ -350,10 +348,10 @@ def _is_made(value: ast.expr) -> bool:
         return _is_pure(value.test) and _is_made(value.body) and _is_made(value.orelse)
     if isinstance(value, ast.Constant):
         return value.value is None
-    while isinstance(value, (ast.Attribute, ast.Call)) and is_view(value):
+    while (inner := viewed(value)) is not None:
         if isinstance(value, ast.Call) and not all(map(_is_pure, value.args)):
             return False
-        value = value.func.value if isinstance(value, ast.Call) else value.value  # type: ignore[attr-defined]
+        value = inner
     if not isinstance(value, ast.Call) or not allocates(value):
         return False
     function = value.func
@@ -371,9 +369,8 @@ def _is_pure(value: ast.expr) -> bool:
 
 
 def _name_of(argument: ast.expr | None) -> str:
-    while isinstance(argument, (ast.Attribute, ast.Call)) and is_view(argument):
-        argument = argument.func.value if isinstance(argument, ast.Call) else argument.value  # type: ignore[attr-defined]
-    return argument.id if isinstance(argument, ast.Name) else ""
+    buffer = behind_views(argument) if argument is not None else None
+    return buffer.id if isinstance(buffer, ast.Name) else ""
 
 
 def _names(node: ast.expr) -> set[str]:

@@ -14,7 +14,7 @@ from kernel_rewrite.diagnostics import Diagnostic, Label
 from kernel_rewrite.model import Edit, Span
 from kernel_rewrite.pointwise.remainder import Remainder, unreadable_operand
 from kernel_rewrite.rewrite.additions import Addition, Replaced
-from kernel_rewrite.rewrite.allocations import FACTS, allocates, is_view, torch_name_in
+from kernel_rewrite.rewrite.allocations import FACTS, allocates, behind_views, is_view, torch_name_in
 from kernel_rewrite.rewrite.brackets import span_between
 from kernel_rewrite.rewrite.edits import insertion
 from kernel_rewrite.rewrite.parameters import LaunchedKernel
@@ -103,8 +103,7 @@ def _buffer(kernel: LaunchedKernel, launch: Launch, output: str, callers: Caller
     if any(isinstance(node, (ast.Yield, ast.YieldFrom)) for node in own):
         return refused(None, f"`{function.name}` is a generator")
     argument = launch.arguments.get(output)
-    while isinstance(argument, (ast.Attribute, ast.Call)) and is_view(argument):
-        argument = argument.func.value if isinstance(argument, ast.Call) else argument.value  # type: ignore[attr-defined]
+    argument = behind_views(argument) if argument is not None else None
     if not isinstance(argument, ast.Name):
         return refused(argument, "this is no variable of the launching function")
     name = argument.id
@@ -257,8 +256,5 @@ class _Returns:
         """`c`, `c.view(M, N)`, `c.squeeze(0) if flat else c`"""
         if isinstance(element, ast.IfExp):
             return self._is_the_buffer(element.body) and self._is_the_buffer(element.orelse)
-        while not isinstance(element, ast.Name):
-            if not is_view(element):
-                return False
-            element = element.func.value if isinstance(element, ast.Call) else element.value  # type: ignore[attr-defined]
-        return element.id == self.buffer.name
+        buffer = behind_views(element)
+        return isinstance(buffer, ast.Name) and buffer.id == self.buffer.name

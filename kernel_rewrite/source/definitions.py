@@ -77,7 +77,7 @@ class Definitions:
         """The innermost statement that holds `node`."""
         return self._holders[id(node)]
 
-    def loops_around(self, statement: ast.stmt) -> tuple[ast.stmt, ...]:
+    def loops_around(self, statement: ast.stmt) -> tuple[ast.For | ast.While | ast.AsyncFor, ...]:
         """The loops that hold `statement`, outermost first."""
         return tuple(self._loops[loop] for loop in self._places[id(statement)].loops)
 
@@ -126,8 +126,11 @@ class Definitions:
         """
         bindings = self._bindings.get(name, [])
         moving = [binding for binding in bindings if self._order[id(binding.statement)] > self._order[id(statement)]]
-        loops = [self._loops[loop] for loop in self._places[id(statement)].loops]
-        around = [loop for loop in loops if moving and any(moving[0].statement is inner for inner in loop.body)]
+        around = [
+            loop
+            for loop in self.loops_around(statement)
+            if moving and any(moving[0].statement is inner for inner in loop.body)
+        ]
         if len(moving) != 1 or not around or not isinstance(around[0], ast.For):
             return None
         (step,), loop = moving, around[0]
