@@ -29,7 +29,6 @@ from kernel_rewrite.source.pointer_flow import PointerFlow
 from kernel_rewrite.source.repair import Alternatives, Effort, repaired_plan, statements
 from kernel_rewrite.source.signatures import NO_OVERRIDES, TRITON_TYPES, Overrides
 from kernel_rewrite.source.specializations import LIMIT, SpecializationPlan, impossible, specializations
-from kernel_rewrite.source.specializations import plan as planned
 from kernel_rewrite.source.symbolic import ProjectNames
 from kernel_rewrite.source.unlowered import Uncovered, uncovered
 from kernel_rewrite.ttir.accesses import memory_accesses
@@ -190,7 +189,7 @@ def analyse(
         plan = repaired
         views, failures = _lower(closure, project, compiler, [plan.base], target)
     if views and (limit := _affordable(views[0])) < len(plan.specializations):
-        plan = planned(closure, plan.signature, limit)
+        plan = plan.of_at_most(limit)
     others = _lower(closure, project, compiler, plan.specializations[1:], target)
     views, failures = views + others[0], failures + others[1]
     launched = _lower(closure, project, compiler, _as_launched(plan), target)
@@ -287,9 +286,7 @@ def _repaired(
             return failure
         result = next(compiler.lower(closure, project.sources(), [specialization], target))
         if isinstance(result, LoweringFailure):
-            effort.left = (
-                effort.left if result.kind == "rejected" else 0
-            )  # one that hangs or crashes is not tried twice
+            effort.note(result.kind)
             return result
         return None
 
@@ -319,7 +316,7 @@ def _alternatives(
                 return failure
             result = next(compiler.lower(closure, project.sources(), [specialization], target))
             if isinstance(result, LoweringFailure):
-                effort.left = effort.left if result.kind == "rejected" else 0
+                effort.note(result.kind)
                 return result
             accepted.append(result)
             return None

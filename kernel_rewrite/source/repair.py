@@ -108,6 +108,11 @@ class Effort:
         self.left -= self.each
         return allowed
 
+    def note(self, kind: str) -> None:
+        """After a try that made the compiler hang or crash, and did not just fail ("rejected"), there is no other."""
+        if kind != "rejected":
+            self.left = 0
+
 
 def statements(closure: Closure) -> int:
     """How long a kernel is, with its helpers."""

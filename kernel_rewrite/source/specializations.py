@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections import deque
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 from kernel_rewrite.model import Closure, Dtype, Evidence, FunctionRef, Location, ParameterFact, Specialization
@@ -74,6 +74,12 @@ class SpecializationPlan:
     typed: bool = False
     """Whether some test asks for an element type: then what holds for the types at hand may not hold for others."""
     spare: tuple[Specialization, ...] = ()
+    search: _Search | None = field(default=None, repr=False, compare=False)
+
+    def of_at_most(self, limit: int) -> SpecializationPlan:
+        """The plan for the same parameters with fewer specializations, of those that were found for this one."""
+        assert self.search is not None
+        return _planned(self.search, limit)
 
     @property
     def base(self) -> Specialization:
@@ -99,8 +105,21 @@ def specializations(
 def plan(closure: Closure, signature: Signature, limit: int = LIMIT) -> SpecializationPlan:
     """The plan for parameters already inferred (or repaired)."""
     axes = _Axes(signature)
+    return _planned(_Search(axes, *_explore(closure, axes)), limit)
+
+
+@dataclass(frozen=True, slots=True)
+class _Search:
+    """What was found among the axes of a kernel, and whether that is all; plans of any size are made of it."""
+
+    axes: _Axes
+    found: list[tuple[Assignment, Trace]]
+    exhausted: bool
+
+
+def _planned(search: _Search, limit: int) -> SpecializationPlan:
+    axes, found, exhausted, signature = search.axes, search.found, search.exhausted, search.axes.signature
     base = axes.specialization(())
-    found, exhausted = _explore(closure, axes, max(limit, LIMIT))  # the more are known, the better are those chosen
     chosen, spare, whole = _chosen(found, limit)
     sides = {side for _, t in found for side in t.sides}
     untaken = {(site, not outcome) for site, outcome in sides if (site, not outcome) not in sides}
@@ -120,8 +139,9 @@ def plan(closure: Closure, signature: Signature, limit: int = LIMIT) -> Speciali
     opaque = tuple(sorted({site for _, t in found for site in t.opaque}))
     complete = exhausted and whole and not opaque
     typed = any(ELEMENT_TYPE in names for _, t in found for names in t.dependencies.values())
-    more = tuple(spared.values())[: max(limit, LIMIT) - len(result)]
-    return SpecializationPlan(tuple(result.values()), complete, signature, undecided, opaque, unknown, typed, more)
+    more = tuple(spared.values())[: LIMIT - len(result)]
+    every = tuple(result.values())
+    return SpecializationPlan(every, complete, signature, undecided, opaque, unknown, typed, more, search)
 
 
 def impossible(failure: Failure, current: SpecializationPlan, closure: Closure) -> bool:
@@ -309,7 +329,7 @@ def shown(value: object) -> str:
 # ------------------------------------------------------------------------------------------------------------- search
 
 
-def _explore(closure: Closure, axes: _Axes, limit: int) -> tuple[list[tuple[Assignment, Trace]], bool]:
+def _explore(closure: Closure, axes: _Axes) -> tuple[list[tuple[Assignment, Trace]], bool]:
     """One assignment for each sequence of decisions that is found, and whether the search saw them all."""
     found: dict[tuple[tuple[Site, bool], ...], tuple[Assignment, Trace]] = {}
     fresh: deque[Assignment] = deque([()])
@@ -320,7 +340,7 @@ def _explore(closure: Closure, axes: _Axes, limit: int) -> tuple[list[tuple[Assi
     budget, extra = MAXIMUM_TRACES, MAXIMUM_EXTRA_TRACES
     while (fresh or stale) and budget > 0:
         budget -= 1
-        if len(found) > limit:  # they will not all be used: what is left to find are new sides
+        if len(found) > LIMIT:  # they will not all be used: what is left to find are new sides
             extra -= 1
             if extra < 0 or all((site, not outcome) in sides for site, outcome in sides):
                 break
@@ -369,7 +389,7 @@ def _chosen(found: list[tuple[Assignment, Trace]], limit: int) -> tuple[list[Ass
     chosen = [found[0][0]]
     covered = set(found[0][1].sides)
     rest = found[1:]
-    while len(chosen) < max(limit, LIMIT) and rest:
+    while len(chosen) < LIMIT and rest:
         best = max(rest, key=lambda item: (len(item[1].sides - covered), -len(item[0])))
         if best[1].sides <= covered:
             break
