@@ -125,6 +125,11 @@ def stored_by_drop(dropped: Iterable[str], declared: Iterable[str], ops: Iterabl
     return tuple(f"{name}=stored" for name in named if name not in known)
 
 
+def name_without(outputs: Iterable[str]) -> str:
+    """A short slug for a file whose kernel does without `outputs` and has no op: `without_mean_rstd`."""
+    return "without_" + "_".join(short for output in outputs if (short := output.removesuffix("_ptr")))
+
+
 def names_a_function(given: Given) -> bool:
     """Whether an op is a function or a kernel of a file."""
     return any(o in OPS and path_and_kernel(name_and_text(text)[1]) is not None for o, text in given)

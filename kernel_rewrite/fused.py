@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from kernel_rewrite import __version__
 from kernel_rewrite.analysis import Analysis
-from kernel_rewrite.arguments import given, names_a_kernel, with_paths
+from kernel_rewrite.arguments import given, name_without, names_a_kernel, with_paths
 from kernel_rewrite.checks import ASSUMPTIONS, IN_PLACE, assumptions, assumptions_of_dropped
 from kernel_rewrite.diagnostics import Diagnostic
 from kernel_rewrite.input_checks import input_assumptions
@@ -82,12 +82,11 @@ def fused_file(
     taken = (*_taken_together(every), *rewrite.assumptions, *(without.assumptions if without is not None else ()))
     header = header_of(analysis, outputs, inputs, options, statements, taken)
     edits = rewrite.edits if without is None else composed(file, rewrite.edits, without.file, without.edits)
-    names = (short for request in dropped if (short := request.output.removesuffix("_ptr")))
     return Fused(
         source=with_header(text, header),
         diff=unified_diff(file, text),
         kernel=kernel,
-        name="_".join(request.name for request in requests) or f"without_{'_'.join(names)}",
+        name="_".join(request.name for request in requests) or name_without(request.output for request in dropped),
         proofs=proofs,
         epilogues=tuple((request.output, request.text) for request in outputs),
         statements=statements,

@@ -225,8 +225,7 @@ def init(reporter: Reporter, source: str, output: str | None, config: str, **arg
     Example:
       kernel-rewrite init kernels/matmul.py --epilogue c_ptr=relu
     """
-    if not any(arguments[ops] for ops in ("epilogues", "epilogue_kernels", "prologues", "drop")):
-        raise click.UsageError("Missing option '--epilogue', '--epilogue-kernel', '--prologue' or '--drop'.")
+    options.require_ops(arguments)
     with reporter.errors("init", source):
         from kernel_rewrite.project.files import default_output
         from kernel_rewrite.project.writing import add_entry
@@ -246,7 +245,7 @@ def _name_of(
     partial: bool,
     **_: Any,
 ) -> str:
-    from kernel_rewrite.arguments import name_and_text
+    from kernel_rewrite.arguments import name_and_text, name_without
     from kernel_rewrite.functions import implied_operands, in_words
     from kernel_rewrite.pointwise.declarations import declared_operands, used_in
     from kernel_rewrite.pointwise.language import parse_epilogue
@@ -261,4 +260,4 @@ def _name_of(
     file = project.read(source)
     names = [parse_epilogue(text, used_in(text, declared)).name for text in before]
     names += [epilogue_of(text, declared, file, project, partial=partial).name for text in behind]
-    return "_".join(names) or "without_" + "_".join(name.removesuffix("_ptr") for name in drop)
+    return "_".join(names) or name_without(drop)

@@ -128,8 +128,7 @@ def fuse(
         with reporter.errors("fuse"):
             build_entries(reporter, configuration(config), jobs=jobs, use_cache=not no_cache, force=force)
         return
-    if not any(arguments[ops] for ops in ("epilogues", "epilogue_kernels", "prologues", "drop")):
-        raise click.UsageError("Missing option '--epilogue', '--epilogue-kernel', '--prologue' or '--drop'.")
+    options.require_ops(arguments)
     if no_launcher:
         arguments["launcher"] = "leave"
     if allow_in_place:

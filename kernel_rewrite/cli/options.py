@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import click
@@ -11,6 +11,13 @@ from kernel_rewrite.cli.completing import complete_op
 from kernel_rewrite.cli.reporting import Reporter
 
 FORMATS = ("text", "concise", "json", "sarif", "github")
+
+
+def require_ops(arguments: Mapping[str, Any]) -> None:
+    """Exit with what is wrong where nothing is asked for."""
+    if not any(arguments[ops] for ops in ("epilogues", "epilogue_kernels", "prologues", "drop")):
+        raise click.UsageError("Missing option '--epilogue', '--epilogue-kernel', '--prologue' or '--drop'.")
+
 
 no_cache = click.option("--no-cache", is_flag=True, help="Compute the answer even if it is known for these very files.")
 kernel = click.option("--kernel", metavar="NAME", help="The kernel to work on; needed when the file has several.")

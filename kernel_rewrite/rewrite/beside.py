@@ -7,11 +7,11 @@ tl.store(c_ptrs, silu(gate.to(gate_ptr.dtype.element_ty)) * up, mask=mask)      
 from __future__ import annotations
 
 import ast
-from collections.abc import Iterator, Sequence
 
 from kernel_rewrite.diagnostics import Diagnostic, FusionRefused, Label
 from kernel_rewrite.model import Closure, Span
 from kernel_rewrite.rewrite.stores import StorePlan, StoreSite
+from kernel_rewrite.source.syntax import blocks_of
 
 
 def store_beside(output: StorePlan, other: StorePlan, site: StoreSite, closure: Closure) -> tuple[StoreSite, ast.expr]:
@@ -25,7 +25,8 @@ def store_beside(output: StorePlan, other: StorePlan, site: StoreSite, closure: 
     own = {id(s.call.node): s for s in output.sites}
     others = {id(s.call.node): s for s in other.sites if s.call.function == site.call.function}
     found: tuple[int, StoreSite] | None = None
-    block = next((b for b in _blocks(function.node) if any(_call(s) is site.call.node for s in b)), [])
+    blocks = (block for node in ast.walk(function.node) for block in blocks_of(node))
+    block = next((b for b in blocks if any(_call(s) is site.call.node for s in b)), [])
     here = next((i for i, s in enumerate(block) if _call(s) is site.call.node), 0)
     for index, statement in enumerate(block[:here]):
         if id(_call(statement)) in others:
@@ -44,14 +45,6 @@ def store_beside(output: StorePlan, other: StorePlan, site: StoreSite, closure: 
     if names & bound:
         raise _refused(output, other, site, f"`{min(names & bound)}` has another value here")
     return its_site, value
-
-
-def _blocks(function: ast.FunctionDef) -> Iterator[Sequence[ast.stmt]]:
-    for node in ast.walk(function):
-        for name in ("body", "orelse", "finalbody"):
-            block = getattr(node, name, None)
-            if isinstance(block, list):
-                yield block
 
 
 def _call(statement: ast.stmt) -> ast.expr | None:

@@ -14,18 +14,12 @@ from dataclasses import dataclass
 from kernel_rewrite.diagnostics import Diagnostic, FusionRefused, Label
 from kernel_rewrite.model import Closure, Function, FunctionRef, Span, TritonObject
 from kernel_rewrite.rewrite.additions import Replaced
-from kernel_rewrite.rewrite.removal import blocks_of
 from kernel_rewrite.rewrite.stores import StorePlan
 from kernel_rewrite.source.names import callee
-from kernel_rewrite.source.syntax import last_name, walk
+from kernel_rewrite.source.syntax import PURE_NODES, blocks_of, last_name, walk
 
 _EFFECTS = ("store", "atomic_", "debug_", "device_", "static_", "inline_asm", "async_", "descriptor_store", "assume")
 """How the names of functions and methods begin that do more than compute and load."""
-
-_PURE_NODES = (
-    *(ast.Name, ast.Constant, ast.BinOp, ast.UnaryOp, ast.Compare, ast.BoolOp, ast.IfExp, ast.Subscript, ast.Slice),
-    *(ast.Tuple, ast.List, ast.Attribute, ast.Call, ast.keyword, ast.Starred),
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -253,7 +247,7 @@ class _Without:
 
     def _computes(self, value: ast.AST, function: Function, depth: int) -> bool:
         for node in walk(value):
-            if isinstance(node, ast.expr) and not isinstance(node, _PURE_NODES):
+            if isinstance(node, ast.expr) and not isinstance(node, PURE_NODES):
                 return False
             if isinstance(node, ast.Call) and not self._is_computation(node, function, depth):
                 return False

@@ -22,17 +22,13 @@ from kernel_rewrite.rewrite.placement import stands_alone
 from kernel_rewrite.rewrite.removal import removed_statements
 from kernel_rewrite.source.callers import Callers, HostDefinition
 from kernel_rewrite.source.launches import Launch
-from kernel_rewrite.source.syntax import last_name, walk
+from kernel_rewrite.source.syntax import PURE_NODES, last_name, walk
 
 WAY_OUT = "drop it from the kernel alone with `--no-launcher`, and change the launches and what they return by hand"
 
 _WHY = "the kernel does not take it any more"
 
 _PURE_CALLS = FACTS | {"element_size", "cdiv", "len", "min", "max", "Size", "float", "int"}
-_PURE_NODES = (
-    *(ast.Name, ast.Constant, ast.BinOp, ast.UnaryOp, ast.Compare, ast.BoolOp, ast.IfExp, ast.Subscript, ast.Slice),
-    *(ast.Tuple, ast.List, ast.Attribute, ast.Call, ast.keyword, ast.Starred),
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -363,7 +359,7 @@ def _is_made(value: ast.expr) -> bool:
 def _is_pure(value: ast.expr) -> bool:
     """Whether an expression of the launcher only computes sizes and the like."""
     return all(
-        isinstance(node, _PURE_NODES) and (not isinstance(node, ast.Call) or last_name(node.func) in _PURE_CALLS)
+        isinstance(node, PURE_NODES) and (not isinstance(node, ast.Call) or last_name(node.func) in _PURE_CALLS)
         for node in walk(value)
     )
 

@@ -51,7 +51,7 @@ def _line_below(around: Surroundings, statement: ast.stmt) -> int:
 
 def indent_of(file: SourceFile, statement: ast.stmt) -> str:
     """The white space that the line of `statement` starts with."""
-    line = _line(file, statement.lineno)
+    line = file.line(statement.lineno)
     return line[: len(line) - len(line.lstrip(" \t"))]
 
 
@@ -82,7 +82,7 @@ def first_line(file: SourceFile, statement: ast.stmt) -> int:
     """The line a statement starts on, with its decorators and the comment lines that stand directly above them."""
     decorators: list[ast.expr] = getattr(statement, "decorator_list", [])
     line = min([statement.lineno, *(decorator.lineno for decorator in decorators)])
-    while line > 1 and _line(file, line - 1).lstrip().startswith("#") and "kernel-rewrite" not in _line(file, line - 1):
+    while line > 1 and file.line(line - 1).lstrip().startswith("#") and "kernel-rewrite" not in file.line(line - 1):
         line -= 1
     return line
 
@@ -118,7 +118,7 @@ def addition_edits(file: SourceFile, additions: Iterable[Addition]) -> Iterator[
         ordered = [a for a in group if a.is_import] + [a for a in group if not a.is_import]
         text = _composed(file, line, ordered)
         if line > len(file.line_starts):  # below a last line that does not end
-            end_line, column = len(file.line_starts), len(_line(file, len(file.line_starts)).encode())
+            end_line, column = len(file.line_starts), len(file.line(len(file.line_starts)).encode())
             yield insertion(file.path, end_line, column, ("\n" + text.rstrip("\n")).replace("\n", newline))
         else:
             yield insertion(file.path, line, 0, text.replace("\n", newline))
@@ -135,7 +135,7 @@ def _composed(file: SourceFile, line: int, additions: list[Addition]) -> str:
         text += "\n" * missing + _indented(addition.text.strip("\n"), addition.indent) + "\n"
         blank = 0
     last = additions[-1]
-    follows = _line(file, line)
+    follows = file.line(line)
     if not last.is_import and follows.strip():
         text += "\n" * _separation(last)
     return text
@@ -147,22 +147,14 @@ def _separation(addition: Addition) -> int:
 
 def _blank_lines_before(file: SourceFile, line: int) -> int:
     count = 0
-    while line - 1 - count >= 1 and not _line(file, line - 1 - count).strip():
+    while line - 1 - count >= 1 and not file.line(line - 1 - count).strip():
         count += 1
     return count if line - 1 - count >= 1 else 2  # the start of a file needs no space above
 
 
 def _opens_block(file: SourceFile, line: int) -> bool:
-    return line >= 1 and _line(file, line).rstrip().endswith(":")
+    return line >= 1 and file.line(line).rstrip().endswith(":")
 
 
 def _indented(text: str, indent: str) -> str:
     return "\n".join(indent + line if line else line for line in text.split("\n")) if indent else text
-
-
-def _line(file: SourceFile, line: int) -> str:
-    """A line's text; "" past the end of the file. Lines end where `ast` ends them."""
-    if line > len(file.line_starts):
-        return ""
-    end = file.line_starts[line] if line < len(file.line_starts) else len(file.text)
-    return file.text[file.line_starts[line - 1] : end]

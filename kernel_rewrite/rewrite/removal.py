@@ -9,21 +9,9 @@ from kernel_rewrite.model import Edit, Span
 from kernel_rewrite.rewrite.additions import RemovedStatement
 from kernel_rewrite.rewrite.placement import stands_alone
 from kernel_rewrite.source.files import SourceFile
+from kernel_rewrite.source.syntax import blocks_of
 
-_BLOCKS = ("body", "orelse", "finalbody")
 _WHY = "nothing takes this any more"
-
-
-def blocks_of(node: ast.AST) -> Iterator[list[ast.stmt]]:
-    """The lists of statements that `node` holds itself."""
-    for name in _BLOCKS:
-        block = getattr(node, name, None)
-        if isinstance(block, list) and block and isinstance(block[0], ast.stmt):
-            yield block
-    for handler in getattr(node, "handlers", ()):
-        yield handler.body
-    for case in getattr(node, "cases", ()):
-        yield case.body
 
 
 def removed_statements(
@@ -61,16 +49,16 @@ def _without(file: SourceFile, block: Sequence[ast.stmt], away: Sequence[ast.stm
             last += 1
         first_line, end_line = statement.lineno, block[last].end_lineno or statement.lineno
         is_end = last + 1 == len(block)
-        if is_end or not _line(file, end_line + 1).strip():  # a paragraph of its own
-            while _is_comment(_line(file, first_line - 1)) and first_line - 1 > (
+        if is_end or not file.line(end_line + 1).strip():  # a paragraph of its own
+            while _is_comment(file.line(first_line - 1)) and first_line - 1 > (
                 0 if not index else _end(block[index - 1])
             ):
                 first_line -= 1
-            blank_above = not _line(file, first_line - 1).strip()
-            while blank_above and first_line > 1 and not _line(file, first_line - 1).strip():
+            blank_above = not file.line(first_line - 1).strip()
+            while blank_above and first_line > 1 and not file.line(first_line - 1).strip():
                 first_line -= 1
-            if not blank_above and not is_end and _line(file, first_line - 1).rstrip().endswith(":"):
-                while not _line(file, end_line + 1).strip() and end_line < len(file.line_starts):
+            if not blank_above and not is_end and file.line(first_line - 1).rstrip().endswith(":"):
+                while not file.line(end_line + 1).strip() and end_line < len(file.line_starts):
                     end_line += 1
         yield Edit(_lines(file, first_line, end_line), "", _WHY)
 
@@ -83,16 +71,8 @@ def _is_comment(line: str) -> bool:
     return line.lstrip().startswith("#") and "kernel-rewrite" not in line
 
 
-def _line(file: SourceFile, line: int) -> str:
-    """A line's text; "" past the ends of the file."""
-    if not 1 <= line <= len(file.line_starts):
-        return ""
-    end = file.line_starts[line] if line < len(file.line_starts) else len(file.text)
-    return file.text[file.line_starts[line - 1] : end]
-
-
 def _lines(file: SourceFile, first: int, last: int) -> Span:
     """The span of whole lines, the end of the last one included."""
     if last < len(file.line_starts):
         return Span(file.path, first, 0, last + 1, 0)
-    return Span(file.path, first, 0, last, len(_line(file, last).encode()))
+    return Span(file.path, first, 0, last, len(file.line(last).encode()))

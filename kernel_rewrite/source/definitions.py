@@ -7,7 +7,7 @@ import copy
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 
-from kernel_rewrite.source.syntax import last_name, mentions
+from kernel_rewrite.source.syntax import blocks_of, last_name, mentions
 
 _LOOPS = (ast.For, ast.While, ast.AsyncFor)
 
@@ -218,7 +218,7 @@ class Definitions:
             if isinstance(statement, _LOOPS):
                 self._loops[id(statement)] = statement
                 inside = (*loops, id(statement))
-            for inner in _blocks(statement):
+            for inner in blocks_of(statement):
                 self._block(inner, here, inside)
 
     def _is_fixed(self, test: ast.expr) -> bool:
@@ -290,15 +290,6 @@ def own_nodes(statement: ast.stmt) -> Iterator[ast.AST]:
         node = pending.pop()
         yield node
         pending += [child for child in ast.iter_child_nodes(node) if not isinstance(child, ast.stmt)]
-
-
-def _blocks(statement: ast.stmt) -> Iterator[list[ast.stmt]]:
-    for field in ("body", "orelse", "finalbody"):
-        inner = getattr(statement, field, None)
-        if isinstance(inner, list) and inner:
-            yield inner
-    for handler in getattr(statement, "handlers", ()):
-        yield handler.body
 
 
 def _bound(statement: ast.stmt) -> Iterator[tuple[str, Binding]]:

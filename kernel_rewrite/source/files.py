@@ -52,6 +52,13 @@ class SourceFile:
             return start + byte_column
         return start + len(content.encode()[:byte_column].decode())
 
+    def line(self, number: int) -> str:
+        """The text of a line, with its end; "" where there is none. Lines end where `ast` ends them."""
+        if not 1 <= number <= len(self.line_starts):
+            return ""
+        end = self.line_starts[number] if number < len(self.line_starts) else len(self.text)
+        return self.text[self.line_starts[number - 1] : end]
+
     def slice(self, span: Span) -> str:
         """The text of `span`, exactly as it stands in the file."""
         return self.text[self.offset(span.line, span.column) : self.offset(span.end_line, span.end_column)]

@@ -58,6 +58,25 @@ def nodes_in(tree: ast.AST) -> tuple[ast.AST, ...]:
     return tuple(walk(tree))
 
 
+PURE_NODES = (
+    *(ast.Name, ast.Constant, ast.BinOp, ast.UnaryOp, ast.Compare, ast.BoolOp, ast.IfExp, ast.Subscript, ast.Slice),
+    *(ast.Tuple, ast.List, ast.Attribute, ast.Call, ast.keyword, ast.Starred),
+)
+"""What an expression that only computes is made of; its calls are still to be judged."""
+
+
+def blocks_of(node: ast.AST) -> Iterator[list[ast.stmt]]:
+    """The lists of statements that `node` holds itself."""
+    for name in ("body", "orelse", "finalbody"):
+        block = getattr(node, name, None)
+        if isinstance(block, list) and block and isinstance(block[0], ast.stmt):
+            yield block
+    for handler in getattr(node, "handlers", ()):
+        yield handler.body
+    for case in getattr(node, "cases", ()):
+        yield case.body
+
+
 def last_name(node: ast.expr) -> str:
     """`f` of `f`, `a.f` and `a.b.f`; "" of anything else."""
     if isinstance(node, ast.Attribute):
