@@ -15,7 +15,7 @@ from dataclasses import dataclass
 
 from kernel_rewrite.source.addresses import NotAffine
 from kernel_rewrite.source.blocks import given_arguments, is_zero, maker, moved_start, parts
-from kernel_rewrite.source.definitions import Definitions
+from kernel_rewrite.source.definitions import Definitions, counted
 from kernel_rewrite.source.syntax import last_name, walk
 
 _PLAIN_CALLS = frozenset({"program_id", "num_programs", "cdiv", "min", "max", "minimum", "maximum", "to", "cast"})
@@ -173,14 +173,11 @@ def _step_of(value: ast.expr, name: str) -> ast.expr | None:
 
 def _counted(loop: ast.For) -> tuple[ast.expr, ast.expr]:
     """How far the variable of a loop that counts is from its first value, and by how much it steps."""
-    match loop.iter:
-        case ast.Call(func=function, args=[_] | [_, _] | [_, _, _] as given) if last_name(function) in _RANGES:
-            first = given[0] if len(given) > 1 else ast.Constant(0)
-            step = given[2] if len(given) == 3 else ast.Constant(1)
-            assert isinstance(loop.target, ast.Name)
-            count = ast.Name(loop.target.id, ast.Load())
-            return count if is_zero(first) else ast.BinOp(count, ast.Sub(), first), step
-    raise NotAffine("moves in a loop that does not count")
+    found = counted(loop, _RANGES)
+    if found is None or not isinstance(loop.target, ast.Name):
+        raise NotAffine("moves in a loop that does not count")
+    (first, step), count = found, ast.Name(loop.target.id, ast.Load())
+    return count if is_zero(first) else ast.BinOp(count, ast.Sub(), first), step or ast.Constant(1)
 
 
 _RANGES = frozenset({"range", "static_range"})

@@ -134,10 +134,10 @@ class Definitions:
         if len(moving) != 1 or not around or not isinstance(around[0], ast.For):
             return None
         (step,), loop = moving, around[0]
-        initial, counted = self.value_at(name, loop), _counted(loop)
-        if initial is None or counted is None or not isinstance(step.operator, ast.Add) or step.value is None:
+        initial, rounds = self.value_at(name, loop), counted(loop)
+        if initial is None or rounds is None or not isinstance(step.operator, ast.Add) or step.value is None:
             return None
-        first, length = counted
+        first, length = rounds
         factors = _factors(step.value)
         if length is not None:
             same = next((factor for factor in factors if ast.dump(factor) == ast.dump(length)), None)
@@ -238,14 +238,14 @@ class Definitions:
         return names <= self._constexprs and all(isinstance(node, nodes) for node in ast.walk(test))
 
 
-def _counted(loop: ast.For) -> tuple[ast.expr, ast.expr | None] | None:
-    """What a loop over a range starts from, and its step (None: 1)."""
+def counted(loop: ast.For, ranges: Collection[str] = frozenset({"range"})) -> tuple[ast.expr, ast.expr | None] | None:
+    """What a loop over a range (a call of one of `ranges`) starts from, and its step (None: 1)."""
     match loop:
         case ast.For(target=ast.Name(), iter=ast.Call(func=function, args=arguments), orelse=[]):
             pass
         case _:
             return None
-    if last_name(function) != "range" or any(isinstance(argument, ast.Starred) for argument in arguments):
+    if last_name(function) not in ranges or any(isinstance(argument, ast.Starred) for argument in arguments):
         return None
     first = arguments[0] if len(arguments) > 1 else ast.Constant(0)
     step = arguments[2] if len(arguments) > 2 else None

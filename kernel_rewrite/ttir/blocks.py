@@ -75,29 +75,31 @@ class Block:
 
     def first(self, test: Expression) -> int | None:
         """The dimension whose first element a test starts at: `index >= 0`."""
-        axes: tuple[str, ...] = ()
-        inside = test
-        while test.operation == "tt.expand_dims":
-            axes, test = around(test, axes), test.operands[0]
-        if test.operation != "arith.cmpi" or not _NOT_BELOW.match(test.attributes):
+        compared = _compared(test, _NOT_BELOW)
+        if compared is None or compared[1]:
             return None
-        index, zero = (polynomial(operand, axes) for operand in test.operands)
-        own = (d for d in range(len(self.lengths)) if self.is_index(index, inside, d))
-        return next(own, None) if not zero else None
+        own = (d for d in range(len(self.lengths)) if self.is_index(compared[0], test, d))
+        return next(own, None)
 
     def bound(self, test: Expression) -> int | None:
         """The dimension whose size a test stops at: true for the elements of the block before it, false for those behind."""
-        axes: tuple[str, ...] = ()
-        inside = test
-        while test.operation == "tt.expand_dims":
-            axes, test = around(test, axes), test.operands[0]
-        if test.operation != "arith.cmpi" or not _BELOW.match(test.attributes):
+        compared = _compared(test, _BELOW)
+        if compared is None:
             return None
-        index, size = (polynomial(operand, axes) for operand in test.operands)
-        for dimension, own in enumerate(self.sizes):
-            if size == own and self.is_index(index, inside, dimension):
-                return dimension
+        index, size = compared
+        sized = (dimension for dimension, own in enumerate(self.sizes) if size == own)
+        return next((dimension for dimension in sized if self.is_index(index, test, dimension)), None)
+
+
+def _compared(test: Expression, how: re.Pattern[str]) -> tuple[Polynomial, Polynomial] | None:
+    """The two sides of a comparison of integers, without the dimensions that are put around it; None for any other test."""
+    axes: tuple[str, ...] = ()
+    while test.operation == "tt.expand_dims":
+        axes, test = around(test, axes), test.operands[0]
+    if test.operation != "arith.cmpi" or not how.match(test.attributes):
         return None
+    left, right = (polynomial(operand, axes) for operand in test.operands)
+    return left, right
 
 
 def stored_block(store: Store, terms: Terms) -> Block | None:
