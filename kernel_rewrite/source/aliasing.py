@@ -184,6 +184,7 @@ class Flow:
         self._loops = 0
         self._made: dict[tuple[int, str], _Definition] = {}
         self._active: set[_Definition] = set()
+        self._texts: dict[ast.expr, str] = {}  # asked for when all that reaches each name is known
         entry: _Reaching = {}
         if function is not None:
             given = function.args
@@ -376,10 +377,12 @@ class Flow:
 
     # expressions -----------------------------------------------------------------------------------------------------
 
-    def _text(self, node: ast.expr, depth: int = 0) -> str:
-        return ast.unparse(self._marked(node, depth))
+    def _text(self, node: ast.expr) -> str:
+        if node not in self._texts:
+            self._texts[node] = ast.unparse(self._marked(node))
+        return self._texts[node]
 
-    def _marked(self, node: ast.expr, depth: int) -> ast.expr:
+    def _marked(self, node: ast.expr, depth: int = 0) -> ast.expr:
         flow = self
 
         class Mark(ast.NodeTransformer):

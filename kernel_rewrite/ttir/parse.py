@@ -193,6 +193,7 @@ class Module:
 _TENSOR = re.compile(r"tensor<((?:\d+x)*)(.+)>", re.DOTALL)
 
 
+@functools.lru_cache(maxsize=4096)
 def split_tensor(type_: str) -> tuple[str, str]:
     """`tensor<64x32x!tt.ptr<f16>>` -> ("64x32x", "!tt.ptr<f16>"); a scalar type has the shape ""."""
     match = _TENSOR.fullmatch(type_)

@@ -15,6 +15,7 @@ import functools
 import gc
 import importlib
 import inspect
+import itertools
 import json
 import linecache
 import os
@@ -23,6 +24,10 @@ import sys
 import types
 import warnings
 from typing import Any
+
+
+_KEPT_FOR = 32
+"""How many closures share MLIR's tables, which grow, and are kept before those that were dropped are looked for."""
 
 
 def main() -> None:
@@ -36,19 +41,24 @@ def main() -> None:
     _know_functions_by_identity()
     _keep_signatures()
     gc.freeze()  # what the imports made stays
-    gc.set_threshold(50_000, 20, 100)  # operations and their values are many, and cycles among them few
+    gc.disable()  # while a kernel is lowered all is in use
     print(json.dumps({"triton": triton.__version__}), file=answers, flush=True)
     loaded: dict[int, _Loaded] = {}
+    closures = itertools.count(1)
     for line in sys.stdin:
         request = json.loads(line)
         if "closure" in request:
             loaded[request["place"]] = _Loaded(request["closure"])
+            if next(closures) % _KEPT_FOR == 0:
+                _contexts.clear()
+                gc.collect()
+            gc.collect(0)
             continue
         closure = loaded[request["place"]]
         try:
             answer = closure.failure or (_compile_whole if "options" in request else _lower)(closure, request)
         except Exception as error:  # whatever Triton's front end raises is the answer
-            closure.contexts.clear()
+            _contexts.clear()
             answer = {"failure": _describe(error, closure.jitted)}
         print(json.dumps(answer), file=answers, flush=True)
 
@@ -81,11 +91,10 @@ def _keep_signatures() -> None:
 
 
 class _Loaded:
-    """A closure, and what its lowerings share: `contexts` holds MLIR's own tables, by target."""
+    """A closure, as Triton's objects."""
 
     def __init__(self, closure: dict[str, Any]) -> None:
         self.jitted: Jitted = {}
-        self.contexts: dict[tuple[Any, ...], Any] = {}
         self.kernel: Any = None
         self.failure: dict[str, Any] | None = None
         try:
@@ -380,20 +389,24 @@ def _lower(closure: _Loaded, request: dict[str, Any]) -> dict[str, Any]:
     signature = {name: _signature_type(kind) for name, kind in request["signature"]}
     constexprs = {(kernel.arg_names.index(name),): decode(value, jitted) for name, value in request["constexprs"]}
     source = ASTSource(kernel, signature, constexprs)
-    context = _context(backend, closure.contexts, request["target"])
+    context = _context(backend, request["target"])
     functions = backend.get_codegen_implementation(options)
     return {"ttir": str(source.make_ir(target, options, functions, backend.get_module_map(), context))}
 
 
-def _context(backend: Any, known: dict[tuple[Any, ...], Any], target: list[Any]) -> Any:
+_contexts: dict[tuple[Any, ...], Any] = {}
+"""MLIR's own tables (of types, attributes, places), by target."""
+
+
+def _context(backend: Any, target: list[Any]) -> Any:
     from triton._C.libtriton import ir
 
     key = tuple(target)
-    if key not in known:
-        known[key] = ir.context()
-        ir.load_dialects(known[key])
-        backend.load_dialects(known[key])
-    return known[key]
+    if key not in _contexts:
+        _contexts[key] = ir.context()
+        ir.load_dialects(_contexts[key])
+        backend.load_dialects(_contexts[key])
+    return _contexts[key]
 
 
 def _compile_whole(closure: _Loaded, request: dict[str, Any]) -> dict[str, Any]:
