@@ -566,9 +566,10 @@ def serve(mode: str = "") -> None:
     os.dup2(2, 1)
     resource.setrlimit(resource.RLIMIT_AS, (MEMORY_LIMIT, MEMORY_LIMIT))
     sys.setrecursionlimit(max(sys.getrecursionlimit(), 5000))
-    gc.set_threshold(50_000, 20, 100)  # syntax trees of many files stay: going through them often finds nothing
+    gc.disable()  # syntax trees of many files stay: only what a kernel leaves is gone through, between two kernels
     for line in sys.stdin:
         print(json.dumps(examine(Task(**json.loads(line)), mode)), file=answers, flush=True)
+        gc.collect(0)
 
 
 class Worker:

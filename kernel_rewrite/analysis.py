@@ -26,7 +26,7 @@ from kernel_rewrite.source.closure import KernelDefinition, close, unresolved
 from kernel_rewrite.source.files import Project
 from kernel_rewrite.source.launches import Launch, launches
 from kernel_rewrite.source.pointer_flow import PointerFlow
-from kernel_rewrite.source.repair import Alternatives, Effort, repaired_plan, statements
+from kernel_rewrite.source.repair import Alternatives, Effort, repaired_plan
 from kernel_rewrite.source.signatures import NO_OVERRIDES, TRITON_TYPES, Overrides
 from kernel_rewrite.source.specializations import LIMIT, SpecializationPlan, impossible, specializations
 from kernel_rewrite.source.symbolic import ProjectNames
@@ -46,8 +46,8 @@ FEWEST = 6
 REPAIR_STATEMENTS = 6_000
 """How many statements are compiled again, over all corrected signatures, before a kernel is given up."""
 
-ALTERNATIVES_OPERATIONS = 6_000
-"""How many operations are made again, over all corrections of the specializations beside the base."""
+ALTERNATIVES_STATEMENTS = 1_500
+"""The same over all corrections of the specializations beside the base."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -202,7 +202,7 @@ def analyse(
             views += _lower(closure, project, compiler, [spare], target)[0]
     if not views:
         raise FusionRefused((_cannot_lower(kernel, closure, calls, plan, failures[0], compiler),))
-    found, failures = _alternatives(closure, project, compiler, plan, possible, target, _operations(views[0]))
+    found, failures = _alternatives(closure, project, compiler, plan, possible, target)
     views += found
     guessed = plan.undecided or plan.unknown or any(not name.harmless for name in closure.assumed_names)
     complete = plan.complete and not failures and not guessed
@@ -279,18 +279,29 @@ def _repaired(
     """The plan with what was inferred put right by what Triton says about it; None when no near one lowers."""
     if failure.kind != "rejected" or failure.block_pointers_removed:
         return None
-    effort = Effort(statements(closure), REPAIR_STATEMENTS)
+    effort = Effort(REPAIR_STATEMENTS)
 
     def lower(specialization: Specialization) -> LoweringFailure | None:
-        if not effort.spend():
-            return failure
-        result = next(compiler.lower(closure, project.sources(), [specialization], target))
-        if isinstance(result, LoweringFailure):
-            effort.note(result.kind)
-            return result
-        return None
+        tried = _try(closure, project, compiler, specialization, target, effort)
+        return None if isinstance(tried, Lowered) else tried or failure
 
     return repaired_plan(closure, plan, failure, lower)
+
+
+def _try(
+    closure: Closure,
+    project: Project,
+    compiler: Compiler,
+    specialization: Specialization,
+    target: Target,
+    effort: Effort,
+) -> Lowered | LoweringFailure | None:
+    """What comes of one more specialization; None when there was enough effort."""
+    if effort.left <= 0:
+        return None
+    result = next(compiler.lower(closure, project.sources(), [specialization], target, most=effort.left))
+    effort.note(result.kind if isinstance(result, LoweringFailure) else "", result.statements)
+    return result
 
 
 def _alternatives(
@@ -300,25 +311,20 @@ def _alternatives(
     plan: SpecializationPlan,
     failures: tuple[LoweringFailure, ...],
     target: Target,
-    operations: int,
 ) -> tuple[tuple[View, ...], tuple[LoweringFailure, ...]]:
-    """The views of those `failures` that other types or values put right, and what is left of them. A specialization has
-    about so many `operations`."""
+    """The views of those `failures` that other types or values put right, and what is left of them."""
     repairer = Alternatives(closure, plan.signature)
-    effort = Effort(operations, ALTERNATIVES_OPERATIONS)
+    effort = Effort(ALTERNATIVES_STATEMENTS)
     views: list[View] = []
     left: list[LoweringFailure] = []
     accepted: list[Lowered] = []
     for failure in failures:
 
         def lower(specialization: Specialization, failure: LoweringFailure = failure) -> LoweringFailure | None:
-            if not effort.spend():
-                return failure
-            result = next(compiler.lower(closure, project.sources(), [specialization], target))
-            if isinstance(result, LoweringFailure):
-                effort.note(result.kind)
-                return result
-            accepted.append(result)
+            tried = _try(closure, project, compiler, specialization, target, effort)
+            if not isinstance(tried, Lowered):
+                return tried or failure
+            accepted.append(tried)
             return None
 
         hopeful = failure.kind == "rejected" and not failure.block_pointers_removed and effort.left > 0

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from kernel_rewrite import analysis
@@ -77,7 +79,38 @@ def test_how_many_ways_follows_from_the_size_of_the_first(
     assert len(found.views) <= ways
 
 
-@pytest.mark.parametrize(("each", "total", "tries"), [(100, 250, 3), (100, 50, 1), (1, 5, 5)])
-def test_tries_are_counted_in_what_they_make_the_compiler_do(each: int, total: int, tries: int) -> None:
-    effort = Effort(each, total)
-    assert [effort.spend() for _ in range(tries + 2)] == [True] * tries + [False, False]
+def test_tries_are_counted_in_what_they_make_the_compiler_do() -> None:
+    effort = Effort(250)
+    for left in (150, 50, -50):
+        effort.note("rejected", 100)
+        assert effort.left == left
+
+
+@pytest.mark.parametrize("kind", ["crash", "timeout", "long"])
+def test_a_try_that_did_not_just_fail_is_the_last(kind: str) -> None:
+    effort = Effort(250)
+    effort.note(kind, 0)
+    assert effort.left == 0
+
+
+UNROLLED = """\
+import triton
+import triton.language as tl
+
+
+@triton.jit
+def kernel(x_ptr, y_ptr, ROUNDS: tl.constexpr):
+    for i in tl.static_range(ROUNDS):
+        x = tl.load(x_ptr + i)
+        tl.store(y_ptr + i, x)
+"""
+
+
+@pytest.mark.parametrize(("most", "kind"), [(None, ""), (41, ""), (40, "long"), (1, "long")])
+def test_no_more_statements_are_compiled_than_may_be(most: int | None, kind: str) -> None:
+    found = analysed(UNROLLED)
+    specialization = found.views[0].specialization
+    rounds = replace(specialization, constexprs=(("ROUNDS", 20),))
+    (result,) = compiler().lower(found.closure, found.project.sources(), [rounds], most=most)
+    assert getattr(result, "kind", "") == kind
+    assert result.statements >= (41 if not kind else most or 0)

@@ -95,28 +95,16 @@ def search(
 
 
 class Effort:
-    """How much more may be tried, counted in what a try makes the compiler do: not in seconds, so that the answer does not
-    depend on the machine. The first try is free."""
+    """How many statements may still be compiled in tries, those of a static loop each time: not seconds, so that the answer
+    does not depend on the machine."""
 
-    def __init__(self, each: int, total: int) -> None:
-        self.each = each
-        self.left = total
+    def __init__(self, statements: int) -> None:
+        self.left = statements
 
-    def spend(self) -> bool:
-        """Whether one more specialization may be lowered; it counts."""
-        allowed = self.left > 0
-        self.left -= self.each
-        return allowed
-
-    def note(self, kind: str) -> None:
-        """After a try that made the compiler hang or crash, and did not just fail ("rejected"), there is no other."""
-        if kind != "rejected":
-            self.left = 0
-
-
-def statements(closure: Closure) -> int:
-    """How long a kernel is, with its helpers."""
-    return sum(isinstance(node, ast.stmt) for function in closure.functions for node in ast.walk(function.node))
+    def note(self, kind: str, statements: int) -> None:
+        """After a try of so many statements. One that did not just fail ("rejected"), but was too long or made the compiler hang
+        or crash, is the last."""
+        self.left = self.left - statements if kind in ("", "rejected") else 0
 
 
 def adopt(signature: Signature, base: Specialization, repaired: Specialization) -> Signature:

@@ -47,10 +47,12 @@ _MOST_LOADED = 4
 
 @dataclass(frozen=True, slots=True)
 class Lowered:
-    """The raw TTIR of one specialization: calls not inlined, no pass run."""
+    """The raw TTIR of one specialization: calls not inlined, no pass run. `statements` were compiled to make it, those of a
+    loop twice, of a static loop or a helper each time."""
 
     specialization: Specialization
     text: str
+    statements: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,8 +73,9 @@ class Compiled:
 class LoweringFailure:
     """Why one specialization has no TTIR.
 
-    `kind`: "rejected" (Triton raised `error` with `message`), "crash" or "timeout" (the compiler process died).
-    `places` are the user's lines involved, innermost first.
+    `kind`: "rejected" (Triton raised `error` with `message`), "long" (it has more statements than were to be compiled),
+    "crash" or "timeout" (the compiler process died).
+    `places` are the user's lines involved, innermost first; `statements` were compiled until then.
     """
 
     specialization: Specialization
@@ -80,6 +83,7 @@ class LoweringFailure:
     message: str
     error: str = ""
     places: tuple[Location, ...] = ()
+    statements: int = 0
 
     @property
     def block_pointers_removed(self) -> bool:
@@ -145,15 +149,21 @@ class Compiler:
         specializations: Iterable[Specialization],
         target: Target = Target(),
         time_limit: float = TIME_LIMIT,
+        most: int | None = None,
     ) -> Iterator[Lowered | LoweringFailure]:
-        """The TTIR of each specialization, in order; `texts` holds the text of every file of the closure.
+        """The TTIR of each specialization, in order; `texts` holds the text of every file of the closure. Of each, at most
+        `most` statements are compiled.
 
         A crash or a time-out costs the specialization that caused it; the next one gets a fresh process.
         """
         payload = json.dumps(_encode_closure(closure, texts))
         for specialization in specializations:
-            answer = self._ask(payload, specialization, target, time_limit)
-            yield answer if isinstance(answer, LoweringFailure) else Lowered(specialization, answer["ttir"])
+            answer = self._ask(payload, specialization, target, time_limit, {"most": most})
+            yield (
+                answer
+                if isinstance(answer, LoweringFailure)
+                else Lowered(specialization, answer["ttir"], answer["statements"])
+            )
 
     def compile(
         self,
@@ -206,7 +216,9 @@ class Compiler:
             return answer
         failure = answer["failure"]
         places = tuple(Location(*place) for place in failure["places"])
-        return LoweringFailure(specialization, "rejected", failure["message"], failure["error"], places)
+        return LoweringFailure(
+            specialization, failure["kind"], failure["message"], failure["error"], places, answer["statements"]
+        )
 
     def _place(self, payload: str) -> int:
         """Where the process keeps a closure: few at once, the one that was not used for longest goes."""

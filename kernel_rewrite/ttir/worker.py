@@ -25,7 +25,6 @@ import types
 import warnings
 from typing import Any
 
-
 _KEPT_FOR = 32
 """How many closures share MLIR's tables, which grow, and are kept before those that were dropped are looked for."""
 
@@ -40,6 +39,7 @@ def main() -> None:
 
     _know_functions_by_identity()
     _keep_signatures()
+    _count_statements()
     gc.freeze()  # what the imports made stays
     gc.disable()  # while a kernel is lowered all is in use
     print(json.dumps({"triton": triton.__version__}), file=answers, flush=True)
@@ -55,11 +55,13 @@ def main() -> None:
             gc.collect(0)
             continue
         closure = loaded[request["place"]]
+        _Statements.start(request.get("most"))
         try:
             answer = closure.failure or (_compile_whole if "options" in request else _lower)(closure, request)
         except Exception as error:  # whatever Triton's front end raises is the answer
             _contexts.clear()
             answer = {"failure": _describe(error, closure.jitted)}
+        answer["statements"] = _Statements.count
         print(json.dumps(answer), file=answers, flush=True)
 
 
@@ -88,6 +90,40 @@ def _keep_signatures() -> None:
         return kept(function) if plain else fresh(function, **options)
 
     inspect.signature = signature  # type: ignore[assignment]
+
+
+class TooMany(Exception):
+    """A kernel has more statements than were to be compiled."""
+
+
+class _Statements:
+    """How many statements Triton's front end went into since the last request, those of a loop once more to see what it
+    changes, those of a static loop or a helper each time; and how many it may."""
+
+    count = 0
+    most: int | None = None
+
+    @classmethod
+    def start(cls, most: int | None) -> None:
+        cls.count, cls.most = 0, most
+
+    @classmethod
+    def enter(cls, count: int) -> None:
+        cls.count += count
+        if cls.most is not None and cls.count > cls.most:
+            raise TooMany(f"more than {cls.most} statements")
+
+
+def _count_statements() -> None:
+    from triton.compiler.code_generator import CodeGenerator
+
+    visit = CodeGenerator.visit_compound_statement
+
+    def visit_counted(generator: Any, statements: Any) -> Any:
+        _Statements.enter(len(statements) if isinstance(statements, list) else 1)
+        return visit(generator, statements)
+
+    CodeGenerator.visit_compound_statement = visit_counted
 
 
 class _Loaded:
@@ -462,7 +498,8 @@ def _describe(error: BaseException, jitted: Jitted) -> dict[str, Any]:
     wrapped = _WRAPPED.fullmatch(message)
     if wrapped:
         name, message = wrapped[1], str(ast.literal_eval(wrapped[2]))
-    return {"error": name, "message": message, "places": places}
+    kind = "long" if name == TooMany.__name__ else "rejected"
+    return {"kind": kind, "error": name, "message": message, "places": places}
 
 
 # Triton re-raises what a builtin raised as CompilationError(repr(error)).
