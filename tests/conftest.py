@@ -19,10 +19,14 @@ EVERY_SECOND = frozenset(
         "test_another_kernel_is_rejected",
         "test_another_spelling_of_a_fixture_is_the_same_kernel_and_fuses",
         "test_a_spoiled_rewrite_is_rejected",
+        "test_fused_and_run",
+        "test_what_fuse_writes_is_equivalent",
+        "test_a_wrong_file_is_found",
+        "test_another_value_is_seen",
     }
 )
-"""Long tables of one check, each row a kernel compiled anew: `make test` has time for every second, `make test-long` for the
-others."""
+"""Long tables of one check, each row a kernel compiled or run anew: `make test` has time for every second, `make test-long`
+for the others."""
 
 
 @pytest.hookimpl(tryfirst=True)

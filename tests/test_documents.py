@@ -22,6 +22,8 @@ DOCUMENTS = [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").
 
 
 RUN_ELSEWHERE = {"README.md"}
+LONG = {"epilogues.md", "prologues.md", "verifying.md"}
+"""Many commands each; `make test` has those of the tutorial and the README."""
 
 
 def text_of(path: Path) -> str:
@@ -72,7 +74,11 @@ def test_every_module_of_the_stages_is_in_the_architecture() -> None:
 
 @pytest.mark.parametrize(
     "path",
-    [path for path in DOCUMENTS if "```console" in path.read_text(encoding="utf-8") and path.name not in RUN_ELSEWHERE],
+    [
+        pytest.param(path, marks=pytest.mark.long if path.name in LONG else ())
+        for path in DOCUMENTS
+        if "```console" in path.read_text(encoding="utf-8") and path.name not in RUN_ELSEWHERE
+    ],
     ids=lambda path: path.name,
 )
 def test_every_command_of_the_documents(path: Path, tmp_path: Path, accept: bool) -> None:

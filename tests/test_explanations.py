@@ -51,6 +51,10 @@ def page(code: str) -> Path:
     return PAGES / f"{code}.md"
 
 
+COMPILES_WHOLE = {"KR501", "KR503"}
+"""Codes of what `--check-resources` finds: their examples are compiled down to machine code."""
+
+
 @pytest.mark.parametrize("code", CODES)
 def test_page_has_a_title_and_every_section(code: str) -> None:
     text = explanation(code)
@@ -69,7 +73,14 @@ def test_no_code_is_dead() -> None:
     assert set(CODES) <= emitted | {"KR902"}
 
 
-@pytest.mark.parametrize("code", [code for code in CODES if code not in NEEDS_HELP.keys() | NEEDS_OPERANDS])
+@pytest.mark.parametrize(
+    "code",
+    [
+        pytest.param(code, marks=pytest.mark.long if code in COMPILES_WHOLE else ())
+        for code in CODES
+        if code not in NEEDS_HELP.keys() | NEEDS_OPERANDS
+    ],
+)
 def test_example(code: str, tmp_path: Path, accept: bool, installed_triton: tuple[int, ...]) -> None:
     needed = NEEDS_TRITON.get(code, PAGES_SHOW)
     if installed_triton < needed and code in NEEDS_TRITON:
@@ -83,7 +94,7 @@ def test_example(code: str, tmp_path: Path, accept: bool, installed_triton: tupl
 
 
 def test_a_compiler_that_hangs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, accept: bool) -> None:
-    monkeypatch.setattr(Compiler.lower, "__defaults__", (Target(), 2.0))
+    monkeypatch.setattr(Compiler.lower, "__defaults__", (Target(), 2.0, None))
     [(_, exit_code, output)] = check(
         page("KR111"), tmp_path, accept=accept, settled=lambda text: text.replace("after 2 seconds", "after 20 seconds")
     )

@@ -14,6 +14,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from kernel_rewrite.diagnostics import FusionRefused
 from kernel_rewrite.fuse import fuse
 
@@ -183,6 +185,7 @@ def spoiled(text: str) -> str:
     return "\n".join(lines) + "\n"
 
 
+@pytest.mark.long
 def test_a_random_prologue_gives_what_the_original_gives_for_p_of_the_input(tmp_path: Path) -> None:
     cases, codes = [], []
     for seed in range(KERNELS):

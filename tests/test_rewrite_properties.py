@@ -444,6 +444,7 @@ def chains(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     return run_all(runs, tmp_path_factory.mktemp("chains"))
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("way", ["once", "twice"])
 @pytest.mark.parametrize("pair", PAIRS, ids="-".join)
 def test_fusing_twice_is_fusing_the_composition(pair: tuple[str, str], way: str, chains: dict[str, str]) -> None:

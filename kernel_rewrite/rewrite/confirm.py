@@ -36,7 +36,7 @@ from kernel_rewrite.rewrite.parameters import passed
 from kernel_rewrite.rewrite.products import may_add_loaded, may_store_product
 from kernel_rewrite.rewrite.report import keep_evidence
 from kernel_rewrite.rewrite.unchanged import check_clone, check_unchanged
-from kernel_rewrite.source.closure import close, kernels
+from kernel_rewrite.source.closure import close, kernel_named
 from kernel_rewrite.source.files import Project, SourceFile, require_compiling, source_from_text
 from kernel_rewrite.source.signatures import TRITON_TYPES
 from kernel_rewrite.ttir.blocks import guarded, is_block, made_outside
@@ -194,7 +194,7 @@ def lower_as(
     """The rewritten kernel as Triton compiles it, one answer for each of the `specializations` that its parameters have."""
     others = (file for file in analysis.project.files() if file is not analysis.kernel.file)
     project = Project((rewritten, *others))  # what it imports is parsed already
-    kernel = next((k for k in kernels(rewritten, project) if k.name == analysis.kernel.name), None)
+    kernel = kernel_named(analysis.kernel.name, rewritten, project)
     if kernel is None:
         raise InternalError(f"KR902: the rewritten file has no kernel `{analysis.kernel.name}`")
     closure = close(kernel, project)

@@ -110,7 +110,7 @@ def references(analysis: Analysis) -> frozenset[tuple[FunctionRef, int, int]]:
     helpers = {f.name: f.ref for f in closure.functions[1:] if f.ref.file == file.path}
     values = (value for view in analysis.views for _, value in view.specialization.constexprs)
     found = {(value, 0, 0) for value in values if isinstance(value, FunctionRef)}
-    for node in nodes_in(file.tree):
+    for node in nodes_in(file.tree) if helpers else ():
         match node:
             case ast.Name(id=name) if name in helpers:
                 found.add((helpers[name], node.lineno, node.col_offset))

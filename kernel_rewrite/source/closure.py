@@ -167,23 +167,24 @@ def kernels(file: SourceFile, project: Project) -> tuple[KernelDefinition, ...]:
     return known
 
 
+def kernel_named(name: str, file: SourceFile, project: Project) -> KernelDefinition | None:
+    """The first jit function called `name` that `file` defines. What the file's other functions are is not asked: it counts
+    as an entry only where the file launches it."""
+    if "jit" not in file.text:
+        return None
+    definitions, aliases = _definitions(file, project, name)
+    if not definitions:
+        return None
+    sites = _launches(file, project)
+    node, definition = _in_order(definitions)[0]
+    launches = tuple(sites.get(node, ()))
+    return KernelDefinition(definition, tuple(aliases.get(node, ())), launches, bool(launches))
+
+
 def _kernels(file: SourceFile, project: Project) -> tuple[KernelDefinition, ...]:
     if "jit" not in file.text:
         return ()
-    definitions: dict[ast.FunctionDef, JitDefinition] = {}
-    aliases: dict[ast.FunctionDef, list[str]] = {}
-    functions = [node for node in nodes_of(file, project) if isinstance(node, ast.FunctionDef)]
-    for node in functions:
-        definition = jit_definition(node, file, project)
-        if definition is not None:
-            definitions[node] = definition
-    for name, definition in _made_by_calls(file, project, functions):
-        if definition.file is not file:
-            continue
-        # the wrapped form has the whole stack of decorators
-        definitions[definition.node] = definition
-        if name != definition.node.name:
-            aliases.setdefault(definition.node, []).append(name)
+    definitions, aliases = _definitions(file, project)
     if not definitions:
         return ()
     launches = _launches(file, project)
@@ -191,12 +192,40 @@ def _kernels(file: SourceFile, project: Project) -> tuple[KernelDefinition, ...]
     # of several definitions of one helper, the calls mean one
     called |= {node for node in definitions if node.name in {c.name for c in called} and node not in launches}
     result = []
-    for node, definition in sorted(definitions.items(), key=lambda item: (item[0].lineno, item[0].col_offset)):
+    for node, definition in _in_order(definitions):
         sites = tuple(launches.get(node, ()))
         entry = bool(sites) or (node not in called and not _returns(node) and _stores(definition, set()))
         entry = entry and not definition.constexpr_function
         result.append(KernelDefinition(definition, tuple(aliases.get(node, ())), sites, entry))
     return tuple(result)
+
+
+_Definitions = dict[ast.FunctionDef, JitDefinition]
+
+
+def _definitions(
+    file: SourceFile, project: Project, name: str | None = None
+) -> tuple[_Definitions, dict[ast.FunctionDef, list[str]]]:
+    """The jit functions of `file`, those called `name` alone where it is given, and the other names that each has."""
+    definitions: _Definitions = {}
+    aliases: dict[ast.FunctionDef, list[str]] = {}
+    functions = [node for node in nodes_of(file, project) if isinstance(node, ast.FunctionDef)]
+    for node in functions:
+        definition = jit_definition(node, file, project) if name in (None, node.name) else None
+        if definition is not None:
+            definitions[node] = definition
+    for alias, definition in _made_by_calls(file, project, functions):
+        if definition.file is not file or name not in (None, definition.node.name):
+            continue
+        # the wrapped form has the whole stack of decorators
+        definitions[definition.node] = definition
+        if alias != definition.node.name:
+            aliases.setdefault(definition.node, []).append(alias)
+    return definitions, aliases
+
+
+def _in_order(definitions: _Definitions) -> list[tuple[ast.FunctionDef, JitDefinition]]:
+    return sorted(definitions.items(), key=lambda item: (item[0].lineno, item[0].col_offset))
 
 
 def _made_by_calls(

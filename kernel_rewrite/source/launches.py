@@ -277,12 +277,10 @@ def _names_only(node: ast.expr, kernel: str, body: Iterable[ast.stmt], depth: in
         case ast.Attribute(attr=name):
             return name == kernel
         case ast.Name(id=name):
-            bound = [n for s in body for n in walk(s) if isinstance(n, ast.Name) and n.id == name and _stores(n)]
+            nodes = [n for s in body for n in walk(s) if isinstance(n, (ast.Name, ast.Assign))]
+            bound = [n for n in nodes if isinstance(n, ast.Name) and n.id == name and _stores(n)]
             values = [
-                n.value
-                for s in body
-                for n in walk(s)
-                if isinstance(n, ast.Assign) and any(target in bound for target in n.targets)
+                n.value for n in nodes if isinstance(n, ast.Assign) and any(target in bound for target in n.targets)
             ]
             if name != kernel and not values:
                 return False

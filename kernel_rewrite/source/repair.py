@@ -102,8 +102,8 @@ class Effort:
         self.left = statements
 
     def note(self, kind: str, statements: int) -> None:
-        """After a try of so many statements. One that did not just fail ("rejected"), but was too long or made the compiler hang
-        or crash, is the last."""
+        """After a try of so many statements. One that did not just fail ("rejected") but was too long, or made the compiler
+        hang or crash, is the last."""
         self.left = self.left - statements if kind in ("", "rejected") else 0
 
 

@@ -206,6 +206,9 @@ class Compiler:
             answer = self._read(time_limit)
         except BrokenPipeError:
             answer = "crash"
+        except BaseException:  # Ctrl-C in a notebook: the answer that still comes is not that to the next question
+            self.close()
+            raise
         if isinstance(answer, str):
             message = self._error_tail()
             self.close()

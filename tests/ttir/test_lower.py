@@ -109,6 +109,24 @@ def test_a_hang_costs_its_time_limit(compiler: Compiler) -> None:
     assert isinstance(next(compiler.lower(closure, texts, [specialization(16)])), Lowered)
 
 
+def test_an_interrupt_leaves_no_answer_for_the_next_question(
+    compiler: Compiler, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Ctrl-C in a notebook, and then another kernel."""
+    closure, texts = closed(COPY)
+    _ = compiler.triton_version
+
+    def interrupted(_: float) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(compiler, "_read", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            next(compiler.lower(closure, texts, [specialization(16)]))
+    result = next(compiler.lower(closure, texts, [specialization(32)]))
+    assert isinstance(result, Lowered) and "end = 32 : i32" in result.text
+
+
 def test_the_interpreter_setting_of_the_caller_does_not_leak_in(
     compiler: Compiler, monkeypatch: pytest.MonkeyPatch
 ) -> None:
