@@ -52,9 +52,14 @@ class Verdict:
         return bool(self.source) or self.compiled in (Compiled.INVALID, Compiled.FAILS, Compiled.REJECTED)
 
     @property
+    def is_wrong(self) -> bool:
+        """Whether another program passes both judges."""
+        return self.differs and not self.rejected
+
+    @property
     def is_hole(self) -> bool:
         """Whether another program passes both judges, or another kernel passes validation alone."""
-        return self.compiled is Compiled.ACCEPTED or (self.differs and not self.rejected)
+        return self.is_wrong or self.compiled is Compiled.ACCEPTED
 
 
 def judged(text: str, case: Case) -> Verdict:

@@ -33,10 +33,12 @@ OPS = ("relu", "gelu", "sigmoid", "clamp(-1, 1)")
 
 @dataclass
 class Tally:
-    """What was found in one share of the fusions."""
+    """What was found in one share of the fusions. `alone`: what validation accepts and only the guard of the syntax tree
+    rejects: it has the right bits by a rule of validation (`commutes`), or validation has a hole."""
 
     table: dict[str, Counter[str]] = field(default_factory=lambda: defaultdict(Counter))
     wrong: list[str] = field(default_factory=list)
+    alone: list[str] = field(default_factory=list)
     fusions: int = 0
     published: int = 0
 
@@ -44,6 +46,7 @@ class Tally:
         for kind, row in other.table.items():
             self.table[kind].update(row)
         self.wrong += other.wrong
+        self.alone += other.alone
         self.fusions += other.fusions
         self.published += other.published
 
@@ -87,11 +90,12 @@ def tally(options: argparse.Namespace, part: int) -> Tally:
             verdict = judged(text, case)
             count(found.table[fault.kind], verdict)
             if verdict.is_hole:
-                found.wrong.append(f"{case.name}: {fault.kind}: {fault.what}: {verdict}")
-                print("WRONGLY ACCEPTED", found.wrong[-1], flush=True)
+                said = f"{case.name}: {fault.kind}: {fault.what}: {verdict}"
+                (found.wrong if verdict.is_wrong else found.alone).append(said)
+                print("WRONGLY ACCEPTED" if verdict.is_wrong else "ACCEPTED BY VALIDATION ALONE", said, flush=True)
                 if options.keep:
                     options.keep.mkdir(parents=True, exist_ok=True)
-                    name = f"{part}_{len(found.wrong)}"
+                    name = f"{part}_{len(found.wrong) + len(found.alone)}"
                     (options.keep / f"{name}_right.py").write_text(ast.unparse(scene.tree))
                     (options.keep / f"{name}_wrong.py").write_text(text)
         done = sum(c["mutants"] for c in found.table.values())
@@ -113,7 +117,7 @@ def main() -> int:
     parser.add_argument("--jobs", type=int, default=1)
     parser.add_argument("--seconds", type=float, default=1e9, help="begin no fusion after this long")
     parser.add_argument("--markdown", type=Path, help="where to write the table")
-    parser.add_argument("--keep", type=Path, help="where to write what was wrongly accepted")
+    parser.add_argument("--keep", type=Path, help="where to write what validation wrongly accepted")
     options = parser.parse_args()
     started = time.monotonic()
     found = Tally()
@@ -121,12 +125,13 @@ def main() -> int:
         for share in pool.map(tally, [options] * options.jobs, range(options.jobs)):
             found.add(share)
     summary = (
-        f"{found.fusions} fusions ({found.published} of them of public kernels), {len(found.wrong)} wrongly judged"
+        f"{found.fusions} fusions ({found.published} of them of public kernels), {len(found.wrong)} wrongly judged, "
+        f"{len(found.alone)} rejected by the guard of the syntax tree alone though they compile to something else"
     )
     print(shown(found.table))
     print(f"{summary}, {time.monotonic() - started:.0f} s")
     if options.markdown:
-        options.markdown.write_text(page(found.table, summary, found.wrong), encoding="utf-8")
+        options.markdown.write_text(page(found, summary), encoding="utf-8")
     return 1 if found.wrong else 0
 
 
@@ -138,7 +143,7 @@ def count(row: Counter[str], verdict: Verdict) -> None:
     row[verdict.compiled.value] += 1
 
 
-def page(table: dict[str, Counter[str]], summary: str, wrong: list[str]) -> str:
+def page(found: Tally, summary: str) -> str:
     """The results as a Markdown page."""
     lines = [
         "# Wrong rewrites",
@@ -148,7 +153,7 @@ def page(table: dict[str, Counter[str]], summary: str, wrong: list[str]) -> str:
         "",
         f"{summary}.",
         "",
-        shown(table),
+        shown(found.table),
         "",
         "`differ`: the mutant is another program. It is none when it compiles to the text of the right rewrite, equals it",
         "after Triton's own optimisation (names of values apart), or has the same terms in the same order of effects.",
@@ -156,8 +161,9 @@ def page(table: dict[str, Counter[str]], summary: str, wrong: list[str]) -> str:
         "columns say what validation says, asked alone.",
         "",
     ]
-    if wrong:
-        lines += ["## Wrongly judged", "", *(f"- {line}" for line in wrong), ""]
+    for title, some in (("Wrongly judged", found.wrong), ("Accepted by validation alone", found.alone)):
+        if some:
+            lines += [f"## {title}", "", *(f"- {line}" for line in some), ""]
     return "\n".join(lines)
 
 
