@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+
 from kernel_rewrite.analysis import Analysis
 from kernel_rewrite.model import Closure, Specialization
 from kernel_rewrite.pointwise.language import Epilogue, TritonCall
@@ -35,9 +37,9 @@ def closed_alone(
         )
         own = source_from_text(reference.text, file.path, encoding=file.encoding, location=file.location)
         project = Project((own, *(other for other in analysis.project.files() if other is not file)))
-        name = reference.kernel
-    else:
-        text = reference_source(
+        return close(next(k for k in kernels(own, project) if k.name == reference.kernel), project), project
+    return _closed(
+        reference_source(
             epilogue,
             shape,
             dtype,
@@ -47,9 +49,15 @@ def closed_alone(
             apart=apart,
             stored=stored,
         )
-        own = source_from_text(text, "<reference>")
-        project, name = Project((own,)), REFERENCE
-    return close(next(k for k in kernels(own, project) if k.name == name), project), project
+    )
+
+
+@functools.lru_cache(maxsize=64)
+def _closed(text: str) -> tuple[Closure, Project]:
+    """An op of the table on its own, which one kernel after another asks for."""
+    own = source_from_text(text, "<reference>")
+    project = Project((own,))
+    return close(next(k for k in kernels(own, project) if k.name == REFERENCE), project), project
 
 
 def lower_alone(
@@ -76,4 +84,4 @@ def lower_alone(
         apart=apart,
         stored=stored,
     )
-    return next(analysis.compiler.lower(closure, project.sources(), [Specialization((), ())], analysis.target))
+    return analysis.compiler.lower_kept(closure, project.sources(), Specialization((), ()), analysis.target)

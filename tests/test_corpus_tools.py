@@ -261,7 +261,7 @@ def test_the_table_has_a_row_for_each_package_and_their_sum() -> None:
 
 
 def test_the_report_lists_every_internal_error_and_explains_the_codes_in_use() -> None:
-    facts = {"version": "1", "triton": "3", "python": "3", "cores": 2, "date": "d", "jobs": 2, "wall": 3}
+    facts = {"version": "1", "triton": "3", "python": "3", "cores": 2, "date": "d", "jobs": 2, "wall": 3, "usual": 2}
     text = corpus.report(RECORDS, ["a", "b"], facts)
     assert "- a `f.py` `k`: KR902: broken" in text and "- b `g.py` `m`: late" in text
     assert "- KR201: the output is read by the kernel" in text and "KR205" not in text

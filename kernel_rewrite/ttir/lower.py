@@ -45,6 +45,9 @@ _MOST_LOADED = 4
 """How many closures a compiler process keeps: a kernel, the rewritten one and the op alone take turns."""
 
 
+_MOST_KEPT = 64
+
+
 @dataclass(frozen=True, slots=True)
 class Lowered:
     """The raw TTIR of one specialization: calls not inlined, no pass run. `statements` were compiled to make it, those of a
@@ -99,6 +102,7 @@ class Compiler:
         self._errors: Any = None
         self._buffer = b""
         self._version: str | None = None
+        self._kept: dict[tuple[str, str, Target], Lowered] = {}  # the one used last at the end
         self._loaded: dict[str, int] = {}  # closures that the process has, the one used last at the end
 
     def start(self) -> None:
@@ -164,6 +168,20 @@ class Compiler:
                 if isinstance(answer, LoweringFailure)
                 else Lowered(specialization, answer["ttir"], answer["statements"])
             )
+
+    def lower_kept(
+        self, closure: Closure, texts: Mapping[str, str], specialization: Specialization, target: Target
+    ) -> Lowered | LoweringFailure:
+        """As `lower`, for one specialization of a small kernel that is asked for again and again: its TTIR is kept."""
+        key = (json.dumps(_encode_closure(closure, texts)), repr(specialization), target)
+        result: Lowered | LoweringFailure | None = self._kept.pop(key, None)
+        if result is None:
+            result = next(self.lower(closure, texts, [specialization], target))
+        if isinstance(result, Lowered):
+            self._kept[key] = result
+            if len(self._kept) > _MOST_KEPT:
+                del self._kept[next(iter(self._kept))]
+        return result
 
     def compile(
         self,

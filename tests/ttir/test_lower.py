@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from kernel_rewrite.model import Closure, Specialization
+from kernel_rewrite.model import Closure, Specialization, Target
 from kernel_rewrite.source.closure import close, kernels
 from kernel_rewrite.source.files import Project, source_from_text
 from kernel_rewrite.ttir.lower import Compiler, Lowered, LoweringFailure
@@ -107,6 +107,30 @@ def test_a_hang_costs_its_time_limit(compiler: Compiler) -> None:
     assert isinstance(hung, LoweringFailure) and hung.kind == "timeout"
     closure, texts = closed(COPY)
     assert isinstance(next(compiler.lower(closure, texts, [specialization(16)])), Lowered)
+
+
+def test_what_is_kept_is_lowered_once(compiler: Compiler, monkeypatch: pytest.MonkeyPatch) -> None:
+    closure, texts = closed(COPY)
+    asked: list[Specialization] = []
+    lower = compiler.lower
+
+    def counted(closure: Closure, texts: dict[str, str], some: list[Specialization], target: Target) -> object:
+        asked.extend(some)
+        return lower(closure, texts, some, target)
+
+    monkeypatch.setattr(compiler, "lower", counted)
+    monkeypatch.setattr("kernel_rewrite.ttir.lower._MOST_KEPT", 2)
+    blocks = (16, 32, 16, 64, 16, 32)  # 64 takes the place of 32
+    results = [compiler.lower_kept(closure, texts, specialization(block), Target()) for block in blocks]
+    assert [isinstance(r, Lowered) and f"end = {n} : i32" in r.text for r, n in zip(results, blocks)] == [True] * 6
+    assert [dict(some.constexprs)["B"] for some in asked] == [16, 32, 64, 32]
+
+
+def test_a_failure_is_not_kept(compiler: Compiler) -> None:
+    closure, texts = closed(COPY)
+    for _ in range(2):
+        assert isinstance(compiler.lower_kept(closure, texts, specialization(3), Target()), LoweringFailure)
+    assert isinstance(compiler.lower_kept(closure, texts, specialization(4), Target()), Lowered)
 
 
 def test_an_interrupt_leaves_no_answer_for_the_next_question(
