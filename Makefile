@@ -1,6 +1,6 @@
 # make demo   installs into .venv, fuses an epilogue into fixtures/matmul.py, shows the diff and verifies it
 # make test   the whole test suite, on Triton 3.7.1; lowering, proof and golden tests on 3.5.1 and 3.9.0 too
-# make test-long the tests that `make test` leaves out for their time: random kernels and compositions, every second wrong rewrite, a small run of the GPU benchmark, the ops and the pages of diagnostics on Triton 3.5.1 and 3.9.0 (minutes)
+# make test-long the tests that `make test` leaves out for their time: random kernels and compositions, every second row of the longest tables, the commands of three pages of docs, a small run of the GPU benchmark, the ops and the pages of diagnostics on Triton 3.5.1 and 3.9.0 (minutes)
 # make faults wrong rewrites of every fixture, all of which must be rejected (minutes)
 # make fuzz   random kernels, run with traced memory as a second judge of the proof (an hour)
 # make bench-gpu  the fused kernels against the unfused pairs, on this machine's GPU (minutes)

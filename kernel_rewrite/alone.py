@@ -8,8 +8,8 @@ from kernel_rewrite.analysis import Analysis
 from kernel_rewrite.model import Closure, Specialization
 from kernel_rewrite.pointwise.language import Epilogue, TritonCall
 from kernel_rewrite.pointwise.reference import REFERENCE, Given, call_reference, reference_source
-from kernel_rewrite.source.closure import close, kernels
-from kernel_rewrite.source.files import Project, source_from_text
+from kernel_rewrite.source.closure import close, kernel_named
+from kernel_rewrite.source.files import Project, SourceFile, source_from_text
 from kernel_rewrite.ttir.lower import Lowered, LoweringFailure
 
 
@@ -37,8 +37,8 @@ def closed_alone(
         )
         own = source_from_text(reference.text, file.path, encoding=file.encoding, location=file.location)
         project = Project((own, *(other for other in analysis.project.files() if other is not file)))
-        return close(next(k for k in kernels(own, project) if k.name == reference.kernel), project), project
-    return _closed(
+        return _closed_kernel(reference.kernel, own, project)
+    return _closed_text(
         reference_source(
             epilogue,
             shape,
@@ -53,11 +53,16 @@ def closed_alone(
 
 
 @functools.lru_cache(maxsize=64)
-def _closed(text: str) -> tuple[Closure, Project]:
+def _closed_text(text: str) -> tuple[Closure, Project]:
     """An op of the table on its own, which one kernel after another asks for."""
     own = source_from_text(text, "<reference>")
-    project = Project((own,))
-    return close(next(k for k in kernels(own, project) if k.name == REFERENCE), project), project
+    return _closed_kernel(REFERENCE, own, Project((own,)))
+
+
+def _closed_kernel(name: str, file: SourceFile, project: Project) -> tuple[Closure, Project]:
+    kernel = kernel_named(name, file, project)
+    assert kernel is not None
+    return close(kernel, project), project
 
 
 def lower_alone(

@@ -28,7 +28,7 @@ from kernel_rewrite.rewrite.spelling import Spelling, Surroundings
 from kernel_rewrite.rewrite.stores import StorePlan, plan_stores
 from kernel_rewrite.rewrite.unchanged import check_unchanged
 from kernel_rewrite.source.accesses import SourceCalls
-from kernel_rewrite.source.closure import close, kernels
+from kernel_rewrite.source.closure import close, kernel_named
 from kernel_rewrite.source.files import Project, SourceFile
 from kernel_rewrite.source.launches import launches
 from kernel_rewrite.source.pointer_flow import PointerFlow
@@ -65,7 +65,8 @@ def analysed_again(text: str, analysis: Analysis, lowered: Sequence[Lowered]) ->
     """The analysis of the kernel in `text`, which is that of `analysis` rewritten, over what Triton makes of it."""
     file = read_rewritten(text, analysis)
     project = Project((file, *(other for other in analysis.project.files() if other is not analysis.kernel.file)))
-    kernel = next(k for k in kernels(file, project) if k.name == analysis.kernel.name)
+    kernel = kernel_named(analysis.kernel.name, file, project)
+    assert kernel is not None
     closure = close(kernel, project)
     calls = SourceCalls(closure)
     found = launches(kernel.node, file.tree, file.path, ProjectNames(file, project))

@@ -52,7 +52,8 @@ def main() -> None:
             if next(closures) % _KEPT_FOR == 0:
                 _contexts.clear()
                 gc.collect()
-            gc.collect(0)
+            else:
+                gc.collect(0)
             continue
         closure = loaded[request["place"]]
         _Statements.start(request.get("most"))

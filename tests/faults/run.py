@@ -132,7 +132,7 @@ def main() -> int:
     print(f"{summary}, {time.monotonic() - started:.0f} s")
     if options.markdown:
         options.markdown.write_text(page(found, summary), encoding="utf-8")
-    return 1 if found.wrong else 0
+    return 1 if found.wrong or found.alone else 0
 
 
 def count(row: Counter[str], verdict: Verdict) -> None:
